@@ -1,0 +1,38 @@
+"""The few loops NumPy cannot do well, each with a readable twin.
+
+`reference` says what is computed, in plain NumPy, for every dtype; `jitted` computes it fast for float32 and
+float64. The dtype of the first argument chooses, here and nowhere else. numba is loaded at the first call.
+"""
+
+import functools
+from importlib import import_module
+
+import numpy as np
+
+from issref.kernels import reference
+
+
+def _twins(name):
+    """The kernel `name`: its jitted twin for float32 and float64, its reference for everything else."""
+    plain = getattr(reference, name)
+
+    @functools.cache
+    def fast():
+        return getattr(import_module("issref.kernels.jitted"), name)
+
+    @functools.wraps(plain)
+    def kernel(array, *rest):
+        return (fast() if array.dtype in (np.float32, np.float64) else plain)(array, *rest)
+
+    return kernel
+
+
+add_pair_energies = _twins("add_pair_energies")
+scale_by_pair = _twins("scale_by_pair")
+sweep = _twins("sweep")
+duality_gap = _twins("duality_gap")
+lstm_cell = _twins("lstm_cell")
+lstm_cell_backward = _twins("lstm_cell_backward")
+add_rows = _twins("add_rows")
+log_sum_exp = _twins("log_sum_exp")
+softmax_minus_target = _twins("softmax_minus_target")

@@ -1,0 +1,136 @@
+"""The stacked LSTM language model of the paper (section 4.1), any number of layers, each of any width."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Integer
+
+from issref.iss.layout import Axis, Layout, Params
+from issref.ops.basic import dropout, embed, linear
+from issref.ops.losses import cross_entropy
+from issref.ops.lstm import lstm
+
+# A component may go when these slices of it are zero: the recurrent and the reading rows of every kernel.
+readers = (("lstm*/kernel", 0), ("softmax/kernel", 0))
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes and settings of the model: `keep` is the probability that dropout keeps a value."""
+
+    vocabulary: int = 10_000
+    embed_size: int = 200
+    hidden_sizes: tuple[int, ...] = (200, 200)
+    init_scale: float = 0.1
+    keep: float = 1.0
+
+
+def lstm_axes(me: str, below: Axis) -> dict[str, tuple[Axis, ...]]:
+    """One LSTM layer, as the layout states it; `below` are the spaces of its input, end to end."""
+    return {f"{me}/kernel": ((*below, me), 4 * (me,)), f"{me}/bias": (4 * (f"~{me}",),)}
+
+
+def layout(config: Config) -> Layout:
+    """embed -> lstm0 -> lstm1 ... -> softmax over the words; no weight is shared or tied."""
+    axes, sizes = {"embed/kernel": (("word",), ("embed",))}, {"word": config.vocabulary, "embed": config.embed_size}
+    below = "embed"
+    for index, size in enumerate(config.hidden_sizes):
+        me = f"lstm{index}"
+        axes, sizes, below = axes | lstm_axes(me, (below,)), sizes | {me: size}, me
+    return Layout(axes | {"softmax/kernel": ((below,), ("word",)), "softmax/bias": (("~word",),)}, sizes)
+
+
+def layers(arrays: Iterable[str]) -> list[str]:
+    """The LSTM layers among the names of arrays, from the input up: the spaces that ISS learns."""
+    found = (array.removesuffix("/bias") for array in arrays if _is_lstm_bias(array))
+    return sorted(found, key=lambda name: int(name.removeprefix("lstm")))
+
+
+def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype=np.float64) -> Params:
+    """Every parameter uniform in +-init_scale, LSTM biases zero (the released code's initialisation)."""
+    params = {}
+    for array in layout.axes:
+        values = rng.uniform(-config.init_scale, config.init_scale, layout.shape(array))
+        params[array] = (values * (not _is_lstm_bias(array))).astype(dtype)
+    return params
+
+
+def state_layout(layout: Layout, batch: int) -> Layout:
+    """The layout of the carried state: h and c, (batch, H), for each LSTM layer; `compact` cuts it by this."""
+    axes = {f"{name}/{part}": (("batch",), (f"~{name}",)) for name in layers(layout.axes) for part in "hc"}
+    return Layout(axes, {**layout.sizes, "batch": batch})
+
+
+def draw_masks(
+    config: Config, sizes: Mapping[str, int], rng: np.random.Generator, steps: int, batch: int
+) -> Params:
+    """Inverted dropout masks (T, B, H) for the embedded words and each layer's output; none if keep is 1.
+
+    Zaremba's dropout: a fresh mask at each step, never on the recurrent connections.
+    """
+    if config.keep == 1:
+        return {}
+    masks, names = {}, [f"lstm{index}" for index in range(len(config.hidden_sizes))]
+    for space in ("embed", *names):
+        kept = rng.random((steps, batch, sizes[space]), np.float32) < config.keep
+        masks[space] = kept / np.float32(config.keep)
+    return masks
+
+
+def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"], masks: Params | None = None):
+    """Unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
+
+    Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
+    """
+    masks = masks or {}
+    x, embed_back = embed(params["embed/kernel"], ids=tokens)
+    x, drop_back = dropout(x, mask=masks.get("embed"))
+    after, backs = {}, []
+    for name in layers(params):
+        before = (state[f"{name}/h"], state[f"{name}/c"])
+        (x, after[f"{name}/h"], after[f"{name}/c"]), back = lstm(
+            x, *before, params[f"{name}/kernel"], params[f"{name}/bias"]
+        )
+        x, back_drop = dropout(x, mask=masks.get(name))
+        backs.append((name, back, back_drop))
+    y, softmax_back = linear(x, params["softmax/kernel"], params["softmax/bias"])
+
+    def backward(dlogits, dstate: Params | None = None):
+        dstate = dstate or {array: np.zeros_like(values) for array, values in after.items()}
+        grads, dbefore = {}, {}
+        dx, grads["softmax/kernel"], grads["softmax/bias"] = softmax_back(dlogits)
+        for name, back, back_drop in reversed(backs):
+            dafter = (dstate[f"{name}/h"], dstate[f"{name}/c"])
+            dx, dh, dc, grads[f"{name}/kernel"], grads[f"{name}/bias"] = back(back_drop(dx), *dafter)
+            dbefore[f"{name}/h"], dbefore[f"{name}/c"] = dh, dc
+        grads["embed/kernel"] = embed_back(drop_back(dx))
+        return grads, dbefore
+
+    return (y, after), backward
+
+
+def loss(
+    params: Params,
+    state: Params,
+    *,
+    tokens: Integer[np.ndarray, "T B"],
+    targets: Integer[np.ndarray, "T B"],
+    masks: Params | None = None,
+):
+    """Cross-entropy in nats, the sum over the T steps and the mean over the batch, as in the paper.
+
+    Returns (loss, state), backward, with backward(dloss, dstate=None) -> (grads, dstate); dstate is the
+    gradient that arrives at the final state, and None, for truncated backpropagation through time, is zero.
+    """
+    (y, after), logits_back = logits(params, state, tokens=tokens, masks=masks)
+    cost, cost_back = cross_entropy(y, targets=targets)
+
+    def backward(dloss, dstate: Params | None = None):
+        return logits_back(cost_back(dloss), dstate)
+
+    return (cost, after), backward
+
+
+def _is_lstm_bias(array: str) -> bool:
+    return array.startswith("lstm") and array.endswith("/bias")

@@ -1,0 +1,37 @@
+"""Embedding, linear map and dropout."""
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+
+from issref import kernels
+
+
+def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
+    """y[n] = table[ids[n]]: one row for each id, shape (*N, D). Its backward adds up the rows of equal ids."""
+
+    def backward(dy: Shaped[np.ndarray, "*N D"]):
+        dtable = np.zeros(table.shape, dy.dtype)
+        kernels.add_rows(dtable, ids.ravel(), dy.reshape(-1, dy.shape[-1]))
+        return dtable
+
+    return table[ids], backward
+
+
+def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bias: Shaped[np.ndarray, " K"]):
+    """y = x W + b, shape (*N, K)."""
+    rows = x.reshape(-1, x.shape[-1]) if x.size else x.reshape(x[..., 0].size, len(kernel))
+
+    def backward(dy: Shaped[np.ndarray, "*N K"]):
+        drows = dy.reshape(len(rows), len(bias))
+        return (drows @ kernel.T).reshape(x.shape), rows.T @ drows, drows.sum(axis=0)
+
+    return (rows @ kernel + bias).reshape(*x.shape[:-1], len(bias)), backward
+
+
+def dropout(x: Shaped[np.ndarray, "*N"], *, mask: Shaped[np.ndarray, "*N"] | None):
+    """y = x m for a mask of zeros and 1 / keep (inverted dropout), drawn by the caller; None keeps everything."""
+
+    def backward(dy: Shaped[np.ndarray, "*N"]):
+        return dy if mask is None else dy * mask
+
+    return x if mask is None else x * mask, backward
