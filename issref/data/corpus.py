@@ -38,7 +38,7 @@ def load(corpus: str = "auto", data_dir: Path | None = None, *, say: Callable[[s
     if corpus == "embedded":
         return _embedded()
     if corpus not in ("auto", "ptb"):
-        return _folder(Path(corpus))
+        return _folder(Path(corpus).expanduser())
     try:
         return _corpus("Penn TreeBank", *ptb.read(data_dir))
     except fetch.NotDownloaded as error:

@@ -57,7 +57,9 @@ def _docstrings(library: Path) -> Iterator[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")         # old files have escapes that Python now warns of
             tree = ast.parse(fetch.read(path))
-        yield from (ast.get_docstring(node) or "" for node in _statements(tree) if isinstance(node, DOCUMENTED))
+        for node in _statements(tree):
+            if isinstance(node, DOCUMENTED):
+                yield ast.get_docstring(node) or ""
 
 
 def _statements(tree: ast.Module) -> list[ast.AST]:

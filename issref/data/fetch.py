@@ -103,7 +103,7 @@ def _download(url: str, path: Path, sha256: str) -> None:
     try:
         # total=1 until the server tells: pooch asks bool(bar), which a bar without total refuses
         with tqdm(total=1, desc=path.name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
-            get: Any = pooch.HTTPDownloader(progressbar=cast(Any, bar))
+            get: Any = pooch.HTTPDownloader(progressbar=cast(Any, bar))   # its hints know only bool
             pooch.retrieve(url, sha256, fname=path.name, path=path.parent, downloader=get)
     except OSError as error:                        # no network, no such page, no cache that can be written
         found = type(error).__name__

@@ -1,5 +1,6 @@
 """The stacked LSTM language model of the paper (section 4.1), any number of layers, each of any width."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from issref.ops.losses import cross_entropy
 from issref.ops.lstm import lstm
 
 # A component may go when these slices of it are zero: the recurrent and the reading rows of every kernel.
+EMBEDDING = "embed/kernel"
 readers = (("lstm*/kernel", 0), ("softmax/kernel", 0))
 
 
@@ -60,6 +62,17 @@ def state_layout(layout: Layout, batch: int) -> Layout:
     """The layout of the carried state: h and c, (batch, H), for each LSTM layer; `compact` cuts it by this."""
     axes = {f"{name}/{part}": (("batch",), (f"~{name}",)) for name in layers(layout.axes) for part in "hc"}
     return Layout(axes, {**layout.sizes, "batch": batch})
+
+
+def parameters(layout: Layout) -> int:
+    """How many numbers there are to learn."""
+    return sum(math.prod(layout.shape(array)) for array in layout.axes)
+
+
+def multiply_adds(layout: Layout) -> int:
+    """Multiply-adds for one token: the entries of every kernel but the embedding, whose look-up is free."""
+    kernels = (array for array in layout.axes if array.endswith("/kernel") and array != "embed/kernel")
+    return sum(math.prod(layout.shape(array)) for array in kernels)
 
 
 def draw_masks(

@@ -1,0 +1,47 @@
+"""The ways to make zeros while training: one update of the parameters each.
+
+`grads` is the gradient of the data loss and is used up; `scale` clips it. All are stochastic gradient descent;
+they differ in how the penalty acts.
+"""
+
+import numpy as np
+
+from issref.iss.compact import zero_small_weights
+from issref.iss.groups import Groups
+from issref.iss.layout import Params
+from issref.iss.penalty import penalty
+from issref.iss.prox import Certificate, prox
+from issref.training.optimizers import clip_scale, global_norm, sgd
+
+
+def dense_update(params: Params, grads: Params, rate: float, clip: float) -> Params:
+    """w - rate * clip(gradient)."""
+    return sgd(params, grads, rate * clip_scale(global_norm(grads), clip))
+
+
+def prox_update(
+    params: Params, grads: Params, rate: float, clip: float, groups: Groups, strength, warm_start
+) -> tuple[Params, Certificate]:
+    """A clipped gradient step on the data loss, then the exact proximal step at rate * strength."""
+    params = dense_update(params, grads, rate, clip)
+    return prox(params, groups, rate * strength, warm_start=warm_start)
+
+
+def released_update(
+    params: Params, grads: Params, rate: float, clip: float, groups: Groups, strength, threshold: float
+) -> Params:
+    """The released code: the penalty's gradient is added, the sum clipped, small weights zeroed one by one."""
+    _, pulls = penalty(params, groups, strength, self_weight=2, smoothing=1e-8)
+    for array, pull in pulls.items():
+        grads[array] += pull
+    return zero_small_weights(dense_update(params, grads, rate, clip), threshold)
+
+
+def l1_update(
+    params: Params, grads: Params, rate: float, clip: float, strength: float, threshold: float, spared: str
+) -> Params:
+    """L1 as the released code has it: strength * sign(w) added for all but the embedding, then the threshold."""
+    for array, gradient in grads.items():
+        if array != spared:
+            gradient += np.sign(params[array]) * gradient.dtype.type(strength)
+    return zero_small_weights(dense_update(params, grads, rate, clip), max(threshold, 2 * strength))

@@ -1,0 +1,94 @@
+"""A run's folder, its progress on the terminal, and its end: finished, interrupted or failed."""
+
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from issref.training import checkpoint
+
+
+class Failed(Exception):
+    """Training cannot go on; the message says where and why."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM arrived, and the step in hand was finished."""
+
+
+def new_folder(wanted: Path | None, preset: str) -> Path:
+    """The run's folder, made: `wanted`, or runs/<date>-<preset>; ValueError if it holds a run or can't be written."""
+    folder = wanted or Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{preset}"
+    if (folder / "config.json").exists():
+        raise ValueError(f"--out: needs a folder without a run, found one in {folder} (go on with --resume {folder})")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_whole(folder / "config.json", b"{}\n")
+        (folder / "config.json").unlink()
+    except OSError as error:
+        raise ValueError(f"--out: needs a folder that can be written, found {folder}: {error.strerror}") from error
+    return folder
+
+
+def write_json(path: Path, content: Any) -> None:
+    """An object as readable JSON, whole or not at all; a list as JSON lines."""
+    lines = [json.dumps(row) for row in content] if isinstance(content, list) else [json.dumps(content, indent=2)]
+    checkpoint.write_whole(path, "".join(line + "\n" for line in lines).encode())
+
+
+@contextmanager
+def finish_the_step() -> Iterator[list[str]]:
+    """While active, the first Ctrl-C or SIGTERM only puts its name in the list yielded; a second one stops at once."""
+    arrived: list[str] = []
+
+    def note(number, frame):
+        if arrived:
+            raise KeyboardInterrupt
+        arrived.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Throttle:
+    """True at most once in `seconds`: for progress lines and for checkpoints within an epoch."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def __call__(self) -> bool:
+        due = time.monotonic() - self.last >= self.seconds
+        self.last = time.monotonic() if due else self.last
+        return due
+
+
+def versions() -> dict[str, Any]:
+    """What a result depends on besides its settings: Python, numpy, numba, the BLAS with its threads, the machine."""
+    from importlib.metadata import version
+
+    from threadpoolctl import threadpool_info
+
+    blas = [
+        {key: pool.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
+        for pool in threadpool_info()
+        if pool.get("user_api") == "blas"
+    ]
+    return {
+        "issref": version("issref"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": version("numba"),
+        "blas": blas,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }

@@ -1,0 +1,365 @@
+"""Every op of the calculus: its derivative, its shapes and dtypes, and what it means."""
+
+import importlib
+import inspect
+import math
+import pkgutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from issref import ops
+from issref.ops.basic import dropout, embed, linear
+from issref.ops.losses import cross_entropy
+from issref.ops.lstm import lstm
+from issref.verify.gradcheck import check_backward, relative_error
+
+SEEDS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+SIZES = st.integers(1, 4)
+
+
+def lstm_arguments(rng, steps, batch, inputs, hidden):
+    shapes = (
+        (steps, batch, inputs), (batch, hidden), (batch, hidden), (inputs + hidden, 4 * hidden), (4 * hidden,)
+    )  # fmt: skip
+    return tuple(rng.standard_normal(shape) for shape in shapes)
+
+
+def normal(*shapes):
+    return lambda rng: tuple(rng.standard_normal(shape) for shape in shapes)
+
+
+def sequences(*sizes):
+    return lambda rng: lstm_arguments(rng, *sizes)
+
+
+# One line for each case of each op: (op, positional arguments from an rng, keywords).
+CASES = {
+    "embed": (embed, normal((5, 3)), {"ids": np.array([[4, 0, 4], [2, 4, 0]])}),
+    "embed, one word": (embed, normal((1, 1)), {"ids": np.array([0])}),
+    "embed, no words": (embed, normal((4, 2)), {"ids": np.zeros((0, 3), int)}),
+    "embed, width 0": (embed, normal((4, 0)), {"ids": np.array([[1, 1]])}),
+    "linear": (linear, normal((2, 3, 4), (4, 5), (5,)), {}),
+    "linear, one of everything": (linear, normal((1, 1, 1), (1, 1), (1,)), {}),
+    "linear, a vector": (linear, normal((3,), (3, 2), (2,)), {}),
+    "linear, no rows": (linear, normal((0, 3, 4), (4, 5), (5,)), {}),
+    "linear, width 0": (linear, normal((2, 3, 0), (0, 5), (5,)), {}),
+    "linear, no outputs": (linear, normal((2, 3), (3, 0), (0,)), {}),
+    "dropout": (dropout, normal((2, 2, 3)), {"mask": np.array([[[0, 2, 2], [2, 0, 0]]] * 2)}),
+    "dropout, no mask": (dropout, normal((2, 3)), {"mask": None}),
+    "cross_entropy": (cross_entropy, normal((2, 3, 4)), {"targets": np.array([[0, 3, 3], [1, 1, 2]])}),
+    "cross_entropy, one of everything": (cross_entropy, normal((1, 1, 1)), {"targets": np.array([[0]])}),
+    "lstm": (lstm, sequences(4, 3, 2, 3), {}),
+    "lstm, forget bias": (lstm, sequences(3, 2, 2, 3), {"forget_bias": 1.0}),
+    "lstm, reverse": (lstm, sequences(3, 2, 2, 3), {"reverse": True}),
+    "lstm, lengths": (lstm, sequences(4, 3, 2, 3), {"lengths": np.array([2, 0, 4])}),
+    "lstm, lengths, reverse": (lstm, sequences(4, 3, 2, 3), {"lengths": np.array([2, 0, 4]), "reverse": True}),
+    "lstm, one of everything": (lstm, sequences(1, 1, 1, 1), {}),
+    "lstm, one step": (lstm, sequences(1, 2, 3, 2), {}),
+    "lstm, batch of one": (lstm, sequences(3, 1, 3, 2), {}),
+    "lstm, one input": (lstm, sequences(3, 2, 1, 2), {}),
+    "lstm, one unit": (lstm, sequences(3, 2, 3, 1), {}),
+    "lstm, no steps": (lstm, sequences(0, 2, 3, 2), {}),
+    "lstm, no batch": (lstm, sequences(3, 0, 3, 2), {}),
+    "lstm, width 0": (lstm, sequences(3, 2, 3, 0), {}),
+    "lstm, input width 0": (lstm, sequences(3, 2, 0, 2), {}),
+}
+cases = pytest.mark.parametrize(("op", "arguments", "keywords"), CASES.values(), ids=CASES)
+
+
+def as_tuple(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def run(op, arguments, keywords, *cotangents):
+    """Outputs and gradients, as tuples; without cotangents, backward gets ones in the outputs' dtypes."""
+    outputs, backward = op(*arguments, **keywords)
+    outputs = as_tuple(outputs)
+    return outputs, as_tuple(backward(*(cotangents or map(np.ones_like, outputs))))
+
+
+# the contract of every op
+# ------------------------
+
+def test_every_public_op_is_in_the_table():
+    modules = [importlib.import_module(f"issref.ops.{module.name}") for module in pkgutil.iter_modules(ops.__path__)]
+    found = {
+        name
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+    }
+    assert found == {op.__name__ for op, _, _ in CASES.values()}
+
+
+@cases
+def test_backward_is_the_transposed_jacobian(op, arguments, keywords):
+    rng = np.random.default_rng(1)
+    check_backward(op, arguments(rng), rng=rng, **keywords)
+
+
+@given(SEEDS, SIZES, SIZES, SIZES, SIZES, st.booleans(), st.sampled_from((0.0, 1.0, -0.5)))
+def test_backward_of_the_lstm_in_all_shapes(rng, steps, batch, inputs, hidden, reverse, forget_bias):
+    lengths = rng.choice((None, rng.integers(0, steps + 1, batch)))
+    keywords = {"reverse": reverse, "forget_bias": forget_bias, "lengths": lengths}
+    check_backward(lstm, lstm_arguments(rng, steps, batch, inputs, hidden), rng=rng, entries=0, **keywords)
+
+
+@cases
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+def test_outputs_and_gradients_have_the_dtype_of_the_inputs(op, arguments, keywords, dtype):
+    inputs = [values.astype(dtype) for values in arguments(np.random.default_rng(2))]
+    keywords = {name: value.astype(dtype) if name == "mask" and value is not None else value
+                for name, value in keywords.items()}  # fmt: skip
+    for value in (value for values in run(op, inputs, keywords) for value in values):
+        assert value.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@given(SEEDS)
+def test_saturated_gates_stay_finite(dtype, rng):
+    x, h0, c0, kernel, bias = (values.astype(dtype) for values in lstm_arguments(rng, 3, 2, 3, 4))
+    far = x * dtype(rng.choice((1e2, 1e4, 1e30)))
+    (hidden, h, c), gradients = run(lstm, (far, h0, c0, kernel, bias), {})
+    for values in (hidden, h, c, *gradients):
+        assert np.isfinite(values).all()
+    assert (np.abs(hidden) <= 1).all()
+    assert (np.abs(c) <= np.abs(c0) + 3).all()
+
+
+# the checker itself: what is wrong is named
+# ------------------------------------------
+
+def spoiled(name):
+    """y = x^2 w with one thing wrong."""
+    kept = []
+
+    def square(x, w):
+        def backward(dy):
+            dx = {"derivative": x, "shape": (x * w)[None]}.get(name, 2 * x * w) * dy
+            dw = np.sum(x**2 * dy) + (1e-9 if name == "not linear" else 0)
+            if name == "remembers":
+                kept.append(dx)
+                dx = sum(kept)
+            if name == "writes":
+                dy *= 2
+            return dx if name == "forgets" else (dx, np.asarray(dw))
+
+        return x**2 * w, backward
+
+    return square
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    (
+        ("derivative", r"square: x needs an error up to 1e-12 by complex step, got"),
+        ("shape", r"square: backward needs gradients of shape {'w': \(\), 'x': \(3,\)}, got"),
+        ("forgets", r"zip\(\)"),
+        ("not linear", r"square: w needs an error up to 1e-12 by"),
+        ("remembers", r"square: x needs an error up to"),
+        ("writes", r"square: .* needs an error up to 0 by"),
+    ),
+)
+def test_the_checker_names_what_is_wrong(fault, sentence):
+    arguments = np.array([1.0, -2.0, 3.0]), np.array(0.5)
+    check_backward(spoiled("nothing"), arguments)
+    with pytest.raises(ValueError, match=sentence):
+        check_backward(spoiled(fault), arguments)
+
+
+# lstm
+# ----
+
+def plain_lstm(x, h0, c0, kernel, bias, forget_bias=0.0, lengths=None, reverse=False):
+    """The equations, one example, one step, one unit at a time; nothing shared with issref."""
+    steps, batch, inputs = x.shape
+    size = h0.shape[1]
+    lengths = [steps] * batch if lengths is None else lengths
+    hidden, h_after, c_after = np.zeros((steps, batch, size)), h0.copy(), c0.copy()
+
+    def squash(a):
+        return 1 / (1 + math.exp(-a))
+
+    for b in range(batch):
+        h, c = list(h0[b]), list(c0[b])
+        for t in sorted(range(lengths[b]), reverse=reverse):
+            seen = [*x[t, b], *h]
+            for k in range(size):
+                i, g, f, o = (
+                    sum(seen[row] * kernel[row, gate * size + k] for row in range(inputs + size)) + bias[gate * size + k]
+                    for gate in range(4)
+                )
+                c[k] = squash(f + forget_bias) * c[k] + squash(i) * math.tanh(g)
+                h[k] = squash(o) * math.tanh(c[k])
+            hidden[t, b] = h
+        h_after[b], c_after[b] = h, c
+    return hidden, h_after, c_after
+
+
+@st.composite
+def runs(draw, ragged=st.booleans()):
+    """An rng, the arguments of an LSTM and keywords; lengths from 0 to all steps."""
+    rng, sizes = draw(SEEDS), [draw(SIZES) for _ in range(4)]
+    keywords = {"forget_bias": draw(st.sampled_from((0.0, 1.0))), "reverse": draw(st.booleans())}
+    if draw(ragged):
+        keywords["lengths"] = rng.integers(0, sizes[0] + 1, sizes[1])
+    return rng, lstm_arguments(rng, *sizes), keywords
+
+
+def assert_same(found, expected, tolerance=1e-13):
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+    assert relative_error(dict(enumerate(found)), dict(enumerate(expected))) <= tolerance
+
+
+def cotangents(rng, arguments):
+    x, h0, *_ = arguments
+    return tuple(rng.standard_normal(shape) for shape in ((*x.shape[:2], h0.shape[1]), h0.shape, h0.shape))
+
+
+@given(runs())
+def test_lstm_computes_its_equations(case):
+    _, arguments, keywords = case
+    assert_same(lstm(*arguments, **keywords)[0], plain_lstm(*arguments, **keywords))
+
+
+@given(runs(ragged=st.just(True)))
+def test_padding_cannot_leak(case):
+    rng, arguments, keywords = case
+    x, h0, c0, *weights = arguments
+    padded = np.arange(len(x))[:, None] >= keywords["lengths"]
+    other = np.where(padded[..., None], 100 * rng.standard_normal(x.shape), x)
+    dhidden, dh, dc = cotangents(rng, arguments)
+    noise = np.where(padded[..., None], rng.standard_normal(dhidden.shape), dhidden)
+    outputs, gradients = run(lstm, arguments, keywords, dhidden, dh, dc)
+    for values, again in zip((*outputs, *gradients), sum(run(lstm, (other, h0, c0, *weights), keywords, noise, dh, dc), ()), strict=True):
+        np.testing.assert_allclose(again, values, rtol=1e-13, atol=1e-14)
+    assert (outputs[0][padded] == 0).all()
+    assert (gradients[0][padded] == 0).all()
+    empty = keywords["lengths"] == 0
+    for found, kept in zip((*outputs[1:], *gradients[1:3]), (h0, c0, dh, dc), strict=True):
+        np.testing.assert_array_equal(found[empty], kept[empty])
+
+
+def prefixes_reversed(values, lengths):
+    """Each sequence turned around within its own length; what lies beyond it stays."""
+    turned = values.copy()
+    for b, length in enumerate(lengths):
+        turned[:length, b] = values[:length, b][::-1]
+    return turned
+
+
+@given(runs())
+def test_reverse_is_the_lstm_of_the_reversed_sequence(case):
+    rng, (x, *rest), keywords = case
+    lengths = keywords.get("lengths", np.full(x.shape[1], len(x)))
+    dhidden, *dstate = cotangents(rng, (x, *rest))
+    turned_x, turned_dhidden = prefixes_reversed(x, lengths), prefixes_reversed(dhidden, lengths)
+    (hidden, *state), (dx, *gradients) = run(lstm, (x, *rest), keywords, dhidden, *dstate)
+    other = {**keywords, "reverse": not keywords["reverse"]}
+    (turned, *same_state), (turned_dx, *same) = run(lstm, (turned_x, *rest), other, turned_dhidden, *dstate)
+    assert_same((prefixes_reversed(turned, lengths), *same_state), (hidden, *state))
+    assert_same((prefixes_reversed(turned_dx, lengths), *same), (dx, *gradients))
+
+
+@given(runs())
+def test_a_batch_of_one_is_that_example_of_a_batch(case):
+    rng, (x, h0, c0, *weights), keywords = case
+    dhidden, dh, dc = cotangents(rng, (x, h0))
+    (hidden, h, c), (dx, dh0, dc0, *dweights) = run(lstm, (x, h0, c0, *weights), keywords, dhidden, dh, dc)
+    summed = [np.zeros_like(values) for values in dweights]
+    for b in range(x.shape[1]):
+        one, state = np.s_[:, b : b + 1], np.s_[b : b + 1]
+        alone = {**keywords, **({"lengths": keywords["lengths"][state]} if "lengths" in keywords else {})}
+        outputs, gradients = run(
+            lstm, (x[one], h0[state], c0[state], *weights), alone, dhidden[one], dh[state], dc[state]
+        )
+        assert_same(outputs, (hidden[one], h[state], c[state]))
+        assert_same(gradients[:3], (dx[one], dh0[state], dc0[state]))
+        summed = [total + part for total, part in zip(summed, gradients[3:], strict=True)]
+    assert_same(summed, dweights)
+
+
+@given(runs(ragged=st.just(False)), st.integers(0, 4))
+def test_two_halves_with_carried_state_are_the_whole(case, cut):
+    rng, (x, h0, c0, *weights), keywords = case
+    dhidden, dh, dc = cotangents(rng, (x, h0))
+    whole, gradients = run(lstm, (x, h0, c0, *weights), keywords, dhidden, dh, dc)
+    parts = [np.s_[:cut], np.s_[cut:]]
+    first, second = reversed(parts) if keywords["reverse"] else parts
+    (hidden1, h1, c1), back1 = lstm(x[first], h0, c0, *weights, **keywords)
+    (hidden2, h2, c2), back2 = lstm(x[second], h1, c1, *weights, **keywords)
+    dx2, dh1, dc1, *dweights2 = back2(dhidden[second], dh, dc)
+    dx1, dh0, dc0, *dweights1 = back1(dhidden[first], dh1, dc1)
+
+    def joined(one, two):
+        return np.concatenate((two, one) if keywords["reverse"] else (one, two))
+
+    assert_same((joined(hidden1, hidden2), h2, c2), whole)
+    dweights = (one + two for one, two in zip(dweights1, dweights2, strict=True))
+    assert_same((joined(dx1, dx2), dh0, dc0, *dweights), gradients)
+
+
+# embedding, linear map, dropout
+# ------------------------------
+
+def test_embed_adds_up_the_rows_of_equal_ids():
+    y, backward = embed(np.array([[1.0, 2], [3, 4], [5, 6]]), ids=np.array([[2, 0], [2, 2]]))
+    np.testing.assert_array_equal(y, [[[5, 6], [1, 2]], [[5, 6], [5, 6]]])
+    np.testing.assert_array_equal(backward(np.arange(8.0).reshape(2, 2, 2)), [[2, 3], [0, 0], [10, 13]])
+
+
+def test_linear_of_width_0_is_its_bias():
+    y, _ = linear(np.zeros((2, 3, 0)), np.zeros((0, 4)), np.arange(4.0))
+    np.testing.assert_array_equal(y, np.broadcast_to(np.arange(4.0), (2, 3, 4)))
+
+
+def test_dropout_without_a_mask_changes_nothing():
+    x = np.arange(3.0)
+    y, backward = dropout(x, mask=None)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(backward(x), x)
+
+
+# cross-entropy
+# -------------
+
+@st.composite
+def predictions(draw):
+    rng, steps, batch, words = draw(SEEDS), draw(SIZES), draw(SIZES), draw(st.integers(1, 30))
+    logits = draw(st.sampled_from((0.0, 1.0, 30.0))) * rng.standard_normal((steps, batch, words))
+    return logits, rng.integers(words, size=(steps, batch))
+
+
+@given(predictions())
+def test_cross_entropy_is_minus_log_softmax_over_steps_and_mean_over_batch(case):
+    logits, targets = case
+    exact = np.exp(logits.astype(np.longdouble))
+    probability = np.take_along_axis(exact, targets[..., None], axis=-1)[..., 0] / exact.sum(axis=-1)
+    np.testing.assert_allclose(cross_entropy(logits, targets=targets)[0], -np.log(probability).sum(axis=0).mean(), rtol=1e-12, atol=1e-14)
+
+
+@given(predictions(), st.floats(-100, 100))
+def test_cross_entropy_does_not_see_a_shift(case, shift):
+    logits, targets = case
+    loss, backward = cross_entropy(logits, targets=targets)
+    shifted, shifted_backward = cross_entropy(logits + shift, targets=targets)
+    np.testing.assert_allclose(shifted, loss, rtol=1e-12, atol=1e-11)
+    np.testing.assert_allclose(shifted_backward(1.0), backward(1.0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(backward(1.0).sum(axis=-1), 0, atol=1e-14)
+
+
+@given(SIZES, SIZES, st.integers(1, 50), st.floats(-5, 5))
+def test_uniform_logits_cost_T_log_V(steps, batch, words, value):
+    loss, _ = cross_entropy(np.full((steps, batch, words), value), targets=np.zeros((steps, batch), int))
+    np.testing.assert_allclose(loss, steps * np.log(words), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+def test_huge_logits_cost_their_distance(dtype):
+    logits = np.array([[[1e30, 0, -1e30]], [[-1e30, 1e4, 0]]], dtype)
+    loss, backward = cross_entropy(logits, targets=np.array([[0], [2]]))
+    assert loss == 1e4
+    np.testing.assert_allclose(backward(1.0), [[[0, 0, 0]], [[0, 1, -1]]], atol=1e-30)
