@@ -2,6 +2,7 @@
 
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -27,7 +28,14 @@ def failed(sentence: str, code: int) -> int:
     return code
 
 
-def header(settings: Settings, corpus: Corpus, layout: Layout, folder) -> None:
+def way_back(checkpoint: Path) -> str:
+    """What is left of a run that stopped."""
+    if not checkpoint.is_file():
+        return "there is no checkpoint yet"
+    return f"the last checkpoint is kept, go on with --resume {checkpoint.parent}"
+
+
+def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> None:
     """What is about to run: model, corpus, method, machine, place."""
     machine = versions()
     pools = ", ".join(f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in machine["blas"])

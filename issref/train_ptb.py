@@ -24,10 +24,9 @@ from issref.iss.groups import Groups, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.models import ptb_lstm as model
 from issref.result import evaluate, finish, perplexity
-from issref.training.optimizers import global_norm
 from issref.training.progress import Progress
 from issref.training.run import Failed, Interrupted, Throttle, finish_the_step, new_folder, write_json
-from issref.training.settings import PRESETS, Settings
+from issref.training.settings import PRESETS, Settings, read_settings
 
 PROGRAM = "python -m issref.train_ptb"
 Preset = Literal["small", "zaremba-small", "zaremba-medium", "zaremba-large", "iss-large"]
@@ -71,9 +70,9 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
                 tokens, targets = windows[at.step]
                 masks = model.draw_masks(config, layout.sizes, at.rng, settings.steps, settings.batch)
                 (cost, state), backward = model.loss(at.params, at.state, tokens=tokens, targets=targets, masks=masks)
+                if not math.isfinite(cost):
+                    raise FloatingPointError(f"the loss is {cost}")
                 grads, _ = backward(1.0)
-                if not math.isfinite(cost + global_norm(grads)):
-                    raise Failed(f"the loss is not finite at epoch {at.epoch + 1}, step {at.step + 1}")
                 at.state = state
                 update(settings, at, grads, rate, groups, layout)
                 at.cost, at.step, at.seconds = at.cost + float(cost), at.step + 1, time.perf_counter() - started
@@ -107,7 +106,7 @@ def update(settings: Settings, at: Progress, grads: Params, rate: float, groups:
             at.params, certificate = methods.prox_update(
                 at.params, grads, rate, settings.clip, groups, strength, at.prox.get("warm_start")
             )
-            at.prox = {"warm_start": certificate.warm_start, "dead": certificate.dead}
+            at.prox = {"warm_start": certificate.warm_start}
             if certificate.dead.sum() > at.dead:
                 silence(settings, at, groups.split(~certificate.dead), layout)
 
@@ -119,7 +118,7 @@ def silence(settings: Settings, at: Progress, living: Alive, layout: Layout) -> 
     slices is exactly zero from here on, and the network trains as the compact one would.
     """
     if empty := [space for space, kept in living.items() if not kept.any()]:
-        raise Failed(f"all components of {empty[0]} died at epoch {at.epoch + 1}, step {at.step + 1}: lower --strength")
+        raise Failed(f"all components of {empty[0]} have died, which a lower --strength prevents")
     at.params = zero_dead(at.params, layout, living)
     at.state = zero_dead(at.state, model.state_layout(layout, settings.batch), living)
     at.dead = sum(int((~kept).sum()) for kept in living.values())
@@ -148,28 +147,39 @@ def start(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout,
     corpora.windows(corpus.train, settings.batch, settings.steps)  # too short a text is refused before all else
     corpora.windows(corpus.valid, settings.batch, settings.steps)
     folder = new_folder(command.out, command.preset)
-    write_json(folder / "config.json", {"preset": command.preset, **settings.to_dict()})
+    write_json(folder / "config.json", settings.to_dict())
     state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
     params = model.initial(config, layout, rng, settings.dtype)
     return settings, Progress(params, state, rng), corpus, layout, folder
 
 
 def resume(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout, Path]:
-    """The run in a folder, as its last checkpoint left it, with the settings it was started with."""
-    folder = command.resume or Path()
+    """The run in a folder, as its last checkpoint left it; only --epochs and --threads may have changed."""
+    folder, settings = command.resume or Path(), command.settings
     at, about = Progress.load(folder / "checkpoint.safetensors")
-    settings = Settings.from_dict(about["settings"])
+    changed = Settings.from_dict(about["settings"]).changed(settings) - {"epochs", "threads"}
+    if changed:
+        raise ValueError(f"--resume: needs the run's own settings, found other values for {sorted(changed)}")
     corpus = corpora.load(settings.corpus, command.data_dir, say=show.say)
     if corpus.sha256 != about["corpus"]:
         raise ValueError(f"{folder}: needs the corpus with sha256 {about['corpus']}, found {corpus.sha256}")
     layout = model.layout(model_config(settings, corpus))
     layout.check(at.params)
+    model.state_layout(layout, settings.batch).check(at.state)
+    write_json(folder / "config.json", settings.to_dict())
     return settings, at, corpus, layout, folder
+
+
+def parse(arguments: list[str] | None) -> Command:
+    """The command line, read twice: what gives the defaults (preset, or the run to resume), then the rest."""
+    first = tyro.cli(Command, args=arguments, prog=PROGRAM)
+    settings = read_settings(first.resume / "config.json") if first.resume else PRESETS[first.preset]
+    return tyro.cli(Command, args=arguments, prog=PROGRAM, default=Command(settings, first.preset))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all went well, 1 if training failed, 2 for bad input, 130 after Ctrl-C."""
-    folder = Path()
+    at, checkpoint = None, Path()
     try:
         command = parse(arguments)
         with threadpool_limits(command.settings.threads, user_api="blas"):
@@ -177,24 +187,18 @@ def main(arguments: list[str] | None = None) -> int:
                 evaluate(command.eval, command.split, command.data_dir)
                 return 0
             settings, at, corpus, layout, folder = (resume if command.resume else start)(command)
+            checkpoint = folder / "checkpoint.safetensors"
             show.header(settings, corpus, layout, folder)
             train(settings, at, corpus, layout, folder)
             finish(settings, at, corpus, layout, folder)
     except ValueError as error:
         return show.failed(str(error), 2)
-    except Interrupted as signal_name:
-        return show.failed(f"stopped by {signal_name} after a whole step; go on with --resume {folder}", 130)
-    except (Failed, OSError, MemoryError) as error:
-        checkpoint = folder / "checkpoint.safetensors"
-        kept = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
-        return show.failed(f"{error}; {kept}", 1)
+    except (Interrupted, KeyboardInterrupt):
+        return show.failed(f"stopped; {show.way_back(checkpoint)}", 130)
+    except (Failed, FloatingPointError, OSError, MemoryError) as error:
+        place = f"epoch {at.epoch + 1}, step {at.step + 1}: " if at else ""
+        return show.failed(f"{place}{error}; {show.way_back(checkpoint)}", 1)
     return 0
-
-
-def parse(arguments: list[str] | None) -> Command:
-    """The command line, read twice: first for the preset alone, then with the preset's values as defaults."""
-    preset = tyro.cli(Command, args=arguments, prog=PROGRAM).preset
-    return tyro.cli(Command, args=arguments, prog=PROGRAM, default=Command(settings=PRESETS[preset], preset=preset))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,38 @@
 """What the property tests are drawn from: layouts, params and strengths; and the groups as explicit index sets."""
 
+import contextlib
+import re
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 from issref.iss.groups import Groups, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.models import ptb_lstm
+from jaxtyping import config
+
+# ---------------------------------------------------------------- around the import hook
+
+
+@contextlib.contextmanager
+def unhooked():
+    """Without jaxtyping's checks: beartype samples at random, which hypothesis forbids while it draws; and a
+    test of a function's own refusal wants that function's words."""
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", before)
+
+
+@contextlib.contextmanager
+def refused(sentence: str):
+    """ValueError with these words in it."""
+    with unhooked(), pytest.raises(ValueError, match=re.escape(sentence)):
+        yield
+
 
 # ---------------------------------------------------------------- layouts
 
@@ -15,8 +41,9 @@ from issref.models import ptb_lstm
 def lstm_layouts(draw) -> Layout:
     """1 to 4 stacked LSTMs, each of any width, 0 too."""
     widths = draw(st.lists(st.integers(0, 6), min_size=1, max_size=4))
-    config = ptb_lstm.Config(draw(st.integers(1, 7)), draw(st.integers(0, 6)), tuple(widths))
-    return ptb_lstm.layout(config)
+    words, embed = draw(st.integers(1, 7)), draw(st.integers(0, 6))
+    with unhooked():
+        return ptb_lstm.layout(ptb_lstm.Config(words, embed, tuple(widths)))
 
 
 @st.composite
@@ -26,7 +53,8 @@ def generic_layouts(draw) -> Layout:
     space = st.sampled_from([*sizes, *sizes, *("~" + name for name in sizes)])
     axis = st.lists(space, min_size=1, max_size=4).map(tuple)
     arrays = draw(st.lists(st.lists(axis, min_size=1, max_size=2).map(tuple), min_size=1, max_size=4))
-    return Layout({f"w{k}": axes for k, axes in enumerate(arrays)}, sizes)
+    with unhooked():
+        return Layout({f"w{k}": axes for k, axes in enumerate(arrays)}, sizes)
 
 
 def layouts() -> st.SearchStrategy[Layout]:
@@ -36,7 +64,8 @@ def layouts() -> st.SearchStrategy[Layout]:
 @st.composite
 def spaces_of(draw, layout: Layout) -> list[str]:
     """What to group: the layers of a stacked LSTM, or any spaces of a generic layout in any order."""
-    found = ptb_lstm.layers(layout.axes)
+    with unhooked():
+        found = ptb_lstm.layers(layout.axes)
     return found or draw(st.lists(st.sampled_from(list(layout.sizes)), min_size=1, unique=True))
 
 
@@ -133,17 +162,18 @@ def with_dead(params: Params, layout: Layout, dead: set[tuple[str, int]]) -> Par
 def params_of(draw, layout: Layout) -> Params:
     """Random weights with random zeros and random dead components."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    params = drawn(layout, rng, draw(st.sampled_from([0, 0, 0.3, 0.95])), draw(st.sampled_from([1, 3, 30])))
-    death = draw(st.sampled_from([0, 0, 0.3, 1]))
+    zeros, spread, death = (draw(st.sampled_from(few)) for few in ([0, 0, 0.3, 0.95], [1, 3, 30], [0, 0, 0.3, 1]))
     dead = {(space, k) for space, size in layout.sizes.items() for k in range(size) if rng.random() < death}
-    return with_dead(params, layout, dead)
+    with unhooked():
+        return with_dead(drawn(layout, rng, zeros, spread), layout, dead)
 
 
 @st.composite
 def cases(draw, layouts: st.SearchStrategy[Layout] | None = None) -> Case:
-    layout = draw(layouts or lstm_layouts() | generic_layouts())
+    layout = draw(lstm_layouts() | generic_layouts() if layouts is None else layouts)
     spaces = draw(spaces_of(layout))
-    groups, member = iss_groups(layout, spaces), membership(layout, spaces)
+    with unhooked():
+        groups, member = iss_groups(layout, spaces), membership(layout, spaces)
     return Case(layout, spaces, groups, member, draw(params_of(layout)))
 
 

@@ -1,7 +1,6 @@
 """A layout adds up, reads back from JSON, and refuses misfits in words."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -9,16 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from issref.iss.layout import Layout
 from issref.models import ptb_lstm
-from strategies import labels, layouts
+from strategies import labels, layouts, refused, unhooked
 
 TINY = Layout(
     {"lstm0/kernel": (("embed", "lstm0"), 4 * ("lstm0",)), "lstm0/bias": (4 * ("~lstm0",),)},
     {"embed": 3, "lstm0": 4},
 )
-
-
-def refused(sentence: str):
-    return pytest.raises(ValueError, match=re.escape(sentence))
 
 
 # ---------------------------------------------------------------- theorems
@@ -61,7 +56,8 @@ def test_json_round_trips(layout):
 
 
 def test_numpy_sizes_round_trip():
-    layout = Layout({"w": (("a",),)}, {"a": np.int64(3)})
+    with unhooked():
+        layout = Layout({"w": (("a",),)}, {"a": np.int64(3)})
     assert Layout.from_json(layout.to_json()) == layout
 
 
@@ -98,10 +94,9 @@ def test_a_misfit_is_refused_by_its_name(layout, data):
     params = layout.allocate()
     array = data.draw(st.sampled_from(list(params)))
     axis = data.draw(st.integers(0, params[array].ndim - 1))
-    params[array] = np.concatenate((params[array], params[array].take([], axis), np.zeros_like(params[array])), axis)
-    if params[array].shape == layout.shape(array):  # an empty array, doubled
-        params[array] = np.zeros((1, *params[array].shape))
-    with refused(f"{array}: axes ({layout.spell(array)}) need shape {layout.shape(array)}, got"):
+    longer = [length + (a == axis) for a, length in enumerate(params[array].shape)]
+    params[array] = np.zeros(longer)
+    with refused(f"{array}: axes ({layout.spell(array)}) need shape {layout.shape(array)}, got {tuple(longer)}"):
         layout.check(params)
 
 

@@ -83,7 +83,7 @@ def run(op, arguments, keywords, *cotangents):
 # ------------------------
 
 def test_every_public_op_is_in_the_table():
-    modules = [importlib.import_module(f"issref.ops.{module.name}") for module in pkgutil.iter_modules(ops.__path__)]
+    modules = [importlib.import_module(f"issref.ops.{found.name}") for found in pkgutil.iter_modules(ops.__path__)]
     found = {
         name
         for module in modules
@@ -101,13 +101,13 @@ def test_backward_is_the_transposed_jacobian(op, arguments, keywords):
 
 @given(SEEDS, SIZES, SIZES, SIZES, SIZES, st.booleans(), st.sampled_from((0.0, 1.0, -0.5)))
 def test_backward_of_the_lstm_in_all_shapes(rng, steps, batch, inputs, hidden, reverse, forget_bias):
-    lengths = rng.choice((None, rng.integers(0, steps + 1, batch)))
+    lengths = rng.integers(0, steps + 1, batch) if rng.random() < 0.5 else None
     keywords = {"reverse": reverse, "forget_bias": forget_bias, "lengths": lengths}
     check_backward(lstm, lstm_arguments(rng, steps, batch, inputs, hidden), rng=rng, entries=0, **keywords)
 
 
 @cases
-@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_outputs_and_gradients_have_the_dtype_of_the_inputs(op, arguments, keywords, dtype):
     inputs = [values.astype(dtype) for values in arguments(np.random.default_rng(2))]
     keywords = {name: value.astype(dtype) if name == "mask" and value is not None else value
@@ -116,7 +116,7 @@ def test_outputs_and_gradients_have_the_dtype_of_the_inputs(op, arguments, keywo
         assert value.dtype == dtype
 
 
-@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @given(SEEDS)
 def test_saturated_gates_stay_finite(dtype, rng):
     x, h0, c0, kernel, bias = (values.astype(dtype) for values in lstm_arguments(rng, 3, 2, 3, 4))
@@ -125,7 +125,7 @@ def test_saturated_gates_stay_finite(dtype, rng):
     for values in (hidden, h, c, *gradients):
         assert np.isfinite(values).all()
     assert (np.abs(hidden) <= 1).all()
-    assert (np.abs(c) <= np.abs(c0) + 3).all()
+    assert (np.abs(c) <= (np.abs(c0) + 3) * (1 + 4 * np.finfo(dtype).eps)).all()  # one more at each step
 
 
 # the checker itself: what is wrong is named
@@ -153,20 +153,27 @@ def spoiled(name):
 
 @pytest.mark.parametrize(
     ("fault", "sentence"),
-    (
-        ("derivative", r"square: x needs an error up to 1e-12 by complex step, got"),
-        ("shape", r"square: backward needs gradients of shape {'w': \(\), 'x': \(3,\)}, got"),
-        ("forgets", r"zip\(\)"),
-        ("not linear", r"square: w needs an error up to 1e-12 by"),
-        ("remembers", r"square: x needs an error up to"),
-        ("writes", r"square: .* needs an error up to 0 by"),
-    ),
+    [
+        ("derivative", r"square: complex step in x needs an error up to 1e-12, got 0\.\d+"),
+        ("shape", r"square: backward needs gradients of shape {'w': \(\), 'x': \(3,\)}, got {.*'x': \(1, 3\)}"),
+        ("forgets", r"square: backward needs gradients of x, w, got 1"),
+        ("not linear", r"square: complex step in w needs an error up to 1e-12, got"),
+        ("remembers", r"square: .* in x needs an error up to"),
+        ("writes", r"square: kept values in output 0 needs an error up to 0, got"),
+    ],
 )
 def test_the_checker_names_what_is_wrong(fault, sentence):
-    arguments = np.array([1.0, -2.0, 3.0]), np.array(0.5)
+    arguments = np.array([1.0, -2.0, 3.0]), np.array(0.7)
     check_backward(spoiled("nothing"), arguments)
     with pytest.raises(ValueError, match=sentence):
         check_backward(spoiled(fault), arguments)
+
+
+def test_the_checker_sees_every_argument_of_an_op_without_names():
+    arguments = np.array([1.0, -2.0, 3.0]), np.array(0.7)
+    check_backward(lambda *arguments: spoiled("nothing")(*arguments), arguments)
+    with pytest.raises(ValueError, match="<lambda>: complex step in argument 1 needs"):
+        check_backward(lambda *arguments: spoiled("not linear")(*arguments), arguments)
 
 
 # lstm
@@ -188,8 +195,8 @@ def plain_lstm(x, h0, c0, kernel, bias, forget_bias=0.0, lengths=None, reverse=F
             seen = [*x[t, b], *h]
             for k in range(size):
                 i, g, f, o = (
-                    sum(seen[row] * kernel[row, gate * size + k] for row in range(inputs + size)) + bias[gate * size + k]
-                    for gate in range(4)
+                    bias[column] + sum(seen[row] * kernel[row, column] for row in range(inputs + size))
+                    for column in range(k, 4 * size, size)
                 )
                 c[k] = squash(f + forget_bias) * c[k] + squash(i) * math.tanh(g)
                 h[k] = squash(o) * math.tanh(c[k])
@@ -199,11 +206,11 @@ def plain_lstm(x, h0, c0, kernel, bias, forget_bias=0.0, lengths=None, reverse=F
 
 
 @st.composite
-def runs(draw, ragged=st.booleans()):
+def runs(draw, ragged=(False, True)):
     """An rng, the arguments of an LSTM and keywords; lengths from 0 to all steps."""
     rng, sizes = draw(SEEDS), [draw(SIZES) for _ in range(4)]
     keywords = {"forget_bias": draw(st.sampled_from((0.0, 1.0))), "reverse": draw(st.booleans())}
-    if draw(ragged):
+    if draw(st.sampled_from(ragged)):
         keywords["lengths"] = rng.integers(0, sizes[0] + 1, sizes[1])
     return rng, lstm_arguments(rng, *sizes), keywords
 
@@ -225,7 +232,7 @@ def test_lstm_computes_its_equations(case):
     assert_same(lstm(*arguments, **keywords)[0], plain_lstm(*arguments, **keywords))
 
 
-@given(runs(ragged=st.just(True)))
+@given(runs(ragged=(True,)))
 def test_padding_cannot_leak(case):
     rng, arguments, keywords = case
     x, h0, c0, *weights = arguments
@@ -234,8 +241,9 @@ def test_padding_cannot_leak(case):
     dhidden, dh, dc = cotangents(rng, arguments)
     noise = np.where(padded[..., None], rng.standard_normal(dhidden.shape), dhidden)
     outputs, gradients = run(lstm, arguments, keywords, dhidden, dh, dc)
-    for values, again in zip((*outputs, *gradients), sum(run(lstm, (other, h0, c0, *weights), keywords, noise, dh, dc), ()), strict=True):
-        np.testing.assert_allclose(again, values, rtol=1e-13, atol=1e-14)
+    same_outputs, same_gradients = run(lstm, (other, h0, c0, *weights), keywords, noise, dh, dc)
+    assert_same(same_outputs, outputs)
+    assert_same(same_gradients, gradients)
     assert (outputs[0][padded] == 0).all()
     assert (gradients[0][padded] == 0).all()
     empty = keywords["lengths"] == 0
@@ -282,7 +290,7 @@ def test_a_batch_of_one_is_that_example_of_a_batch(case):
     assert_same(summed, dweights)
 
 
-@given(runs(ragged=st.just(False)), st.integers(0, 4))
+@given(runs(ragged=(False,)), st.integers(0, 4))
 def test_two_halves_with_carried_state_are_the_whole(case, cut):
     rng, (x, h0, c0, *weights), keywords = case
     dhidden, dh, dc = cotangents(rng, (x, h0))
@@ -338,7 +346,8 @@ def test_cross_entropy_is_minus_log_softmax_over_steps_and_mean_over_batch(case)
     logits, targets = case
     exact = np.exp(logits.astype(np.longdouble))
     probability = np.take_along_axis(exact, targets[..., None], axis=-1)[..., 0] / exact.sum(axis=-1)
-    np.testing.assert_allclose(cross_entropy(logits, targets=targets)[0], -np.log(probability).sum(axis=0).mean(), rtol=1e-12, atol=1e-14)
+    loss, _ = cross_entropy(logits, targets=targets)
+    np.testing.assert_allclose(loss, -np.log(probability).sum(axis=0).mean(), rtol=1e-12, atol=1e-14)
 
 
 @given(predictions(), st.floats(-100, 100))
@@ -357,7 +366,7 @@ def test_uniform_logits_cost_T_log_V(steps, batch, words, value):
     np.testing.assert_allclose(loss, steps * np.log(words), rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_huge_logits_cost_their_distance(dtype):
     logits = np.array([[[1e30, 0, -1e30]], [[-1e30, 1e4, 0]]], dtype)
     loss, backward = cross_entropy(logits, targets=np.array([[0], [2]]))

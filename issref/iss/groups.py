@@ -75,7 +75,7 @@ def _ids_of(layout: Layout, array: str, first: Mapping[str, int]) -> tuple[Ids, 
     return ids
 
 
-def pair_energies(params: Params, groups: Groups) -> Shaped[np.ndarray, "groups+1 groups+1"]:
+def pair_energies(params: Params, groups: Groups) -> Shaped[np.ndarray, "G G"]:
     """E[g, h]: the sum of w^2 over the weights whose row is in group g and column in group h.
 
     The last row and column (index -1) stand for "no group". Everything that ISS asks of the weights (norms,

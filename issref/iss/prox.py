@@ -39,7 +39,7 @@ class Certificate(NamedTuple):
     relative_gap: float
     sweeps: int
     dead: Bool[np.ndarray, " groups"]
-    warm_start: Shaped[np.ndarray, "groups+1 groups+1"]
+    warm_start: Shaped[np.ndarray, "G G"]
 
 
 def block_soft_threshold(v: np.ndarray, strength: float) -> np.ndarray:
@@ -54,7 +54,7 @@ def prox(
     strength: Strength,
     *,
     tolerance: float = 1e-12,
-    warm_start: Shaped[np.ndarray, "groups+1 groups+1"] | None = None,
+    warm_start: Shaped[np.ndarray, "G G"] | None = None,
 ) -> tuple[Params, Certificate]:
     """argmin_w 1/2 |w - v|^2 + sum_g strength_g |w_g| for v = params, and its `Certificate`.
 

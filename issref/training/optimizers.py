@@ -12,7 +12,12 @@ def global_norm(grads: Mapping[str, np.ndarray]) -> float:
 
 
 def clip_scale(norm: float, most: float) -> float:
-    """What to multiply gradients of this global norm by so that it is at most `most`: min(1, most / norm)."""
+    """min(1, most / norm): what brings gradients of this global norm to at most `most`.
+
+    Raises FloatingPointError if the norm is not finite, before anything is changed by it.
+    """
+    if not math.isfinite(norm):
+        raise FloatingPointError(f"the gradient's norm is {norm}")
     return most / norm if norm > most else 1.0
 
 

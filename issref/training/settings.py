@@ -1,6 +1,8 @@
 """The settings of a language model run, and the presets of the paper and its baselines."""
 
+import json
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 Method = Literal["prox", "released", "l1", "dense"]
@@ -86,12 +88,27 @@ class Settings:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Settings":
-        """The settings whose `to_dict` these are."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        """The settings whose `to_dict` these are; ValueError if they are those of another version."""
+        try:
+            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        except TypeError as error:
+            raise ValueError(f"settings: needs those of this version of issref, found others ({error})") from error
+
+    def changed(self, other: "Settings") -> set[str]:
+        """The names of the fields in which two settings differ."""
+        return {name for name, value in asdict(self).items() if getattr(other, name) != value}
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, ready for JSON."""
         return asdict(self)
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings of a run, from its config.json; ValueError in a sentence if they cannot be read."""
+    try:
+        return Settings.from_dict(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: needs the settings of a run, found none ({error})") from error
 
 
 def _listed(value: Any) -> tuple[Any, ...]:

@@ -30,13 +30,13 @@ def check_backward(op, arguments, *, rng=None, complex_tolerance=1e-12, differen
 
     complex_tolerance is that of linearity too. What must be exact has no tolerance, and NaN is an error.
     """
-    tolerances = dict.fromkeys(("complex step", "every entry", "linearity"), complex_tolerance)
+    tolerances: dict[str, float] = dict.fromkeys(("complex step", "every entry", "linearity"), complex_tolerance)
     tolerances["central differences"] = difference_tolerance
     for check, errors in backward_errors(op, arguments, rng=rng, **keywords).items():
         most = tolerances.get(check, 0.0)
         for name, error in errors.items():
             if not error <= most:
-                raise ValueError(f"{_name(op)}: {name} needs an error up to {most:g} by {check}, got {error:.3g}")
+                raise ValueError(f"{_name(op)}: {check} in {name} needs an error up to {most:g}, got {error:.3g}")
 
 
 def backward_errors(op, arguments, *, rng=None, entries=500, **keywords) -> dict[str, dict[str, float]]:
@@ -45,26 +45,28 @@ def backward_errors(op, arguments, *, rng=None, entries=500, **keywords) -> dict
     complex step, central differences: <g, J v> against <J^T g, v>, v along one argument at a time
     every entry: J^T g against the complex step along each axis, if there are at most `entries` axes
     linearity: backward(a g + b g') against a backward(g) + b backward(g')
-    second call, kept: backward repeats its answer; it writes into nothing it was given, nor does the op
+    second call, kept values: backward repeats its answer, and writes into nothing it was given; nor does the op
 
-    Errors are relative to the largest value compared, over all arguments. Raises ValueError for a gradient that
-    is missing or has not its argument's shape.
+    Errors are relative to the largest value compared, over all arguments, a sum <a, b> to sum |a b|. Raises
+    ValueError for a gradient that is missing or has not its argument's shape.
     """
     rng = np.random.default_rng(0) if rng is None else rng
-    named = dict(zip(inspect.signature(op).parameters, arguments, strict=False))
+    named = dict(zip(_argument_names(op, len(arguments)), arguments, strict=True))
     x = {name: np.array(values, np.float64) for name, values in _flat(named).items()}
     before = {name: values.copy() for name, values in x.items()}
 
     def run(x):
         outputs, backward = op(*_nested(named, x).values(), **keywords)
-        return dict(enumerate(outputs if isinstance(outputs, tuple) else (outputs,))), backward
+        return {f"output {n}": values for n, values in enumerate(_tuple(outputs))}, backward
 
     def f(x):  # <g, op(x)>
         return sum(np.sum(g[name] * values) for name, values in _flat(run(x)[0]).items())
 
     def transposed(g):  # J^T g
-        found = backward(*_nested(outputs, g).values())
-        found = _flat(dict(zip(named, found if isinstance(found, tuple) else (found,), strict=True)))
+        found = _tuple(backward(*_nested(outputs, g).values()))
+        if len(found) != len(named):
+            raise ValueError(f"{_name(op)}: backward needs gradients of {', '.join(named)}, got {len(found)}")
+        found = _flat(dict(zip(named, found, strict=True)))
         if _shapes(found) != _shapes(x):
             raise ValueError(f"{_name(op)}: backward needs gradients of shape {_shapes(x)}, got {_shapes(found)}")
         return found
@@ -75,19 +77,19 @@ def backward_errors(op, arguments, *, rng=None, entries=500, **keywords) -> dict
     given = {name: values.copy() for name, values in g.items()}
     gradients, others = transposed(g), transposed(other)
     along = {name: np.sum(gradients[name] * v[name]) for name in x}
+    scale = {name: np.sum(np.abs(gradients[name] * v[name])) for name in x}
     errors = {
-        "complex step": _errors({name: _complex_slope(f, x, name, v[name]) for name in x}, along),
-        "central differences": _errors({name: _difference_slope(f, x, name, v[name]) for name in x}, along),
+        "complex step": _errors({name: _complex_slope(f, x, name, v[name]) for name in x}, along, scale),
+        "central differences": _errors({name: _difference_slope(f, x, name, v[name]) for name in x}, along, scale),
         "linearity": _errors(
             transposed({name: 0.7 * g[name] - 1.3 * other[name] for name in g}),
             {name: 0.7 * gradients[name] - 1.3 * others[name] for name in x},
         ),
         "second call": _errors(transposed(g), gradients),
-        "kept": _errors(x, before) | _errors(g, given),
     }
     if sum(values.size for values in x.values()) <= entries:
         errors["every entry"] = _errors(gradients, complex_step(f, x))
-    return errors
+    return {"kept values": _errors(x, before) | _errors(g, given), **errors}
 
 
 def complex_step(function: Function, params: Arrays) -> Arrays:
@@ -106,13 +108,13 @@ def relative_error(found: Arrays, expected: Arrays) -> float:
 
 
 def _complex_slope(function: Function, at: Arrays, name: str, direction: np.ndarray) -> float:
-    return np.imag(function({**at, name: at[name] + 1j * COMPLEX_STEP * direction})) / COMPLEX_STEP
+    return float(np.imag(function({**at, name: at[name] + 1j * COMPLEX_STEP * direction})) / COMPLEX_STEP)
 
 
 def _difference_slope(function: Function, at: Arrays, name: str, direction: np.ndarray) -> float:
     move = DIFFERENCE_STEP * direction
     rise = function({**at, name: at[name] + move}) - function({**at, name: at[name] - move})
-    return rise / (2 * DIFFERENCE_STEP)
+    return float(np.real(rise)) / (2 * DIFFERENCE_STEP)
 
 
 def _each_entry(slope, function: Function, params: Arrays) -> Arrays:
@@ -125,9 +127,10 @@ def _each_entry(slope, function: Function, params: Arrays) -> Arrays:
     return gradients
 
 
-def _errors(found: Arrays, expected: Arrays) -> dict[str, float]:
-    largest = max((np.max(np.abs(values), initial=0) for values in expected.values()), default=0) or 1.0
-    return {name: float(np.max(np.abs(found[name] - expected[name]), initial=0) / largest) for name in expected}
+def _errors(found: Mapping, expected: Mapping, scale: Mapping | None = None) -> dict[str, float]:
+    largest = max((np.max(np.abs(values), initial=0) for values in (scale or expected).values()), default=0)
+    unit = largest or 1.0  # where all should be 0, the error itself
+    return {name: float(np.max(np.abs(found[name] - expected[name]), initial=0) / unit) for name in expected}
 
 
 def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
@@ -152,6 +155,15 @@ def _nested(like: Mapping, arrays: Arrays, path: str = "") -> dict:
         key: _nested(part, arrays, f"{path}{key}/") if isinstance(part, Mapping) else arrays[f"{path}{key}"]
         for key, part in like.items()
     }
+
+
+def _tuple(values) -> tuple:
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _argument_names(op, count: int) -> list[str]:
+    names = list(inspect.signature(op).parameters)[:count]
+    return names if len(names) == count else [f"argument {n}" for n in range(count)]  # op(*arguments)
 
 
 def _name(op) -> str:

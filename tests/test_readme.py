@@ -1,0 +1,37 @@
+"""What the README prints runs as printed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from issref import train_ptb
+from issref.models import ptb_lstm
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_library_snippet_runs_and_some_components_die(tmp_path):
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", snippet], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    dead = re.search(r"\[([ A-Za-z]+)\] \S+", done.stdout)
+    assert dead is not None
+    assert "True" in dead[1]
+    assert "False" in dead[1]
+
+
+def test_the_layout_table_is_the_models():
+    layout = ptb_lstm.layout(ptb_lstm.Config())
+    for array in layout.axes:
+        cells = layout.spell(array).split(", ")
+        row = f"| `{array}` | {' | '.join(cells)} |"
+        assert row in README.replace(" | |\n", " |\n"), row
+
+
+def test_every_command_in_the_readme_is_understood():
+    commands = re.findall(r"^(?:.*&& )?python -m issref\.train_ptb (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        if "--resume" not in command:
+            train_ptb.parse(command.split())

@@ -1,0 +1,298 @@
+"""The main job on a small text: what it writes, how it resumes, how it fails."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from issref import Layout, expand, group_norms, iss_groups
+from issref import train_ptb as command
+from issref.data import corpus as corpora
+from issref.models import ptb_lstm
+from issref.result import perplexity
+from issref.training import checkpoint
+from issref.training.progress import Progress
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    """A folder with a text of 30 words in which each word has two likely followers."""
+    folder, rng = tmp_path_factory.mktemp("text"), random.Random(0)
+    for name, lines in (("train", 300), ("valid", 40), ("test", 40)):
+        sentences = []
+        for _ in range(lines):
+            word, words = rng.randrange(30), []
+            for _ in range(12):
+                words.append(f"w{word}")
+                word = (word * 7 + rng.choice((1, 1, 1, 5))) % 30
+            sentences.append(" ".join(words) + "\n")
+        (folder / f"{name}.txt").write_text("".join(sentences))
+    return folder
+
+
+def flags(text, out, *more):
+    sizes = "--hidden-sizes 12 10 --batch 4 --steps 8 --epochs 3 --init-scale 0.3 --strength 0.008 0.012 --threads 1"
+    return ["--corpus", str(text), "--out", str(out), *sizes.split(), *more]
+
+
+@pytest.fixture(scope="session")
+def finished(text, tmp_path_factory):
+    """The folder of a whole run, with dropout, in which components die in both layers."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert command.main(flags(text, out, "--keep", "0.9")) == 0
+    return out
+
+
+def sentence(capsys):
+    """The one line on stderr that says why the command ended."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "issref: " in line]
+    assert len(lines) == 1
+    return lines[0].split("issref: ")[1]
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+def test_a_run_learns_its_size_and_writes_all_of_it(finished):
+    names = set(os.listdir(finished))
+    assert names >= {"config.json", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors", "result.json"}
+    assert {"training.png", "weights.png", "norms.png"} <= names
+    assert not [name for name in names if name.endswith(".partial")]
+    result = json.loads((finished / "result.json").read_text())
+    full, small = (result["components"][one] for one in ("full", "compact"))
+    assert full == {"lstm0": 12, "lstm1": 10}
+    assert 0 < small["lstm0"] < 12
+    assert 0 < small["lstm1"] < 10
+    assert result["parameters"]["compact"] < result["parameters"]["full"]
+    assert result["max_output_difference"] <= 1e-5 * result["largest_logit"]
+    for split in ("valid_perplexity", "test_perplexity"):
+        assert result[split]["compact"] == pytest.approx(result[split]["full"], rel=1e-5)
+    assert result["corpus"]["sha256"]
+    assert {"python", "numpy", "numba", "blas"} <= result["versions"].keys()
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["alive"] == small
+
+
+def test_the_zeros_are_the_proximal_steps_own(finished):
+    at, _ = Progress.load(finished / "checkpoint.safetensors")
+    params, about = checkpoint.load(finished / "model.safetensors")
+    small = Layout.from_json(about["layout"])
+    small.check(params)
+    config = ptb_lstm.Config(small.sizes["word"], 12, (12, 10))
+    layout = ptb_lstm.layout(config)
+    groups = iss_groups(layout, ("lstm0", "lstm1"))
+    living = {space: norms > 0 for space, norms in groups.split(group_norms(at.params, groups)).items()}
+    full, _ = expand(params, small, living)
+    for array, values in at.params.items():  # nothing but whole components is zero, biases included
+        np.testing.assert_array_equal(values, full[array])
+
+
+def test_the_final_table_is_shown_and_names_the_corpus(text, tmp_path, capsys):
+    assert command.main(flags(text, tmp_path / "run", "--epochs", "1", "--method", "dense")) == 0
+    shown = capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    for word in ("components", "parameters", "multiply-adds", "valid perplexity", result["corpus"]["sha256"]):
+        assert word in shown
+    assert f"{result['test_perplexity']['compact']:.3f}" in shown
+    assert result["components"]["compact"] == {"lstm0": 12, "lstm1": 10}
+
+
+def test_in_float64_full_and_compact_agree_to_rounding(text, tmp_path):
+    assert command.main(flags(text, tmp_path / "run", "--dtype", "float64")) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["components"]["compact"] != result["components"]["full"]
+    assert result["max_output_difference"] <= 1e-12 * result["largest_logit"]
+
+
+@pytest.mark.parametrize("method", ["released", "l1"])
+def test_the_elementwise_methods_make_exact_zeros(method, text, tmp_path):
+    more = ("--method", method, "--threshold", "0.02", "--epochs", "1")
+    assert command.main(flags(text, tmp_path / "run", *more)) == 0
+    at, _ = Progress.load(tmp_path / "run" / "checkpoint.safetensors")
+    weights = np.concatenate([values.ravel() for values in at.params.values()])
+    assert (weights == 0).any()
+    assert not ((weights != 0) & (np.abs(weights) < 0.02)).any()
+
+
+# ---------------------------------------------------------------- resume
+
+
+def same_run(one, other):
+    """All numbers of two runs are the same, bit for bit; only their times differ."""
+    for name in ("model.safetensors", "checkpoint.safetensors"):
+        first, second = checkpoint.load(one / name)[0], checkpoint.load(other / name)[0]
+        assert first.keys() == second.keys()
+        for array, values in first.items():
+            np.testing.assert_array_equal(values, second[array], strict=True, err_msg=array)
+    first, second = ([json.loads(line) for line in (run / "metrics.jsonl").open()] for run in (one, other))
+    assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
+
+
+@pytest.mark.parametrize("stops", [(1,), (30, 31), (122, 200)])
+def test_an_interrupted_run_ends_with_the_same_numbers(stops, text, finished, tmp_path, monkeypatch, capsys):
+    out, done = tmp_path / "run", [0]
+    step = command.show.step
+
+    def interrupted_step(*arguments):
+        step(*arguments)
+        done[0] += 1
+        if done[0] in stops:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(command.show, "step", interrupted_step)
+    assert command.main(flags(text, out, "--keep", "0.9")) == 130
+    assert sentence(capsys) == f"stopped; the last checkpoint is kept, go on with --resume {out}"
+    for _ in stops[1:]:
+        assert command.main(["--resume", str(out)]) == 130
+    assert command.main(["--resume", str(out)]) == 0
+    same_run(out, finished)
+
+
+def test_a_run_can_be_resumed_for_more_epochs_but_not_with_other_settings(text, finished, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert command.main(flags(text, out, "--keep", "0.9", "--epochs", "2")) == 0
+    capsys.readouterr()
+    assert command.main(["--resume", str(out), "--strength", "0.5"]) == 2
+    assert sentence(capsys) == "--resume: needs the run's own settings, found other values for ['strength']"
+    assert command.main(["--resume", str(out), "--epochs", "3"]) == 0
+    same_run(out, finished)
+
+
+def test_a_resumed_run_needs_the_same_text(text, finished, tmp_path, capsys):
+    other = tmp_path / "text"
+    other.mkdir()
+    for name in ("train", "valid", "test"):
+        (other / f"{name}.txt").write_text((text / f"{name}.txt").read_text())
+    assert command.main(flags(other, tmp_path / "run", "--epochs", "1")) == 0
+    with (other / "test.txt").open("a") as file:
+        file.write("w1 w2\n")
+    capsys.readouterr()
+    assert command.main(["--resume", str(tmp_path / "run"), "--epochs", "2"]) == 2
+    assert "needs the corpus with sha256" in sentence(capsys)
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def test_batch_1_in_windows_is_batch_1_word_by_word(finished, text):
+    params, _ = checkpoint.load(finished / "model.safetensors")
+    test = corpora.load(str(text)).test
+    word_by_word = perplexity(params, test, 1, 1)
+    for window in (2, 7, 100, len(test) - 1):
+        assert perplexity(params, test, 1, window) == pytest.approx(word_by_word, rel=1e-5)
+
+
+def test_eval_shows_the_headline_and_names_the_other_protocol(finished, capsys):
+    assert command.main(["--eval", str(finished), "--split", "valid"]) == 0
+    shown = capsys.readouterr().out
+    result = json.loads((finished / "result.json").read_text())
+    assert f"{result['valid_perplexity']['compact']:.4f}" in shown
+    assert "another protocol" in shown
+    assert "word by word" in shown
+
+
+# ---------------------------------------------------------------- bad input: a sentence and an exit code
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--batch", "0"), "--batch: needs a number above 0, got 0"),
+        (("--hidden-sizes", "-5"), "--hidden-sizes: needs a width from 1 up for each layer, got (-5,)"),
+        (("--corpus", "nowhere"), "corpus: needed auto, ptb, embedded or a folder"),
+        (("--steps", "5000"), "windows: needed 20004 words for 4 x 5000 steps, found 3900"),
+        (("--data-dir", "nowhere", "--corpus", "ptb"), "data-dir: nowhere needed ptb/ptb.train.txt, found No such file"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_exit_code_2(more, said, text, tmp_path, capsys):
+    assert command.main(flags(text, tmp_path / "run", *more)) == 2
+    assert sentence(capsys).startswith(said)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("more", [("--no-such-flag", "1"), ("--batch", "twenty"), ("--preset", "huge")])
+def test_what_the_command_line_cannot_mean_is_exit_code_2(more, text, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(flags(text, tmp_path / "run", *more))
+    assert ended.value.code == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--eval"])
+def test_a_folder_without_a_run_is_refused(flag, tmp_path, capsys):
+    assert command.main([flag, str(tmp_path)]) == 2
+    assert "needs" in sentence(capsys)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(finished, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert command.main(flags(text, out, "--epochs", "1")) == 0
+    at, about = Progress.load(out / "checkpoint.safetensors")
+    at.params["lstm0/kernel"] = at.params["lstm0/kernel"][:, :-4]
+    at.save(out / "checkpoint.safetensors", **about)
+    capsys.readouterr()
+    assert command.main(["--resume", str(out), "--epochs", "2"]) == 2
+    assert sentence(capsys) == "lstm0/kernel: axes (embed + lstm0, 4 lstm0) need shape (24, 48), got (24, 44)"
+
+
+def test_a_diverging_run_stops_by_step_and_keeps_its_checkpoint(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert command.main(flags(text, out, "--epochs", "1", "--method", "dense")) == 0
+    at, about = Progress.load(out / "checkpoint.safetensors")
+    at.params["softmax/bias"][3] = np.inf
+    at.save(out / "checkpoint.safetensors", **about)
+    before = (out / "checkpoint.safetensors").read_bytes()
+    capsys.readouterr()
+    with np.errstate(invalid="ignore"):
+        assert command.main(["--resume", str(out), "--epochs", "2"]) == 1
+    said = sentence(capsys)
+    assert said == f"epoch 2, step 1: the loss is nan; the last checkpoint is kept, go on with --resume {out}"
+    assert (out / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_layer_that_dies_out_stops_the_run_in_words(text, tmp_path, capsys):
+    assert command.main(flags(text, tmp_path / "run", "--strength", "0.5")) == 1
+    assert "have died, which a lower --strength prevents; there is no checkpoint yet" in sentence(capsys)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert command.main(flags(text, out, "--epochs", "1")) == 0
+    before = (out / "checkpoint.safetensors").read_bytes()
+    capsys.readouterr()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        assert command.main(["--resume", str(out), "--epochs", "2"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "File too large" in sentence(capsys)
+    assert (out / "checkpoint.safetensors").read_bytes() == before
+    assert not list(out.glob("*.partial"))
+
+
+# ---------------------------------------------------------------- start-up
+
+
+def test_help_is_quick_and_names_every_setting():
+    def run():
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "issref.train_ptb", "--help"], capture_output=True, text=True)
+        return time.perf_counter() - started, done.stdout
+
+    seconds, shown = min(run() for _ in range(3))
+    assert seconds < 1.5
+    for word in ("--small", "--preset", "--strength", "--hidden-sizes", "--resume", "--eval", "--corpus", "--method"):
+        assert word in shown
+
+
+def test_help_loads_neither_numba_nor_matplotlib():
+    code = "import sys, issref.train_ptb; print([m for m in ('numba', 'matplotlib', 'pooch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,0 +1,192 @@
+"""Optimiser, settings, checkpoints and run folders."""
+
+import json
+import math
+import os
+import resource
+import signal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from issref.training import checkpoint
+from issref.training.optimizers import clip_scale, global_norm, sgd
+from issref.training.progress import Progress
+from issref.training.run import finish_the_step, new_folder, write_json
+from issref.training.settings import PRESETS, Settings, read_settings
+
+
+def arrays_of(seed, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return {"a/kernel": rng.normal(size=(3, 4)).astype(dtype), "a/bias": rng.normal(size=4).astype(dtype)}
+
+
+# ---------------------------------------------------------------- optimiser
+
+
+@given(seed=st.integers(0, 99), most=st.floats(0.01, 10))
+def test_clipping_keeps_the_direction_and_bounds_the_norm(seed, most):
+    grads = arrays_of(seed)
+    norm = np.linalg.norm(np.concatenate([gradient.ravel() for gradient in grads.values()]))
+    assert global_norm(grads) == pytest.approx(norm, rel=1e-14)
+    assert clip_scale(norm, most) * norm == pytest.approx(min(norm, most), rel=1e-14)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_norm_that_is_not_finite_is_refused(bad):
+    with pytest.raises(FloatingPointError, match=f"gradient's norm is {bad}"):
+        clip_scale(bad, 5.0)
+
+
+def test_sgd_leaves_the_old_params_alone_and_keeps_their_precision():
+    params, grads = arrays_of(1, np.float32), arrays_of(2, np.float32)
+    expected = {name: params[name] - np.float32(0.5) * grads[name] for name in params}
+    before = {name: values.copy() for name, values in params.items()}
+    after = sgd(params, grads, 0.5)
+    for name in params:
+        assert after[name].dtype == np.float32
+        np.testing.assert_array_equal(params[name], before[name])
+        np.testing.assert_allclose(after[name], expected[name], rtol=1e-6)
+
+
+# ---------------------------------------------------------------- settings: method.md 2.2 and 2.4, by hand
+
+PUBLISHED = {  # init, rate, clip, steps, width, epochs, keep, batch, then rates by epoch (counted from 1)
+    "zaremba-small": (0.1, 1.0, 5.0, 20, 200, 13, 1.0, 20, {1: 1, 4: 1, 5: 0.5, 13: 0.5**9}),
+    "zaremba-medium": (0.05, 1.0, 5.0, 35, 650, 39, 0.5, 20, {6: 1, 7: 0.8, 39: 0.8**33}),
+    "zaremba-large": (0.04, 1.0, 10.0, 35, 1500, 55, 0.35, 20, {14: 1, 15: 1 / 1.15, 55: 1.15**-41}),
+    "iss-large": (0.04, 1.0, 10.0, 35, 1500, 55, 0.60, 20, {18: 1, 19: 0.1, 36: 0.1, 37: 0.01, 55: 0.001}),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_presets_are_the_published_configurations(name):
+    preset, (*numbers, rates) = PRESETS[name], PUBLISHED[name]
+    fields = ("init_scale", "learning_rate", "clip", "steps", "epochs", "keep", "batch")
+    init, rate, clip, steps, width, epochs, keep, batch = numbers
+    assert [getattr(preset, field) for field in fields] == [init, rate, clip, steps, epochs, keep, batch]
+    assert preset.hidden_sizes == (width, width)
+    for epoch, expected in rates.items():
+        assert preset.rate(epoch - 1) == pytest.approx(expected, rel=1e-12)
+
+
+def test_iss_large_has_the_strength_and_threshold_of_the_released_run():
+    assert (PRESETS["iss-large"].strength, PRESETS["iss-large"].threshold) == ((0.00245,), 1e-4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_settings_survive_json(name, tmp_path):
+    write_json(tmp_path / "config.json", PRESETS[name].to_dict())
+    assert read_settings(tmp_path / "config.json") == PRESETS[name]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"batch": 0}, "--batch: needs a number above 0, got 0"),
+        ({"learning_rate": math.nan}, "--learning-rate: needs a number above 0, got nan"),
+        ({"hidden_sizes": (200, -3)}, "--hidden-sizes: needs a width from 1 up for each layer, got (200, -3)"),
+        ({"hidden_sizes": ()}, "--hidden-sizes: needs a width from 1 up for each layer, got ()"),
+        ({"strength": (1.0, 2.0, 3.0)}, "--strength: needs 1 or 2 numbers, got 3"),
+        ({"strength": (-1.0,)}, "--strength: needs a number from 0 up, got -1.0"),
+        ({"keep": 1.5}, "--keep: needs a probability above 0 and at most 1, got 1.5"),
+    ],
+)
+def test_impossible_settings_are_refused_in_a_sentence(fields, sentence):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        Settings(**fields)
+    assert str(error.value) == sentence
+
+
+def test_settings_of_another_version_are_refused():
+    with pytest.raises(ValueError, match="settings of another|settings: needs those of this version"):
+        Settings.from_dict({**Settings().to_dict(), "momentum": 0.9})
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+@given(seed=st.integers(0, 99))
+def test_a_checkpoint_brings_everything_back_bit_for_bit(seed, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "checkpoint.safetensors"
+    rng = np.random.default_rng(seed)
+    at = Progress(arrays_of(seed), arrays_of(seed + 1, np.float32), rng, {"warm_start": rng.random((3, 3))})
+    at.epoch, at.step, at.dead, at.cost, at.seconds = 3, 7, 2, float(rng.random()) / 3, 1.5
+    at.trace, at.rows = [{"step": 1, "alive": {"lstm0": 4}}], [{"valid_perplexity": 1 / 3}]
+    at.save(path, corpus="abc")
+    back, about = Progress.load(path)
+    assert about == {"corpus": "abc"}
+    for part in ("params", "state", "prox"):
+        for name, values in getattr(at, part).items():
+            np.testing.assert_array_equal(getattr(back, part)[name], values, strict=True)
+    counters = ("epoch", "step", "dead", "cost", "seconds", "trace", "rows")
+    assert [getattr(back, name) for name in counters] == [getattr(at, name) for name in counters]
+    np.testing.assert_array_equal(back.rng.random(5), at.rng.random(5))
+
+
+def test_a_checkpoint_cut_off_anywhere_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    Progress(arrays_of(0), {}, np.random.default_rng(0)).save(path)
+    whole = path.read_bytes()
+    for length in (0, 4, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="needs a whole safetensors file, found one that cannot be read"):
+            Progress.load(path)
+
+
+def test_a_file_of_another_version_or_kind_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(ValueError, match="needs a file written by issref, found none"):
+        checkpoint.load(path)
+    checkpoint.save(path, arrays_of(0), words=["a"])
+    with pytest.raises(ValueError, match="needs a checkpoint of a run, found none of its 'counters'"):
+        Progress.load(path)
+    monkeypatch.setattr(checkpoint, "FORMAT", "issref 2")
+    with pytest.raises(ValueError, match="needs format 'issref 2', found 'issref 1'"):
+        checkpoint.load(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file"
+    checkpoint.write_whole(path, b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the disk is full after 1000 bytes
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.write_whole(path, b"new" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+# ---------------------------------------------------------------- run folders and signals
+
+
+def test_a_folder_with_a_run_or_without_permission_is_refused(tmp_path):
+    folder = new_folder(tmp_path / "deep" / "run", "small")
+    assert os.listdir(folder) == []
+    write_json(folder / "config.json", {})
+    with pytest.raises(ValueError, match=r"needs a folder without a run, found one in .* --resume"):
+        new_folder(folder, "small")
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ValueError, match="needs a folder that can be written, found .*file/run: Not a directory"):
+        new_folder(tmp_path / "file" / "run", "small")
+
+
+def test_json_lines_are_a_row_a_line(tmp_path):
+    write_json(tmp_path / "rows", [{"epoch": 1}, {"epoch": 2}])
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "rows").read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_second_stops_at_once(number):
+    handler = signal.getsignal(number)
+    with finish_the_step() as arrived:
+        assert not arrived
+        os.kill(os.getpid(), number)
+        assert arrived == [number.name]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is handler

@@ -1,0 +1,605 @@
+# %% [markdown]
+# # One unit, its slices
+#
+# A trained LSTM is often wider than it needs to be. We would like to make it *narrower*: not to
+# set scattered weights to zero, but to take whole hidden units out, so that what is left is an
+# ordinary, smaller LSTM with the same outputs. Wen et al. (ICLR 2018, arXiv 1709.05027) observed
+# what stands in the way: one hidden unit is spread over several matrices, and all its pieces have
+# to go together. They call the pieces of one unit an *intrinsic sparse structure* (ISS).
+#
+# This tutorial takes a language model that is small enough to draw. We find every slice that
+# belongs to one unit, cut the unit out by hand, see what goes wrong when a slice is forgotten,
+# and then do the same in one call. You need to know what an LSTM is; nothing else is assumed.
+# How a network is *trained* so that units can go is the subject of the tutorial on proximal steps.
+#
+# Every number in the text is computed below, and an `assert` next to it checks it.
+
+# %%
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from issref import Layout, alive, compact, expand, iss_groups
+from issref.models import ptb_lstm
+from issref.ops.basic import embed
+from issref.ops.lstm import GATES, lstm
+from issref.report import COLOURS, STYLE
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
+
+plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})
+FIGURES = Path("figures")
+FIGURES.mkdir(exist_ok=True)
+
+# %% [markdown]
+# ## The network
+#
+# The model reads a sentence word by word and predicts the next word. A word is looked up in an
+# embedding table; the embedded word $x_t$ goes through two LSTM layers; the upper layer's output
+# goes through a linear map to one logit for each word of the vocabulary.
+#
+# One LSTM layer with $H$ units and an input of size $D$ keeps two vectors of length $H$, the
+# output $h_t$ and the cell $c_t$. At each time step $t$ it computes
+#
+# $$[\,i \;\; g \;\; f \;\; o\,] = [\,x_t,\; h_{t-1}]\, K + b, \qquad
+#   c_t = \sigma(f)\, c_{t-1} + \sigma(i) \tanh(g), \qquad h_t = \sigma(o) \tanh(c_t).$$
+#
+# Here $[x_t, h_{t-1}]$ is one row vector of length $D + H$; $K$ is the *kernel*, of shape
+# $(D + H,\, 4H)$; $b$ is the bias, of length $4H$; $\sigma$ is the logistic function; products
+# of vectors are taken entry by entry. The four blocks $i, g, f, o$ of length $H$ belong to the
+# input gate, the candidate, the forget gate and the output gate, in this order.
+#
+# Our network is tiny: 7 words, an embedding of size 3, and two layers of 4 units.
+
+# %%
+config = ptb_lstm.Config(vocabulary=7, embed_size=3, hidden_sizes=(4, 4))
+layout = ptb_lstm.layout(config)
+for array in layout.axes:
+    print(f"{array:15} {layout.shape(array)!s:9} axes: {layout.spell(array)}")
+
+# %% [markdown]
+# This table is the *layout*. It says which families of components lie end to end along each axis
+# of each array; we call such a family a *space*. There are four spaces: `word` (7 words), `embed`
+# (3 embedding dimensions), `lstm0` (the 4 units of the lower layer) and `lstm1` (the 4 units of
+# the upper layer). Read the second line: the rows of `lstm0/kernel` are the 3 embedding
+# dimensions and then the 4 units of the layer itself (the recurrent part); its columns are the 4
+# units, four times over, once for each gate. The sign `~` before a space will be explained soon.
+#
+# We fill all arrays with random numbers, biases and carried states too. Zero biases would be
+# the usual start of training, but they would hide the mistakes that we want to see.
+
+# %%
+rng = np.random.default_rng(0)
+params = {array: rng.normal(0, 0.8, layout.shape(array)) for array in layout.axes}
+
+STEPS, BATCH = 12, 5
+tokens = rng.integers(0, config.vocabulary, (STEPS, BATCH))
+state_layout = ptb_lstm.state_layout(layout, BATCH)
+state = {array: rng.normal(0, 0.5, state_layout.shape(array)) for array in state_layout.axes}
+
+
+def outputs(params, state):
+    """The logits at every time step for every sentence: an array (STEPS, BATCH, 7)."""
+    (logits, _), _ = ptb_lstm.logits(params, state, tokens=tokens)
+    return logits
+
+
+def difference(a, b):
+    """The largest absolute difference between two arrays."""
+    return np.abs(a - b).max()
+
+
+print(f"logits: shape {outputs(params, state).shape}")
+assert outputs(params, state).shape == (12, 5, 7)
+
+# %% [markdown]
+# ## What belongs to one unit
+#
+# Take unit 2 of the lower layer (counting from 0). Where does it touch the weights?
+#
+# - **Four gate columns.** The unit has one entry in each of the four blocks $i, g, f, o$. Each is
+#   computed from one column of the kernel: columns 2, 4 + 2, 8 + 2 and 12 + 2.
+# - **One recurrent row.** Its output $h_{t-1}[2]$ enters the layer's own kernel at the next time
+#   step, at row 3 + 2, below the 3 rows of the embedding.
+# - **The reader rows.** Its output is read by whatever lies above: here by the kernel of the
+#   upper layer, at row 2.
+# - **Four bias entries**, one for each gate.
+#
+# The layout knows all this already. `layout.occurrences("lstm0")` lists every place where the
+# space lies; unit 2 sits 2 positions after the start of each.
+
+# %%
+UNIT = 2
+for array, axis, segment in layout.occurrences("lstm0"):
+    what = "row" if axis == 0 and array.endswith("kernel") else "column" if axis == 1 else "entry"
+    note = "" if segment.counted else "   (cut, not penalised)"
+    print(f"{array:13} {what:6} {segment.start + UNIT:2}{note}")
+
+places = []
+for array, axis, segment in layout.occurrences("lstm0"):
+    places.append((array, axis, segment.start + UNIT))
+assert [place[2] for place in places if place[:2] == ("lstm0/kernel", 1)] == [2, 6, 10, 14]
+assert ("lstm0/kernel", 0, 5) in places
+assert ("lstm1/kernel", 0, 2) in places
+assert len(places) == 10
+
+# %% [markdown]
+# Ten places. Here they are in colour. Everything that is coloured goes when the unit goes; all the
+# rest stays as it is.
+
+# %%
+COLUMN, RECURRENT, READER, SELF, BIAS = 1, 2, 3, 4, 5
+KIND_COLOURS = ["#E6E6E6", COLOURS[0], COLOURS[4], COLOURS[2], "#1B1B3A", COLOURS[5]]
+KIND_NAMES = {
+    COLUMN: "gate columns: compute the unit",
+    RECURRENT: "recurrent row: read by its own layer",
+    READER: "reader row: read by the layer above",
+    SELF: "both: the unit reads itself",
+    BIAS: "bias entries: cut, not penalised",
+}
+
+
+def kinds_of(array, space, unit):
+    """For each entry of an array: in which kind of slice of the unit it lies, 0 for none."""
+    lies = [np.zeros(length, bool) for length in layout.shape(array)]
+    for found, axis, segment in layout.occurrences(space):
+        if found == array:
+            lies[axis][segment.start + unit] = True
+    if len(lies) == 1:
+        return np.where(lies[0], BIAS, 0)
+    row_kind = RECURRENT if array == f"{space}/kernel" else READER
+    rows, columns = lies[0][:, None], lies[1][None, :]
+    return np.select([rows & columns, columns, rows], [SELF, COLUMN, row_kind])
+
+
+def draw(axes, array, x, y, kinds):
+    """One array as a grid of cells with its corner at (x, y), its segments separated and named."""
+    cells = np.atleast_2d(kinds)
+    height, width = cells.shape
+    edges = (x + np.arange(width + 1), y + np.arange(height + 1))
+    colours = ListedColormap(KIND_COLOURS)
+    axes.pcolormesh(*edges, cells, cmap=colours, vmin=0, vmax=5, edgecolors="white", linewidth=1)
+    line = {"color": "#555555", "linewidth": 1}
+    small = {"va": "center", "fontsize": 7.5, "color": "#444444"}
+    is_bias, gates = kinds.ndim == 1, array.startswith("lstm")
+    axes.add_patch(plt.Rectangle((x, y), width, height, fill=False, **line))
+    axes.text(x, y - (0.5 if is_bias else 1.8), array, fontweight="bold", va="center")
+    for number, segment in enumerate(layout.segments(array, -1)):
+        axes.plot([x + segment.start] * 2, [y, y + height], **line)
+        if not is_bias:
+            name = GATES[number] if gates else segment.space
+            axes.text(x + (segment.start + segment.stop) / 2, y - 0.6, name, ha="center", **small)
+    for segment in [] if is_bias else layout.segments(array, 0):
+        axes.plot([x, x + width], [y + segment.start] * 2, **line)
+        middle = y + (segment.start + segment.stop) / 2
+        axes.text(x - 0.4, middle, segment.space, ha="right", **small)
+
+
+def blank(axes, width, height):
+    """Axes as a sheet of paper: equal units, y downwards, no frame."""
+    axes.set(xlim=(-4, width), ylim=(height, -3), aspect="equal")
+    axes.axis("off")
+
+
+CORNERS = {
+    "embed/kernel": (0, 0), "lstm0/kernel": (8, 0), "lstm0/bias": (8, 8.2),
+    "lstm1/kernel": (8, 13), "lstm1/bias": (8, 22.2),
+    "softmax/kernel": (29, 13), "softmax/bias": (29, 18.2),
+}  # fmt: skip
+
+figure, axes = plt.subplots(figsize=(8.6, 5.6))
+for array, corner in CORNERS.items():
+    draw(axes, array, *corner, kinds_of(array, "lstm0", UNIT))
+blank(axes, 41, 23.6)
+legend = [Patch(color=KIND_COLOURS[kind], label=name) for kind, name in KIND_NAMES.items()]
+axes.legend(handles=legend, loc="upper right", frameon=False, bbox_to_anchor=(1.0, 0.97))
+axes.set_title("Everything that belongs to unit 2 of the lower layer (rows in, columns out)")
+figure.savefig(FIGURES / "1_slices.png")
+
+# %% [markdown]
+# The dark cells lie on a gate column *and* on the recurrent row: through these four weights the
+# unit reads its own past. They belong to the unit once, not twice.
+#
+# The bias entries have a colour of their own. When the unit goes they are cut like the rest; but
+# biases are traditionally not penalised in training, so they do not count as part of the *group*
+# of weights that is pushed towards zero. That is what `~lstm0` in the layout means: "cut along
+# here, but do not count".
+#
+# The number of coloured cells follows from the sizes.
+
+# %%
+coloured = {array: int((kinds_of(array, "lstm0", UNIT) > 0).sum()) for array in layout.axes}
+print({array: count for array, count in coloured.items() if count})
+removed = sum(coloured.values())
+print(f"weights and biases that go with the unit: {removed}")
+assert coloured["lstm0/kernel"] == 40  # 4 columns of 7, one row of 16, 4 crossings counted once
+assert coloured["lstm1/kernel"] == 16
+assert coloured["lstm0/bias"] == 4
+assert removed == 60
+
+# %% [markdown]
+# ## Cutting by hand
+#
+# When can the unit be taken out without changing what the network computes? Look at where its
+# output goes: into the recurrent row and into the reader row, and nowhere else. **If those rows are
+# zero, the unit contributes $h[2] \cdot 0 = 0$ to every sum it enters**, at every time step,
+# whatever the value of $h[2]$. All other units then compute the same with it or without it.
+# The unit's own columns and biases do not matter: nobody hears what it says.
+#
+# So we set these two rows to zero in a copy of the network, which *does* change the outputs: this
+# step stands for what training will do. Then we delete the unit, slice by slice.
+
+# %%
+unheard = {array: values.copy() for array, values in params.items()}
+unheard["lstm0/kernel"][3 + UNIT, :] = 0
+unheard["lstm1/kernel"][UNIT, :] = 0
+
+gate_columns = [UNIT, 4 + UNIT, 8 + UNIT, 12 + UNIT]
+by_hand = dict(unheard)
+without_columns = np.delete(unheard["lstm0/kernel"], gate_columns, axis=1)
+by_hand["lstm0/kernel"] = np.delete(without_columns, 3 + UNIT, axis=0)
+by_hand["lstm0/bias"] = np.delete(unheard["lstm0/bias"], gate_columns)
+by_hand["lstm1/kernel"] = np.delete(unheard["lstm1/kernel"], UNIT, axis=0)
+
+# The carried state has one entry for each unit, too.
+smaller_state = dict(state)
+for part in ("lstm0/h", "lstm0/c"):
+    smaller_state[part] = np.delete(state[part], UNIT, axis=1)
+
+lossless = difference(outputs(unheard, state), outputs(by_hand, smaller_state))
+print(f"lstm0/kernel {params['lstm0/kernel'].shape} -> {by_hand['lstm0/kernel'].shape}")
+print(f"lstm1/kernel {params['lstm1/kernel'].shape} -> {by_hand['lstm1/kernel'].shape}")
+print(f"largest change of a logit: {lossless:.0e}")
+assert by_hand["lstm0/kernel"].shape == (6, 12)
+assert by_hand["lstm1/kernel"].shape == (7, 16)
+assert lossless < 1e-13
+
+# %% [markdown]
+# The outputs agree up to rounding (a matrix product may add the same numbers in another order).
+# And the result is no special "sparse" network. It is a plain LSTM of 3 units
+# under one of 4, which any library can run at full speed.
+#
+# ## Three ways to get it wrong
+#
+# ### Forgetting a column
+#
+# Suppose we overlook the output gate and delete three columns of four. The kernel then has 13
+# columns, which is not four times anything. `layout.check` says so in words.
+
+# %%
+three_columns = dict(by_hand)
+without_columns = np.delete(unheard["lstm0/kernel"], gate_columns[:3], axis=1)
+three_columns["lstm0/kernel"] = np.delete(without_columns, 3 + UNIT, axis=0)
+
+refusal = ""
+try:
+    layout.resized({"lstm0": 3}).check(three_columns)
+except ValueError as error:
+    refusal = str(error)
+print(refusal)
+assert refusal == "lstm0/kernel: axes (embed + lstm0, 4 lstm0) need shape (6, 12), got (6, 13)"
+
+# %% [markdown]
+# This mistake is the harmless one: the shapes do not fit, so it cannot go unnoticed.
+#
+# ### Cutting the wrong columns
+#
+# Now suppose we remember that four columns go, but believe that the columns are sorted by unit
+# (unit 0's four gates, unit 1's four gates, ...) and not by gate. Then we delete columns 8, 9, 10
+# and 11. That is one entire block, the forget gates of all four units. Twelve columns remain,
+# every shape fits, and no check on shapes can help.
+
+# %%
+wrong_columns = [4 * UNIT, 4 * UNIT + 1, 4 * UNIT + 2, 4 * UNIT + 3]
+wrong = dict(by_hand)
+without_columns = np.delete(unheard["lstm0/kernel"], wrong_columns, axis=1)
+wrong["lstm0/kernel"] = np.delete(without_columns, 3 + UNIT, axis=0)
+wrong["lstm0/bias"] = np.delete(unheard["lstm0/bias"], wrong_columns)
+
+layout.resized({"lstm0": 3}).check(wrong)  # no complaint
+mixed_up = difference(outputs(unheard, state), outputs(wrong, smaller_state))
+print(f"columns {wrong_columns} deleted: largest change of a logit {mixed_up:.2f}")
+assert f"{mixed_up:.2f}" == "0.28"
+
+# %% [markdown]
+# The block order is a convention, and frameworks differ in it: here it is input, candidate, forget,
+# output, as in the code released with the paper; others put the forget gate second. Only a
+# comparison of outputs, with random biases, shows that an order was misread.
+#
+# ### Forgetting that somebody listens
+#
+# The third mistake is the most tempting. Zero the unit's four gate *columns*, so that no input and
+# no past output reaches it, but leave its recurrent row and its reader row as they are. Surely a
+# unit without inputs is dead?
+#
+# It is not, because its biases are alive. With zero columns the gates are constants,
+# $i = b_i$, $g = b_g$, $f = b_f$, $o = b_o$, so from $c_0 = 0$ the cell follows
+# $c_t = \sigma(b_f)\, c_{t-1} + \sigma(b_i) \tanh(b_g)$. This is a geometric series with the limit
+#
+# $$c_\infty = \frac{\sigma(b_i) \tanh(b_g)}{1 - \sigma(b_f)}, \qquad
+#   h_\infty = \sigma(b_o) \tanh(c_\infty).$$
+#
+# The unit sends the same signal in every sentence. But a signal it is, and not zero.
+
+# %%
+deaf = {array: values.copy() for array, values in params.items()}
+deaf["lstm0/kernel"][:, gate_columns] = 0
+
+
+def unit_output(params, tokens):
+    """h_t of our unit, started from zero: an array (time steps, sentences)."""
+    x, _ = embed(params["embed/kernel"], ids=tokens)
+    zeros = np.zeros((tokens.shape[1], 4))
+    (hidden, _, _), _ = lstm(x, zeros, zeros, params["lstm0/kernel"], params["lstm0/bias"])
+    return hidden[:, :, UNIT]
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+sentences = rng.integers(0, config.vocabulary, (40, 6))
+alive_signal, deaf_signal = unit_output(params, sentences), unit_output(deaf, sentences)
+
+b_i, b_g, b_f, b_o = deaf["lstm0/bias"][gate_columns]
+limit = sigmoid(b_o) * np.tanh(sigmoid(b_i) * np.tanh(b_g) / (1 - sigmoid(b_f)))
+spread = np.ptp(deaf_signal, axis=1).max()
+print(f"columns zero: the signal differs between sentences by {spread:.0e}")
+print(f"after 40 steps it is {deaf_signal[-1, 0]:.4f}; the limit of the formula is {limit:.4f}")
+assert spread < 1e-15
+assert f"{deaf_signal[-1, 0]:.4f}" == f"{limit:.4f}" == "0.4043"
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 2.9), sharey=True)
+for curve, colour in zip(alive_signal.T, COLOURS, strict=True):
+    left.plot(curve, color=colour, linewidth=1.1, alpha=0.85)
+left.set_title("As it was: six sentences, six signals")
+right.axhline(limit, color="#777777", linewidth=1, linestyle=(0, (4, 3)))
+right.plot(deaf_signal[:, 0], color="#222222")
+right.text(39, limit, r"limit $h_\infty$", va="bottom", ha="right", color="#555555")
+right.set_title("Gate columns zero: one signal for all six, and not zero")
+for axes in (left, right):
+    axes.axhline(0, color="#999999", linewidth=0.8)
+    axes.set_xlabel("time step t")
+left.set_ylabel("output of the unit, $h_t[2]$")
+figure.savefig(FIGURES / "1_bias_signal.png")
+
+# %% [markdown]
+# Cutting such a unit takes a signal away from its readers. How much does that change? We start the
+# state at zero and compare the logits. For contrast, we do the same with the unit's four biases
+# at zero: then $\tanh(b_g) = 0$, the cell stays at 0, and the output is exactly zero.
+
+# %%
+zero_state = state_layout.allocate()
+kept = {"lstm0": np.arange(4) != UNIT}  # the unit is cut, whatever its weights are
+
+silent = {array: values.copy() for array, values in deaf.items()}
+silent["lstm0/bias"][gate_columns] = 0
+
+changes = {}
+for name, network in {"live biases": deaf, "zero biases": silent}.items():
+    cut, _ = compact(network, layout, kept)
+    cut_state, _ = compact(zero_state, state_layout, kept)
+    changes[name] = difference(outputs(network, zero_state), outputs(cut, cut_state))
+    print(f"columns zero, {name}: cutting changes a logit by up to {changes[name]:.2f}")
+print(f"(logits have a standard deviation of {outputs(deaf, zero_state).std():.2f})")
+assert f"{changes['live biases']:.2f}" == "0.20"
+assert f"{outputs(deaf, zero_state).std():.2f}" == "0.65"
+assert changes["zero biases"] < 1e-13
+assert np.all(unit_output(silent, sentences) == 0)
+
+# %% [markdown]
+# So the rule is: **a unit may go once everything that reads it is zero.** Zero columns are
+# neither needed nor enough. (If the *whole group* is zero, columns and rows, then the readers
+# are zero as well, and the unit may go whatever its biases are.)
+#
+# ## The same in one call
+#
+# By now we have written indices such as `8 + UNIT` by hand many times. The layout makes all of
+# that unnecessary. Three functions do the work:
+#
+# - `alive(params, groups, readers)` says, for each unit, whether anything that reads it is nonzero.
+#   The model itself knows who reads: `ptb_lstm.readers` lists the rows (axis 0) of all LSTM kernels
+#   and of the softmax kernel. Without `readers`, `alive` looks at the whole group.
+# - `compact(params, layout, alive)` deletes all slices of the units that are not alive, and
+#   returns the smaller arrays and their layout. The carried state is cut by the same function.
+# - `expand` is its inverse: it puts zeros back.
+
+# %%
+groups = iss_groups(layout, ["lstm0", "lstm1"])
+
+whole = alive(unheard, groups)
+heard = alive(unheard, groups, ptb_lstm.readers)
+print("judged by the whole group:", whole["lstm0"], whole["lstm1"])
+print("judged by who reads it:   ", heard["lstm0"], heard["lstm1"])
+assert whole["lstm0"].tolist() == [True, True, True, True]  # its columns are not zero
+assert heard["lstm0"].tolist() == [True, True, False, True]
+assert heard["lstm1"].all()
+
+small, small_layout = compact(unheard, layout, heard)
+small_state, _ = compact(state, state_layout, heard)
+assert all(np.array_equal(small[array], by_hand[array]) for array in layout.axes)
+assert all(np.array_equal(small_state[part], smaller_state[part]) for part in state)
+assert difference(outputs(unheard, state), outputs(small, small_state)) < 1e-13
+
+# %% [markdown]
+# `compact` returns exactly the arrays that we cut by hand. Going back, `expand` gives the network
+# its old shape, with zeros in the place of the unit: biases, columns and all.
+
+# %%
+large, large_layout = expand(small, small_layout, heard)
+assert large_layout == layout
+zeros_put_back = sum(int((large[array] == 0).sum()) for array in layout.axes)
+print(f"zeros put back: {zeros_put_back}")
+assert zeros_put_back == 60
+assert difference(outputs(large, state), outputs(small, small_state)) < 1e-13
+
+# %% [markdown]
+# ## What it saves
+#
+# Two numbers describe the size of the network: its *parameters* (every entry of every array), and
+# its *multiply-adds* for one word (every entry of a kernel is multiplied once; the embedding is a
+# look-up and costs nothing). With $V$ words, embedding size $E$ and layers of $H_0$ and $H_1$ units
+# the multiply-adds are $4 H_0 (E + H_0) + 4 H_1 (H_0 + H_1) + H_1 V$. (That 268 appears twice
+# below, as parameters after and multiply-adds before, is a coincidence of our sizes.)
+
+# %%
+before = ptb_lstm.parameters(layout), ptb_lstm.multiply_adds(layout)
+after = ptb_lstm.parameters(small_layout), ptb_lstm.multiply_adds(small_layout)
+print(f"parameters    {before[0]} -> {after[0]}")
+print(f"multiply-adds {before[1]} -> {after[1]}")
+assert before[0] == 328
+assert after[0] == 268
+assert before[1] == 268
+assert after[1] == 212
+assert before[0] - after[0] == removed
+assert before[1] == 4 * 4 * (3 + 4) + 4 * 4 * (4 + 4) + 4 * 7
+
+# %% [markdown]
+# One unit of eight is a small matter. The paper's network is wider: two layers of 1500 units, an
+# embedding of the same size, 10,000 words. The authors' code reports a run in which 373 units of
+# the lower layer and 315 of the upper one survive. A layout holds no weights, so we can count what
+# that means without building anything.
+
+# %%
+paper_layout = ptb_lstm.layout(ptb_lstm.Config(10_000, 1500, (1500, 1500)))
+paper_small = paper_layout.resized({"lstm0": 373, "lstm1": 315})
+sizes = [ptb_lstm.parameters(one) for one in (paper_layout, paper_small)]
+works = [ptb_lstm.multiply_adds(one) for one in (paper_layout, paper_small)]
+print(f"parameters    {sizes[0]:,} -> {sizes[1]:,}")
+print(f"multiply-adds {works[0]:,} -> {works[1]:,}, {works[0] / works[1]:.1f} times fewer")
+assert f"{sizes[0]:,}" == "66,022,000"
+assert f"{sizes[1]:,}" == "21,824,148"
+assert f"{works[0] / works[1]:.1f}" == "7.5"
+
+# %% [markdown]
+# ## Why scattered zeros give nothing
+#
+# Cutting the unit removed 56 weights from the kernels. What if we zero 56 kernel weights that are
+# scattered, chosen at random? The network then has the same number of zeros. But a matrix product
+# does not get smaller because some entries are zero: it gets smaller when a whole row or
+# column can be left out, at every place where the unit occurs. With scattered zeros, none can.
+
+# %%
+kernels = ("lstm0/kernel", "lstm1/kernel", "softmax/kernel")
+weights = sum(params[array].size for array in kernels)
+zeros = sum(coloured[array] for array in kernels)
+mask = np.ones(weights, bool)
+mask[rng.choice(weights, zeros, replace=False)] = False
+
+scattered, start = dict(params), 0
+for array in kernels:
+    piece = mask[start : start + params[array].size].reshape(params[array].shape)
+    scattered[array] = params[array] * piece
+    start += params[array].size
+
+empty_rows = sum(int((scattered[array] == 0).all(axis=1).sum()) for array in kernels)
+empty_columns = sum(int((scattered[array] == 0).all(axis=0).sum()) for array in kernels)
+still_alive = alive(scattered, groups, ptb_lstm.readers)
+living = sum(int(units.sum()) for units in still_alive.values())
+print(f"{zeros} of {weights} kernel weights zero, scattered")
+print(f"empty rows {empty_rows}, empty columns {empty_columns}, units alive {living} of 8")
+_, scattered_layout = compact(scattered, layout, still_alive)
+print(f"multiply-adds after compaction: {ptb_lstm.multiply_adds(scattered_layout)}")
+assert zeros == 56
+assert weights == 268
+assert empty_rows == empty_columns == 0
+assert living == 8
+assert ptb_lstm.multiply_adds(scattered_layout) == 268
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(8.6, 4.6))
+one_unit = {array: kinds_of(array, "lstm0", UNIT) for array in kernels}
+at_random = {array: np.where(scattered[array] == 0, BIAS, 0) for array in kernels}
+titles = ("56 zeros in one unit: 212 multiply-adds", "56 zeros, scattered: still 268 multiply-adds")
+for axes, pattern, title in zip(panels, (one_unit, at_random), titles, strict=True):
+    for array, corner in zip(kernels, ((0, 0), (0, 11), (0, 23)), strict=True):
+        draw(axes, array, *corner, np.where(pattern[array] > 0, COLUMN, 0))
+    blank(axes, 16.5, 27.5)
+    axes.set_title(title)
+figure.savefig(FIGURES / "1_scattered.png")
+
+# %% [markdown]
+# Does it help to zero many more weights? At the paper's size, one unit of the lower layer has a
+# group of 23,996 weights (the exercise below derives this number). If each weight is zero with
+# probability 0.95, independently, all of them are zero with probability $0.95^{23996}$.
+
+# %%
+group_size = 4 * (1500 + 1500) + 4 * 1500 + 4 * 1500 - 4
+exponent = group_size * math.log10(0.95)
+print(f"group of {group_size:,} weights: probability 10^{exponent:.0f}")
+assert f"{group_size:,}" == "23,996"
+assert f"{exponent:.0f}" == "-535"
+
+# %% [markdown]
+# No unit will ever disappear by chance. Units go only if training pushes all weights of a group to
+# zero *together*. That is what the group lasso penalty does, and why its groups must be exactly the
+# slices in the first figure.
+#
+# ## Exercise
+#
+# 1. Which arrays read the units of `lstm0`, and which those of `lstm1`? (A layer reads itself.)
+# 2. How many weights are in the group of one unit of each layer? Biases are not counted, and no
+#    weight is counted twice. Write a formula in $E$, $H_0$, $H_1$ and $V$.
+# 3. Suppose the softmax reads both layers (a skip connection). Which line of the layout changes,
+#    and how does the group of a lower unit grow?
+#
+# Try to answer before you read on.
+#
+# ### Answer
+#
+# An array reads a space if the space lies along its rows, axis 0, because rows are inputs.
+# `lstm0` is read by `lstm0/kernel` and `lstm1/kernel`; `lstm1` by `lstm1/kernel` and
+# `softmax/kernel`. Each group has four columns as long as the kernel is high, one recurrent row and
+# one reader row; the four crossings of columns and recurrent row were counted twice, so
+#
+# $$|G_0| = 4 (E + H_0) + 4 H_0 + 4 H_1 - 4, \qquad |G_1| = 4 (H_0 + H_1) + 4 H_1 + V - 4.$$
+#
+# We check both with the group ids that `iss_groups` computed from the layout: `groups.ids[array]`
+# holds the group number of every row and of every column (-1 for none). A weight is in group $g$ if
+# its row or its column is.
+
+# %%
+for space, expected in {"lstm0": {"lstm0", "lstm1"}, "lstm1": {"lstm1", "softmax"}}.items():
+    counted = [found for found in layout.occurrences(space) if found.segment.counted]
+    readers = {found.array for found in counted if found.axis == 0}
+    print(f"{space} is read by {sorted(readers)}")
+    assert readers == {f"{name}/kernel" for name in expected}
+
+
+def size_of(group, groups):
+    """How many weights are in a group: those whose row or whose column carries its number."""
+    ids = groups.ids.values()
+    return sum(int(((rows[:, None] == group) | (columns == group)).sum()) for rows, columns in ids)
+
+
+E, H0, H1, V = 3, 4, 4, 7
+lower, upper = size_of(groups.first["lstm0"] + UNIT, groups), size_of(groups.first["lstm1"], groups)
+print(f"weights in a group: lower layer {lower}, upper layer {upper}")
+assert lower == 4 * (E + H0) + 4 * H0 + 4 * H1 - 4
+assert upper == 4 * (H0 + H1) + 4 * H1 + V - 4
+assert lower == 56
+assert upper == 51
+
+# %% [markdown]
+# 56 is also the number of kernel weights that we cut above, as it must be. For the skip connection,
+# only the rows of `softmax/kernel` change: `lstm0` and `lstm1` now lie along them end to end. The
+# group of a lower unit grows by one row of that matrix, $V = 7$ weights. Groups, penalty and
+# compaction follow from the new layout with no other change.
+
+# %%
+axes_of = {**layout.axes, "softmax/kernel": (("lstm0", "lstm1"), ("word",))}
+skip_groups = iss_groups(Layout(axes_of, layout.sizes), ["lstm0", "lstm1"])
+with_skip = size_of(skip_groups.first["lstm0"] + UNIT, skip_groups)
+print(f"with the skip connection: lower layer {with_skip}")
+assert with_skip == lower + V == 63
+
+# %% [markdown]
+# ## What to take away
+#
+# - A unit of an LSTM is four gate columns, one recurrent row, and the rows of whatever reads it.
+# - It can be removed without loss once everything that reads it is zero. Zero columns do not
+#   suffice, because a bias keeps the unit sounding.
+# - A table of the spaces along each axis, the layout, says all this. Cutting is then one call.
+# - The gain comes from zeros that complete a unit. As many scattered zeros give nothing.
