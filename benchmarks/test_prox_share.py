@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from issref import iss_groups, prox
 from issref.methods import dense_update
 from issref.models import ptb_lstm as model

@@ -25,7 +25,7 @@ Lines = Sequence[tuple[Sequence[float], Sequence[float], str, str]]  # x, y, the
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's, colour-blind safe
 TRAIN, VALID, ZERO = "#8C8C8C", "#222222", "#F2DDBB"
 CELLS = (400, 800)  # the most rows and columns of an image
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 200,  # 1500 pixels wide
     "figure.constrained_layout.use": True,
     "font.size": 9,
@@ -156,7 +156,7 @@ def _label_ends(axes: Axes, lines: Lines, gap: float) -> None:
         axes.text(1.015, height, label, color=colour, transform=axes.transAxes, va="center")
 
 
-@rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False})
+@rc_context({**STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False})
 def weights_figure(params: Params, layout: Layout, norms: Norms) -> Figure:
     """An image of |w| for each matrix that holds groups: exact zeros in one flat colour, segments named."""
     matrices = {array: np.abs(params[array]) for array in layout.axes if _holds_groups(layout, array, norms)}
@@ -187,7 +187,7 @@ def _colours(matrices: Sequence[np.ndarray]) -> ScalarMappable:
     nonzero = np.concatenate([np.zeros(0), *(matrix[matrix != 0] for matrix in matrices)])
     low, high = np.quantile(nonzero, (0.02, 1)) if nonzero.size else (0.1, 1.0)
     blues = ListedColormap(colormaps["YlGnBu"](np.linspace(0.4, 1, 256))).with_extremes(bad=ZERO, under=ZERO)
-    blues.colorbar_extend = "min"
+    setattr(blues, "colorbar_extend", "min")  # noqa: B010, an attribute that matplotlib's stubs lack
     return ScalarMappable(LogNorm(low, max(high, 1.01 * low)), blues)
 
 

@@ -48,7 +48,9 @@ def state_like(params: Params, batch: int) -> Params:
     }
 
 
-def finish(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layout, folder: Path) -> dict[str, Any]:
+def finish(
+    settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layout, folder: Path
+) -> dict[str, Any]:
     """Compact, measure both models, write model, result and figures, and show the table."""
     groups = iss_groups(layout, model.layers(layout.axes))
     living = alive(at.params, groups, model.readers)
@@ -65,7 +67,9 @@ def finish(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Lay
         measured["test_perplexity"][one] = perplexity(params, corpus.test, 1, WINDOW, f"test, {one}")
         seconds[f"evaluate_{one}"] = time.perf_counter() - started
     result = {
-        "components": {one: {space: lay.sizes[space] for space in groups.first} for one, (_, lay) in models.items()},
+        "components": {
+            one: {space: lay.sizes[space] for space in groups.first} for one, (_, lay) in models.items()
+        },
         "parameters": {one: model.parameters(lay) for one, (_, lay) in models.items()},
         "multiply_adds": {one: model.multiply_adds(lay) for one, (_, lay) in models.items()},
         **measured,

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from issref.data.corpus import Corpus
 from issref.iss.groups import Groups, alive
 from issref.iss.layout import Layout
-from issref.models.ptb_lstm import multiply_adds, parameters
+from issref.models.ptb_lstm import parameters
 from issref.training.progress import Progress
 from issref.training.run import versions
 from issref.training.settings import Settings
@@ -38,8 +38,15 @@ def way_back(checkpoint: Path) -> str:
 def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> None:
     """What is about to run: model, corpus, method, machine, place."""
     machine = versions()
-    pools = ", ".join(f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in machine["blas"])
-    strength = {"prox": settings.strength, "released": settings.strength, "l1": (settings.l1_strength,), "dense": ()}
+    pools = ", ".join(
+        f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in machine["blas"]
+    )
+    strength = {
+        "prox": settings.strength,
+        "released": settings.strength,
+        "l1": (settings.l1_strength,),
+        "dense": (),
+    }
     words = " / ".join(f"{len(text):,}" for text in (corpus.train, corpus.valid, corpus.test))
     sizes = " and ".join(str(size) for size in settings.hidden_sizes)
     lines = {
@@ -47,8 +54,8 @@ def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> 
         "corpus": f"{corpus.name}: {words} words, vocabulary {len(corpus.words):,}, from {corpus.source}",
         "sha256": corpus.sha256,
         "method": " ".join([settings.method, *(f"strength {value:g}" for value in strength[settings.method])]),
-        "text": f"{settings.epochs} epochs of {settings.batch} rows by {settings.steps} steps, seed {settings.seed}",
-        "machine": f"{settings.dtype}, {pools or 'BLAS unknown'}, Python {machine['python']}, numpy {machine['numpy']}",
+        "text": f"{settings.epochs} epochs, {settings.batch} rows by {settings.steps} steps, seed {settings.seed}",
+        "machine": f"{settings.dtype}, {pools or 'BLAS'}, Python {machine['python']}, numpy {machine['numpy']}",
         "run": f"{folder}   (Ctrl-C stops it; --resume {folder} goes on)",
     }
     for name, text in lines.items():
@@ -105,7 +112,10 @@ def epoch(settings: Settings, at: Progress, rate: float, valid_perplexity: float
 def table(result: dict[str, Any]) -> None:
     """The final table: full against compact."""
     rows = [
-        ("components", [" ".join(str(n) for n in result["components"][one].values()) for one in ("full", "compact")]),
+        (
+            "components",
+            [" ".join(str(n) for n in result["components"][one].values()) for one in ("full", "compact")],
+        ),
         ("parameters", [f"{result['parameters'][one]:,}" for one in ("full", "compact")]),
         ("multiply-adds a word", [f"{result['multiply_adds'][one]:,}" for one in ("full", "compact")]),
         ("valid perplexity", [f"{result['valid_perplexity'][one]:.3f}" for one in ("full", "compact")]),

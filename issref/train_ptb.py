@@ -1,9 +1,9 @@
 """Train a stacked LSTM language model that learns its own size, and keep the smaller one.
 
-    python -m issref.train_ptb --small                   a tour of minutes: watch components die
-    python -m issref.train_ptb --preset zaremba-small    the whole schedule; every setting can be overridden
-    python -m issref.train_ptb --resume RUN              go on from a run's last checkpoint
-    python -m issref.train_ptb --eval RUN                perplexity of a run's compact model
+python -m issref.train_ptb --small                   a tour of minutes: watch components die
+python -m issref.train_ptb --preset zaremba-small    the whole schedule; every setting can be overridden
+python -m issref.train_ptb --resume RUN              go on from a run's last checkpoint
+python -m issref.train_ptb --eval RUN                perplexity of a run's compact model
 """
 
 import math
@@ -69,7 +69,9 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
             while at.step < len(windows):
                 tokens, targets = windows[at.step]
                 masks = model.draw_masks(config, layout.sizes, at.rng, settings.steps, settings.batch)
-                (cost, state), backward = model.loss(at.params, at.state, tokens=tokens, targets=targets, masks=masks)
+                (cost, state), backward = model.loss(
+                    at.params, at.state, tokens=tokens, targets=targets, masks=masks
+                )
                 if not math.isfinite(cost):
                     raise FloatingPointError(f"the loss is {cost}")
                 grads, _ = backward(1.0)

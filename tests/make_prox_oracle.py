@@ -13,9 +13,10 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
+from strategies import drawn, flat, membership  # noqa: E402
+
 from issref.iss.layout import Layout  # noqa: E402
 from issref.models import ptb_lstm  # noqa: E402
-from strategies import drawn, flat, membership  # noqa: E402
 
 LSTM2 = ptb_lstm.layout(ptb_lstm.Config(3, 2, (3, 3)))
 LSTM3 = ptb_lstm.layout(ptb_lstm.Config(3, 1, (2, 2, 2)))

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from jaxtyping import config
+
 from issref.iss.groups import Groups, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.models import ptb_lstm
-from jaxtyping import config
 
 # ---------------------------------------------------------------- around the import hook
 

@@ -15,16 +15,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from issref.data import corpus, embedded, fetch, ptb
 from issref.data.corpus import load, windows
 
-untimed = settings(deadline=None)       # other processes may hold a test up
+untimed = settings(deadline=None)  # other processes may hold a test up
 ROOT = Path(__file__).parents[1]
 TINY = {"train": b"a b <unk>\nb c\n", "valid": b"a z\n", "test": b"c\n\nb"}
 
 
 # windows
 # -------
+
 
 @st.composite
 def cuts(draw):
@@ -43,8 +45,8 @@ def test_each_column_is_one_stretch_of_text_and_targets_are_one_word_later(cut):
     inputs, targets = (np.concatenate(side) for side in zip(*pairs, strict=True))
     for column in range(batch):
         start = column * length
-        np.testing.assert_array_equal(inputs[:, column], text[start:start + len(inputs)])
-        np.testing.assert_array_equal(targets[:, column], text[start + 1:start + 1 + len(inputs)])
+        np.testing.assert_array_equal(inputs[:, column], text[start : start + len(inputs)])
+        np.testing.assert_array_equal(targets[:, column], text[start + 1 : start + 1 + len(inputs)])
 
 
 @untimed
@@ -67,12 +69,15 @@ def test_with_the_tail_every_word_but_the_first_is_predicted_once(length, steps)
     np.testing.assert_array_equal(by_word, text[1:])
 
 
-@pytest.mark.parametrize(("length", "batch", "steps", "tail", "needed"), [
-    (11, 3, 3, False, "needed 12 words for 3 x 3 steps, found 11"),
-    (5, 3, 9, True, "needed 6 words for 3 x 9 steps, found 5"),
-    (0, 1, 1, True, "needed 2 words for 1 x 1 steps, found 0"),
-    (9, 0, 1, False, "needed batch and steps of at least 1, found 0 and 1"),
-])
+@pytest.mark.parametrize(
+    ("length", "batch", "steps", "tail", "needed"),
+    [
+        (11, 3, 3, False, "needed 12 words for 3 x 3 steps, found 11"),
+        (5, 3, 9, True, "needed 6 words for 3 x 9 steps, found 5"),
+        (0, 1, 1, True, "needed 2 words for 1 x 1 steps, found 0"),
+        (9, 0, 1, False, "needed batch and steps of at least 1, found 0 and 1"),
+    ],
+)
 def test_too_short_a_text_is_told(length, batch, steps, tail, needed):
     with pytest.raises(ValueError, match=f"^windows: {needed}$"):
         windows(np.arange(length), batch, steps, tail=tail)
@@ -81,12 +86,13 @@ def test_too_short_a_text_is_told(length, batch, steps, tail, needed):
 # folders, caches, servers, all small
 # -----------------------------------
 
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path, monkeypatch):
     """No test sees the user's cache, folders, proxies or network."""
     for variable in ("ISSREF_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("ISSREF_PTB_URL", "http://127.0.0.1:9")      # nobody listens
+    monkeypatch.setenv("ISSREF_PTB_URL", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.setattr(fetch, "cache", lambda: tmp_path / "cache")
 
 
@@ -153,6 +159,7 @@ def serve(monkeypatch):
         servers.append(Server(files, **broken).__enter__())
         monkeypatch.setenv("ISSREF_PTB_URL", servers[-1].url)
         return servers[-1]
+
     yield start
     for server in servers:
         server.__exit__()
@@ -168,6 +175,7 @@ def refuse(message):
 
 # where Penn TreeBank is found
 # ----------------------------
+
 
 @pytest.mark.parametrize("inside", ["", "ptb"])
 @pytest.mark.parametrize("named", ["data-dir", "ISSREF_DATA"])
@@ -218,6 +226,7 @@ def test_a_file_that_cannot_be_read_is_an_error_not_a_download(tmp_path, tiny_pt
 # the download
 # ------------
 
+
 def test_a_download_is_made_once_and_kept(tmp_path, serve, tiny_ptb, capsys):
     server = serve()
     first, second = load("auto", say=refuse), load("auto", say=refuse)
@@ -245,12 +254,18 @@ def test_a_download_with_other_contents_is_an_error_and_not_kept(tmp_path, serve
     assert cached(tmp_path) == ["ptb/ptb.train.txt"]
 
 
-@pytest.mark.parametrize(("trouble", "found"), [
-    ("absent", "ConnectionError"), ("interrupted", "ChunkedEncodingError"), ("missing", "HTTPError"),
-    ("unwritable", "(NotADirectory|FileExists)Error"),
-])
+@pytest.mark.parametrize(
+    ("trouble", "found"),
+    [
+        ("absent", "ConnectionError"),
+        ("interrupted", "ChunkedEncodingError"),
+        ("missing", "HTTPError"),
+        ("unwritable", "(NotADirectory|FileExists)Error"),
+    ],
+)
 def test_without_a_download_auto_says_one_line_and_is_embedded_and_ptb_is_an_error(
-        tmp_path, serve, tiny_ptb, monkeypatch, capsys, trouble, found):
+    tmp_path, serve, tiny_ptb, monkeypatch, capsys, trouble, found
+):
     if trouble == "interrupted":
         serve(promised=1000)
     if trouble == "missing":
@@ -277,11 +292,18 @@ def test_the_cache_is_the_users():
 # Penn TreeBank itself
 # --------------------
 
+
 def real_data():
     """The folder with the real Penn TreeBank, if this machine has one."""
     named = [Path(os.environ["ISSREF_DATA"])] if os.environ.get("ISSREF_DATA") else []
-    return next((folder for folder in [*named, ROOT.parent / "shared/data"]
-                 if all((folder / name).exists() for name in ptb.NAMES)), None)
+    return next(
+        (
+            folder
+            for folder in [*named, ROOT.parent / "shared/data"]
+            if all((folder / name).exists() for name in ptb.NAMES)
+        ),
+        None,
+    )
 
 
 REAL = real_data()
@@ -299,7 +321,7 @@ def test_penn_treebank_has_its_known_numbers(penn):
     assert len(penn.words) == 10_000
     eos = penn.words.index("<eos>")
     assert [(split == eos).sum() for split in (penn.train, penn.valid, penn.test)] == [42_068, 3_370, 3_761]
-    assert len(windows(penn.train, 20, 35)) == 1327      # the paper's windows of one epoch
+    assert len(windows(penn.train, 20, 35)) == 1327  # the paper's windows of one epoch
     assert len(windows(penn.valid, 20, 35)) == 105
 
 
@@ -315,6 +337,7 @@ def test_penn_treebank_downloads(penn, serve):
 
 # one's own text
 # --------------
+
 
 def test_a_folder_is_read_line_by_line_with_eos_and_unk(tmp_path):
     text = load(str(write(tmp_path / "mine")))
@@ -341,14 +364,20 @@ def test_ids_fall_by_count_then_spelling_and_read_back(tmp_path_factory, text, e
     assert keys == sorted(keys)
 
 
-@pytest.mark.parametrize(("file", "text", "sentence"), [
-    ("valid", b"a b\nb q c\n",
-     r"valid\.txt: needed words of the training text, which has no <unk>, found 'q' in line 2"),
-    ("train", b" \n\n", r"train\.txt: needed at least one word, found none in 3 bytes"),
-    ("test", b"", r"test\.txt: needed at least one word, found none in 0 bytes"),
-    ("test", b"caf\xc3\xa9 a\ncaf\xe9", r"test\.txt: needed UTF-8, found 0xe9 at byte offset 11"),
-    ("valid", None, r"valid\.txt: needed a readable file, found No such file or directory"),
-])
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        (
+            "valid",
+            b"a b\nb q c\n",
+            r"valid\.txt: needed words of the training text, which has no <unk>, found 'q' in line 2",
+        ),
+        ("train", b" \n\n", r"train\.txt: needed at least one word, found none in 3 bytes"),
+        ("test", b"", r"test\.txt: needed at least one word, found none in 0 bytes"),
+        ("test", b"caf\xc3\xa9 a\ncaf\xe9", r"test\.txt: needed UTF-8, found 0xe9 at byte offset 11"),
+        ("valid", None, r"valid\.txt: needed a readable file, found No such file or directory"),
+    ],
+)
 def test_a_wrong_file_is_told_in_a_sentence(tmp_path, file, text, sentence):
     texts = {"train": b"a b c\n", "valid": b"a\n", "test": b"a\n", file: text}
     write(tmp_path, {split: text for split, text in texts.items() if text is not None})
@@ -364,11 +393,13 @@ def test_a_corpus_of_no_such_name_is_told(tmp_path):
 # the embedded text
 # -----------------
 
+
 def python(code):
     """What a fresh Python prints, its own hash seed, every warning an error."""
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, text=True,
-                          capture_output=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=environment, text=True, capture_output=True, check=True
+    ).stdout
 
 
 @pytest.fixture(scope="session")
@@ -411,14 +442,17 @@ def test_the_splits_are_disjoint_blocks_that_cover_the_text(count):
 def test_a_sentence_is_words_and_marks_in_lower_case():
     text = "Don't call ``os.walk`` 3.11 times...  See 1,000\n other\n\nlines"
     assert [" ".join(words) for words in embedded.sentences(text)] == [
-        "don't call ` os . walk ` N times .", "see N other", "lines"]
+        "don't call ` os . walk ` N times .",
+        "see N other",
+        "lines",
+    ]
 
 
 def test_docstrings_are_those_of_modules_classes_and_functions_outside_tests(tmp_path):
     source = "'{0}'\nif True:\n    class A:\n        '{0}.A'\n        def f(self):\n            '{0}.A.f'\n"
     for file in ("b/c.py", "a.py", "b/test/test_c.py", "site-packages/d.py"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_text(source.format(file) + "odd = '\\d'\n")    # Python warns of such escapes
+        (tmp_path / file).write_text(source.format(file) + "odd = '\\d'\n")  # Python warns of such escapes
     found = [text for text in embedded._docstrings(tmp_path) if text]
     assert found == ["a.py", "a.py.A", "a.py.A.f", "b/c.py", "b/c.py.A", "b/c.py.A.f"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from issref import kernels
 from issref.kernels import jitted, reference
 
@@ -32,6 +33,7 @@ KERNELS = {name: function for name, function in public(reference).items() if nam
 
 # twins
 # -----
+
 
 def test_every_kernel_has_two_twins_of_one_signature_and_is_exported():
     fast = {name: function for name, function in public(jitted).items() if name not in HELPERS}
@@ -165,6 +167,7 @@ def test_float32_and_float64_run_the_jitted_twin(dtype):
 
 # exp, tanh, sigmoid, as the kernels apply them
 # ---------------------------------------------
+
 
 def exp(x):
     logits = np.append(x, x.dtype.type(0))[None]

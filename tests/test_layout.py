@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import labels, layouts, refused, unhooked
+
 from issref.iss.layout import Layout
 from issref.models import ptb_lstm
-from strategies import labels, layouts, refused, unhooked
 
 TINY = Layout(
     {"lstm0/kernel": (("embed", "lstm0"), 4 * ("lstm0",)), "lstm0/bias": (4 * ("~lstm0",),)},

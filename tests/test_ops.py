@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from issref import ops
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.losses import cross_entropy
@@ -82,6 +83,7 @@ def run(op, arguments, keywords, *cotangents):
 # the contract of every op
 # ------------------------
 
+
 def test_every_public_op_is_in_the_table():
     modules = [importlib.import_module(f"issref.ops.{found.name}") for found in pkgutil.iter_modules(ops.__path__)]
     found = {
@@ -131,6 +133,7 @@ def test_saturated_gates_stay_finite(dtype, rng):
 # the checker itself: what is wrong is named
 # ------------------------------------------
 
+
 def spoiled(name):
     """y = x^2 w with one thing wrong."""
     kept = []
@@ -178,6 +181,7 @@ def test_the_checker_sees_every_argument_of_an_op_without_names():
 
 # lstm
 # ----
+
 
 def plain_lstm(x, h0, c0, kernel, bias, forget_bias=0.0, lengths=None, reverse=False):
     """The equations, one example, one step, one unit at a time; nothing shared with issref."""
@@ -313,6 +317,7 @@ def test_two_halves_with_carried_state_are_the_whole(case, cut):
 # embedding, linear map, dropout
 # ------------------------------
 
+
 def test_embed_adds_up_the_rows_of_equal_ids():
     y, backward = embed(np.array([[1.0, 2], [3, 4], [5, 6]]), ids=np.array([[2, 0], [2, 2]]))
     np.testing.assert_array_equal(y, [[[5, 6], [1, 2]], [[5, 6], [5, 6]]])
@@ -333,6 +338,7 @@ def test_dropout_without_a_mask_changes_nothing():
 
 # cross-entropy
 # -------------
+
 
 @st.composite
 def predictions(draw):

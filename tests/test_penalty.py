@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from strategies import cases, drawn, flat, labels, refused, strengths_for
+
 from issref.iss.groups import group_norms, iss_groups
 from issref.iss.penalty import penalty
 from issref.models import ptb_lstm
-from strategies import cases, drawn, flat, labels, refused, strengths_for
 
 RELEASED = {"self_weight": 2, "smoothing": 1e-8}
 conventions = st.sampled_from([{}, RELEASED, {"self_weight": 2}, {"smoothing": 1e-3}])
@@ -54,9 +55,7 @@ def test_check_values_of_the_squared_norms():
     squares = np.array([0.8068, 1.0060, 0.7252, 0.8540])
     assert penalty(tiny(), TINY_GROUPS, 1.0, self_weight=2)[0] == pytest.approx(np.sqrt(squares).sum(), abs=1e-14)
     params = tiny()
-    selves = [
-        sum(params[f"lstm{layer}/kernel"][2 + unit, unit::2] ** 2) for layer in (0, 1) for unit in (0, 1)
-    ]
+    selves = [sum(params[f"lstm{layer}/kernel"][2 + unit, unit::2] ** 2) for layer in (0, 1) for unit in (0, 1)]
     np.testing.assert_allclose(group_norms(params, TINY_GROUPS) ** 2, squares - selves, rtol=1e-14)
 
 

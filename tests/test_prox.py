@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from strategies import Case, cases, drawn, flat, lstm_layouts, membership, refused, strengths_for
+
 from issref import kernels
 from issref.iss import prox as module
 from issref.iss.groups import alive, iss_groups
 from issref.iss.layout import Layout
 from issref.iss.prox import block_soft_threshold, prox
 from issref.models import ptb_lstm
-from strategies import Case, cases, drawn, flat, lstm_layouts, membership, refused, strengths_for
 
 ROUNDS = module.SWEEPS + module.NEWTON_STEPS
 HERE = Path(__file__).parent
@@ -372,7 +373,6 @@ def test_the_prox_is_exact_just_above_and_just_below_the_deadly_strength(hard):
     assert not solved(case, (1 - 1e-2) * deadly * profile)[1].dead.all()
 
 
-@pytest.mark.xfail(strict=True, reason="zeroing a group too small to tell from zero costs the tolerance")
 @pytest.mark.parametrize(("seed", "strength"), [(39, 3.794145), (45, 4.515537), (55, 4.60999)])
 def test_the_prox_is_exact_where_the_last_groups_alive_are_tiny(seed, strength):
     """Norms of 1e-7 |v|: a relative gap of 1e-12 cannot tell them from zero, but zeroing them is not within it."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from issref import Layout, alive, compact, expand, iss_groups, zero_dead
 from issref.models import ptb_lstm
 from issref.models.ptb_lstm import Config
@@ -36,14 +37,18 @@ class Case:
         """At random, which components live."""
         return {space: self.rng.random(self.layout.sizes[space]) >= chance for space in self.spaces}
 
+    def reading_rows(self, params):
+        """(space, rows that read it) twice for each layer: its recurrent rows, and those of what lies above."""
+        for me, above in zip(self.spaces, (*self.spaces[1:], "softmax"), strict=True):
+            own, reader, size = params[f"{me}/kernel"], params[f"{above}/kernel"], self.layout.sizes[me]
+            yield me, own[len(own) - size :]
+            yield me, reader[:size]
+
     def without_readers(self, kept):
         """The params in which nothing reads what is not kept; its columns and biases stay as they are."""
         params = {array: values.copy() for array, values in self.params.items()}
-        for me, above in zip(self.spaces, (*self.spaces[1:], None), strict=True):
-            own = params[f"{me}/kernel"]
-            own[len(own) - self.layout.sizes[me] :][~kept[me]] = 0
-            reader = params["softmax/kernel" if above is None else f"{above}/kernel"]
-            reader[: self.layout.sizes[me]][~kept[me]] = 0
+        for space, rows in self.reading_rows(params):
+            rows[~kept[space]] = 0
         return params
 
     def compacted(self, params, state, kept):
@@ -77,6 +82,7 @@ def assert_same(found, expected, tolerance=1e-12):
 
 # the gradient
 # ------------
+
 
 @pytest.mark.parametrize(("hidden_sizes", "keep"), [((3,), 1.0), ((1, 2), 0.6), ((2, 1, 2), 0.6)])
 def test_the_gradient_of_the_loss_is_that_of_the_complex_step_and_of_central_differences(hidden_sizes, keep):
@@ -145,6 +151,7 @@ def test_a_model_that_knows_nothing_costs_T_log_V(drawn):
 # sizes, initial values, masks
 # ----------------------------
 
+
 @pytest.mark.parametrize(
     ("hidden_sizes", "weights", "fewer"),
     [((1500, 1500), 66_022_000, 1), ((373, 315), 21_824_148, 7.487), ((381, 535), 25_190_548, 5.011)],
@@ -202,6 +209,7 @@ def test_masks_act_on_each_layer_output_and_never_on_the_carried_state(drawn):
 
 # compaction: the same network, smaller
 # -------------------------------------
+
 
 @given(cases(), st.sampled_from((0.0, 0.3, 0.7, 1.0)))
 def test_what_nothing_reads_can_go_and_nothing_changes(drawn, chance):
@@ -273,6 +281,18 @@ def test_the_dead_stay_dead_in_training(drawn, chance):
     grads, _ = backward(1.0, zero_dead(case.dstate, case.states, kept))
     for found, layout in ((grads, case.layout), (after, case.states)):
         assert_same(found, zero_dead(found, layout, kept), tolerance=0)
+
+
+@given(cases(least=1))
+def test_a_single_weight_that_reads_it_keeps_a_component_alive(drawn):
+    case = Case(**drawn)
+    params = case.without_readers({space: np.zeros(case.layout.sizes[space], bool) for space in case.spaces})
+    for space, rows in case.reading_rows(params):
+        k, column = case.rng.integers(len(rows)), case.rng.integers(rows.shape[1])
+        rows[k, column] = 1e-30
+        found = alive(params, case.groups, readers=ptb_lstm.readers)
+        rows[k, column] = 0
+        assert {(name, unit) for name, along in found.items() for unit in np.flatnonzero(along)} == {(space, k)}
 
 
 @given(cases(least=1))

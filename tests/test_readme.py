@@ -13,7 +13,9 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 def test_the_library_snippet_runs_and_some_components_die(tmp_path):
     (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", snippet], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", snippet], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     dead = re.search(r"\[([ A-Za-z]+)\] \S+", done.stdout)
     assert dead is not None

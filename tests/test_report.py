@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
+
 from issref import group_norms, iss_groups, report, zero_dead
 from issref.models import ptb_lstm as model
-from matplotlib.colors import to_rgba
 
 
 def network(sizes=(20, 20), dead=(10, 6), words=2000, seed=1):

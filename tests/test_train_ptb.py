@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+
 from issref import Layout, expand, group_norms, iss_groups
 from issref import train_ptb as command
 from issref.data import corpus as corpora
@@ -37,7 +38,9 @@ def text(tmp_path_factory):
 
 
 def flags(text, out, *more):
-    sizes = "--hidden-sizes 12 10 --batch 4 --steps 8 --epochs 3 --init-scale 0.3 --strength 0.008 0.012 --threads 1"
+    sizes = (
+        "--hidden-sizes 12 10 --batch 4 --steps 8 --epochs 3 --init-scale 0.3 --strength 0.008 0.012 --threads 1"
+    )
     return ["--corpus", str(text), "--out", str(out), *sizes.split(), *more]
 
 
@@ -208,7 +211,10 @@ def test_eval_shows_the_headline_and_names_the_other_protocol(finished, capsys):
         (("--hidden-sizes", "-5"), "--hidden-sizes: needs a width from 1 up for each layer, got (-5,)"),
         (("--corpus", "nowhere"), "corpus: needed auto, ptb, embedded or a folder"),
         (("--steps", "5000"), "windows: needed 20004 words for 4 x 5000 steps, found 3900"),
-        (("--data-dir", "nowhere", "--corpus", "ptb"), "data-dir: nowhere needed ptb/ptb.train.txt, found No such file"),
+        (
+            ("--data-dir", "nowhere", "--corpus", "ptb"),
+            "data-dir: nowhere needed ptb/ptb.train.txt, found No such file",
+        ),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(more, said, text, tmp_path, capsys):
@@ -289,7 +295,16 @@ def test_help_is_quick_and_names_every_setting():
 
     seconds, shown = min(run() for _ in range(3))
     assert seconds < 1.5
-    for word in ("--small", "--preset", "--strength", "--hidden-sizes", "--resume", "--eval", "--corpus", "--method"):
+    for word in (
+        "--small",
+        "--preset",
+        "--strength",
+        "--hidden-sizes",
+        "--resume",
+        "--eval",
+        "--corpus",
+        "--method",
+    ):
         assert word in shown
 
 

@@ -1,16 +1,16 @@
 # %% [markdown]
 # # One unit, its slices
 #
-# A trained LSTM is often wider than it needs to be. We would like to make it *narrower*: not to
-# set scattered weights to zero, but to take whole hidden units out, so that what is left is an
+# A trained LSTM is often wider than it needs to be. We would like to make it *narrower*: not to set
+# scattered weights to zero, but to take whole hidden units out, so that what is left is an
 # ordinary, smaller LSTM with the same outputs. Wen et al. (ICLR 2018, arXiv 1709.05027) observed
 # what stands in the way: one hidden unit is spread over several matrices, and all its pieces have
 # to go together. They call the pieces of one unit an *intrinsic sparse structure* (ISS).
 #
 # This tutorial takes a language model that is small enough to draw. We find every slice that
-# belongs to one unit, cut the unit out by hand, see what goes wrong when a slice is forgotten,
-# and then do the same in one call. You need to know what an LSTM is; nothing else is assumed.
-# How a network is *trained* so that units can go is the subject of the tutorial on proximal steps.
+# belongs to one unit, cut the unit out by hand, see what goes wrong when a slice is forgotten, and
+# then do the same in one call. You need to know what an LSTM is; nothing else is assumed. How a
+# network is *trained* so that units can go is the subject of the tutorial on proximal steps.
 #
 # Every number in the text is computed below, and an `assert` next to it checks it.
 
@@ -20,13 +20,14 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
+
 from issref import Layout, alive, compact, expand, iss_groups
 from issref.models import ptb_lstm
 from issref.ops.basic import embed
 from issref.ops.lstm import GATES, lstm
 from issref.report import COLOURS, STYLE
-from matplotlib.colors import ListedColormap
-from matplotlib.patches import Patch
 
 plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})
 FIGURES = Path("figures")
@@ -39,16 +40,16 @@ FIGURES.mkdir(exist_ok=True)
 # embedding table; the embedded word $x_t$ goes through two LSTM layers; the upper layer's output
 # goes through a linear map to one logit for each word of the vocabulary.
 #
-# One LSTM layer with $H$ units and an input of size $D$ keeps two vectors of length $H$, the
-# output $h_t$ and the cell $c_t$. At each time step $t$ it computes
+# One LSTM layer with $H$ units and an input of size $D$ keeps two vectors of length $H$, the output
+# $h_t$ and the cell $c_t$. At each time step $t$ it computes
 #
 # $$[\,i \;\; g \;\; f \;\; o\,] = [\,x_t,\; h_{t-1}]\, K + b, \qquad
 #   c_t = \sigma(f)\, c_{t-1} + \sigma(i) \tanh(g), \qquad h_t = \sigma(o) \tanh(c_t).$$
 #
 # Here $[x_t, h_{t-1}]$ is one row vector of length $D + H$; $K$ is the *kernel*, of shape
-# $(D + H,\, 4H)$; $b$ is the bias, of length $4H$; $\sigma$ is the logistic function; products
-# of vectors are taken entry by entry. The four blocks $i, g, f, o$ of length $H$ belong to the
-# input gate, the candidate, the forget gate and the output gate, in this order.
+# $(D + H,\, 4H)$; $b$ is the bias, of length $4H$; $\sigma$ is the logistic function; products of
+# vectors are taken entry by entry. The four blocks $i, g, f, o$ of length $H$ belong to the input
+# gate, the candidate, the forget gate and the output gate, in this order.
 #
 # Our network is tiny: 7 words, an embedding of size 3, and two layers of 4 units.
 
@@ -59,15 +60,15 @@ for array in layout.axes:
     print(f"{array:15} {layout.shape(array)!s:9} axes: {layout.spell(array)}")
 
 # %% [markdown]
-# This table is the *layout*. It says which families of components lie end to end along each axis
-# of each array; we call such a family a *space*. There are four spaces: `word` (7 words), `embed`
-# (3 embedding dimensions), `lstm0` (the 4 units of the lower layer) and `lstm1` (the 4 units of
-# the upper layer). Read the second line: the rows of `lstm0/kernel` are the 3 embedding
-# dimensions and then the 4 units of the layer itself (the recurrent part); its columns are the 4
-# units, four times over, once for each gate. The sign `~` before a space will be explained soon.
+# This table is the *layout*. It says which families of components lie end to end along each axis of
+# each array; we call such a family a *space*. There are four spaces: `word` (7 words), `embed` (3
+# embedding dimensions), `lstm0` (the 4 units of the lower layer) and `lstm1` (the 4 units of the
+# upper layer). Read the second line: the rows of `lstm0/kernel` are the 3 embedding dimensions and
+# then the 4 units of the layer itself (the recurrent part); its columns are the 4 units, four times
+# over, once for each gate. The sign `~` before a space will be explained soon.
 #
-# We fill all arrays with random numbers, biases and carried states too. Zero biases would be
-# the usual start of training, but they would hide the mistakes that we want to see.
+# We fill all arrays with random numbers, biases and carried states too. Zero biases would be the
+# usual start of training, but they would hide the mistakes that we want to see.
 
 # %%
 rng = np.random.default_rng(0)
@@ -102,12 +103,12 @@ assert outputs(params, state).shape == (12, 5, 7)
 #   computed from one column of the kernel: columns 2, 4 + 2, 8 + 2 and 12 + 2.
 # - **One recurrent row.** Its output $h_{t-1}[2]$ enters the layer's own kernel at the next time
 #   step, at row 3 + 2, below the 3 rows of the embedding.
-# - **The reader rows.** Its output is read by whatever lies above: here by the kernel of the
-#   upper layer, at row 2.
+# - **The reader rows.** Its output is read by whatever lies above: here by the kernel of the upper
+#   layer, at row 2.
 # - **Four bias entries**, one for each gate.
 #
-# The layout knows all this already. `layout.occurrences("lstm0")` lists every place where the
-# space lies; unit 2 sits 2 positions after the start of each.
+# The layout knows all this already. `layout.occurrences("lstm0")` lists every place where the space
+# lies; unit 2 sits 2 positions after the start of each.
 
 # %%
 UNIT = 2
@@ -202,9 +203,9 @@ figure.savefig(FIGURES / "1_slices.png")
 # unit reads its own past. They belong to the unit once, not twice.
 #
 # The bias entries have a colour of their own. When the unit goes they are cut like the rest; but
-# biases are traditionally not penalised in training, so they do not count as part of the *group*
-# of weights that is pushed towards zero. That is what `~lstm0` in the layout means: "cut along
-# here, but do not count".
+# biases are traditionally not penalised in training, so they do not count as part of the *group* of
+# weights that is pushed towards zero. That is what `~lstm0` in the layout means: "cut along here,
+# but do not count".
 #
 # The number of coloured cells follows from the sizes.
 
@@ -224,8 +225,8 @@ assert removed == 60
 # When can the unit be taken out without changing what the network computes? Look at where its
 # output goes: into the recurrent row and into the reader row, and nowhere else. **If those rows are
 # zero, the unit contributes $h[2] \cdot 0 = 0$ to every sum it enters**, at every time step,
-# whatever the value of $h[2]$. All other units then compute the same with it or without it.
-# The unit's own columns and biases do not matter: nobody hears what it says.
+# whatever the value of $h[2]$. All other units then compute the same with it or without it. The
+# unit's own columns and biases do not matter: nobody hears what it says.
 #
 # So we set these two rows to zero in a copy of the network, which *does* change the outputs: this
 # step stands for what training will do. Then we delete the unit, slice by slice.
@@ -256,9 +257,9 @@ assert by_hand["lstm1/kernel"].shape == (7, 16)
 assert lossless < 1e-13
 
 # %% [markdown]
-# The outputs agree up to rounding (a matrix product may add the same numbers in another order).
-# And the result is no special "sparse" network. It is a plain LSTM of 3 units
-# under one of 4, which any library can run at full speed.
+# The outputs agree up to rounding (a matrix product may add the same numbers in another order). And
+# the result is no special "sparse" network. It is a plain LSTM of 3 units under one of 4, which any
+# library can run at full speed.
 #
 # ## Three ways to get it wrong
 #
@@ -287,8 +288,8 @@ assert refusal == "lstm0/kernel: axes (embed + lstm0, 4 lstm0) need shape (6, 12
 #
 # Now suppose we remember that four columns go, but believe that the columns are sorted by unit
 # (unit 0's four gates, unit 1's four gates, ...) and not by gate. Then we delete columns 8, 9, 10
-# and 11. That is one entire block, the forget gates of all four units. Twelve columns remain,
-# every shape fits, and no check on shapes can help.
+# and 11. That is one entire block, the forget gates of all four units. Twelve columns remain, every
+# shape fits, and no check on shapes can help.
 
 # %%
 wrong_columns = [4 * UNIT, 4 * UNIT + 1, 4 * UNIT + 2, 4 * UNIT + 3]
@@ -313,8 +314,8 @@ assert f"{mixed_up:.2f}" == "0.28"
 # no past output reaches it, but leave its recurrent row and its reader row as they are. Surely a
 # unit without inputs is dead?
 #
-# It is not, because its biases are alive. With zero columns the gates are constants,
-# $i = b_i$, $g = b_g$, $f = b_f$, $o = b_o$, so from $c_0 = 0$ the cell follows
+# It is not, because its biases are alive. With zero columns the gates are constants, $i = b_i$,
+# $g = b_g$, $f = b_f$, $o = b_o$, so from $c_0 = 0$ the cell follows
 # $c_t = \sigma(b_f)\, c_{t-1} + \sigma(b_i) \tanh(b_g)$. This is a geometric series with the limit
 #
 # $$c_\infty = \frac{\sigma(b_i) \tanh(b_g)}{1 - \sigma(b_f)}, \qquad
@@ -367,8 +368,8 @@ figure.savefig(FIGURES / "1_bias_signal.png")
 
 # %% [markdown]
 # Cutting such a unit takes a signal away from its readers. How much does that change? We start the
-# state at zero and compare the logits. For contrast, we do the same with the unit's four biases
-# at zero: then $\tanh(b_g) = 0$, the cell stays at 0, and the output is exactly zero.
+# state at zero and compare the logits. For contrast, we do the same with the unit's four biases at
+# zero: then $\tanh(b_g) = 0$, the cell stays at 0, and the output is exactly zero.
 
 # %%
 zero_state = state_layout.allocate()
@@ -390,20 +391,20 @@ assert changes["zero biases"] < 1e-13
 assert np.all(unit_output(silent, sentences) == 0)
 
 # %% [markdown]
-# So the rule is: **a unit may go once everything that reads it is zero.** Zero columns are
-# neither needed nor enough. (If the *whole group* is zero, columns and rows, then the readers
-# are zero as well, and the unit may go whatever its biases are.)
+# So the rule is: **a unit may go once everything that reads it is zero.** Zero columns are neither
+# needed nor enough. (If the *whole group* is zero, columns and rows, then the readers are zero as
+# well, and the unit may go whatever its biases are.)
 #
 # ## The same in one call
 #
-# By now we have written indices such as `8 + UNIT` by hand many times. The layout makes all of
-# that unnecessary. Three functions do the work:
+# By now we have written indices such as `8 + UNIT` by hand many times. The layout makes all of that
+# unnecessary. Three functions do the work:
 #
 # - `alive(params, groups, readers)` says, for each unit, whether anything that reads it is nonzero.
 #   The model itself knows who reads: `ptb_lstm.readers` lists the rows (axis 0) of all LSTM kernels
 #   and of the softmax kernel. Without `readers`, `alive` looks at the whole group.
-# - `compact(params, layout, alive)` deletes all slices of the units that are not alive, and
-#   returns the smaller arrays and their layout. The carried state is cut by the same function.
+# - `compact(params, layout, alive)` deletes all slices of the units that are not alive, and returns
+#   the smaller arrays and their layout. The carried state is cut by the same function.
 # - `expand` is its inverse: it puts zeros back.
 
 # %%
@@ -478,8 +479,8 @@ assert f"{works[0] / works[1]:.1f}" == "7.5"
 #
 # Cutting the unit removed 56 weights from the kernels. What if we zero 56 kernel weights that are
 # scattered, chosen at random? The network then has the same number of zeros. But a matrix product
-# does not get smaller because some entries are zero: it gets smaller when a whole row or
-# column can be left out, at every place where the unit occurs. With scattered zeros, none can.
+# does not get smaller because some entries are zero: it gets smaller when a whole row or column can
+# be left out, at every place where the unit occurs. With scattered zeros, none can.
 
 # %%
 kernels = ("lstm0/kernel", "lstm1/kernel", "softmax/kernel")
@@ -549,10 +550,10 @@ assert f"{exponent:.0f}" == "-535"
 #
 # ### Answer
 #
-# An array reads a space if the space lies along its rows, axis 0, because rows are inputs.
-# `lstm0` is read by `lstm0/kernel` and `lstm1/kernel`; `lstm1` by `lstm1/kernel` and
-# `softmax/kernel`. Each group has four columns as long as the kernel is high, one recurrent row and
-# one reader row; the four crossings of columns and recurrent row were counted twice, so
+# An array reads a space if the space lies along its rows, axis 0, because rows are inputs. `lstm0`
+# is read by `lstm0/kernel` and `lstm1/kernel`; `lstm1` by `lstm1/kernel` and `softmax/kernel`. Each
+# group has four columns as long as the kernel is high, one recurrent row and one reader row; the
+# four crossings of columns and recurrent row were counted twice, so
 #
 # $$|G_0| = 4 (E + H_0) + 4 H_0 + 4 H_1 - 4, \qquad |G_1| = 4 (H_0 + H_1) + 4 H_1 + V - 4.$$
 #

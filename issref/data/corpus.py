@@ -24,9 +24,9 @@ class Corpus:
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
-    words: tuple[str, ...]      # id -> word; train's most frequent first, ties by spelling
-    sha256: str                 # of the bytes of train, valid and test, one after another
-    source: str                 # where they were read from, one line for people
+    words: tuple[str, ...]  # id -> word; train's most frequent first, ties by spelling
+    sha256: str  # of the bytes of train, valid and test, one after another
+    source: str  # where they were read from, one line for people
 
 
 def load(corpus: str = "auto", data_dir: Path | None = None, *, say: Callable[[str], None] = print) -> Corpus:
@@ -61,9 +61,9 @@ def windows(tokens: np.ndarray, batch: int, steps: int, *, tail: bool = False) -
     if stop < 1:
         needed = batch * (2 if tail else steps + 1)
         raise ValueError(f"windows: needed {needed} words for {batch} x {steps} steps, found {len(tokens)}")
-    stream = np.ascontiguousarray(tokens[:batch * length].reshape(batch, length).T)
-    inputs, targets = stream[:stop], stream[1:stop + 1]
-    return [(inputs[at:at + steps], targets[at:at + steps]) for at in range(0, stop, steps)]
+    stream = np.ascontiguousarray(tokens[: batch * length].reshape(batch, length).T)
+    inputs, targets = stream[:stop], stream[1 : stop + 1]
+    return [(inputs[at : at + steps], targets[at : at + steps]) for at in range(0, stop, steps)]
 
 
 def _embedded() -> Corpus:
@@ -75,8 +75,10 @@ def _embedded() -> Corpus:
 def _folder(folder: Path) -> Corpus:
     """The user's own text."""
     if not os.path.isdir(folder):
-        raise ValueError("corpus: needed auto, ptb, embedded or a folder of train.txt, valid.txt, test.txt, "
-                         f"found {str(folder)!r}, which is no folder")
+        raise ValueError(
+            "corpus: needed auto, ptb, embedded or a folder of train.txt, valid.txt, test.txt, "
+            f"found {str(folder)!r}, which is no folder"
+        )
     paths = [folder / f"{split}.txt" for split in ("train", "valid", "test")]
     return _corpus(folder.resolve().name, {str(path): fetch.read(path) for path in paths}, f"folder {folder}")
 
@@ -110,6 +112,8 @@ def _ids(file: str, lines: list[list[str]], index: dict[str, int]) -> np.ndarray
     for number, line in enumerate(lines, start=1):
         for word in line:
             if unknown is None and word not in index:
-                raise ValueError(f"{file}: needed words of the training text, which has no <unk>, "
-                                 f"found {word!r} in line {number}")
+                raise ValueError(
+                    f"{file}: needed words of the training text, which has no <unk>, "
+                    f"found {word!r} in line {number}"
+                )
     return np.array([index.get(word, unknown) for line in lines for word in line], np.int32)

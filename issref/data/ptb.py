@@ -14,5 +14,5 @@ def read(data_dir: Path | None = None) -> tuple[dict[str, bytes], str]:
     $ISSREF_PTB_URL, if set, is the folder to download them from.
     """
     found = [fetch.find(name, data_dir, os.environ.get("ISSREF_PTB_URL")) for name in NAMES]
-    sources = dict.fromkeys(source for _, source in found)      # one, unless a download was cut short before
+    sources = dict.fromkeys(source for _, source in found)  # one, unless a download was cut short before
     return {path.name: fetch.read(path) for path, _ in found}, ", ".join(sources)

@@ -16,18 +16,20 @@ def compact(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layou
     the same outputs; `iss.groups.alive(..., readers=...)` says which components those are. States and masks
     are cut by the same call with their own layout. Raises ValueError if params or alive misfit the layout.
     """
-    _check(params, layout, alive)
+    layout.check(params)
+    _check(layout, alive)
     smaller = {array: values[np.ix_(*_kept(layout, array, alive))] for array, values in params.items()}
     return smaller, layout.resized({space: int(kept.sum()) for space, kept in alive.items()})
 
 
 def expand(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout]:
     """The inverse of `compact`: zeros put back where `alive` is false; layout is that of the smaller params."""
-    full = layout.resized({space: len(kept) for space, kept in alive.items()})
+    full = layout.resized({space: len(kept) for space, kept in alive.items() if space in layout.sizes})
+    layout.check(params)
+    _check(full, alive)
     for space, kept in alive.items():
         if kept.sum() != layout.sizes[space]:
             raise ValueError(f"alive: space {space!r} needs {layout.sizes[space]} alive, got {kept.sum()}")
-    layout.check(params)
     larger = {array: np.zeros(full.shape(array), values.dtype) for array, values in params.items()}
     for array, values in params.items():
         larger[array][np.ix_(*_kept(full, array, alive))] = values
@@ -36,7 +38,8 @@ def expand(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout
 
 def zero_dead(params: Params, layout: Layout, alive: Alive) -> Params:
     """The params with every slice of a dead component, biases and states too, set to exactly zero."""
-    _check(params, layout, alive)
+    layout.check(params)
+    _check(layout, alive)
     return {array: _masked(values, _kept(layout, array, alive)) for array, values in params.items()}
 
 
@@ -48,7 +51,7 @@ def zero_small_weights(params: Params, threshold: float) -> Params:
 def _masked(values: np.ndarray, kept: tuple[np.ndarray, ...]) -> np.ndarray:
     for axis, along in enumerate(kept):
         if not along.all():
-            values = np.where(along.reshape(-1, *(1,) * (values.ndim - axis - 1)), values, 0)
+            values = np.where(along.reshape(-1, *(1,) * (values.ndim - axis - 1)), values, values.dtype.type(0))
     return values
 
 
@@ -64,8 +67,7 @@ def _kept_along(layout: Layout, array: str, axis: int, alive: Alive) -> Iterator
         yield alive[space] if space in alive else np.ones(stop - start, bool)
 
 
-def _check(params: Params, layout: Layout, alive: Alive) -> None:
-    layout.check(params)
+def _check(layout: Layout, alive: Alive) -> None:
     for space, kept in alive.items():
         if space not in layout.sizes:
             raise ValueError(f"alive: space {space!r} needs to be in the layout, got {sorted(layout.sizes)}")

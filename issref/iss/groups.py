@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Inexact, Shaped
+from jaxtyping import Bool, Shaped
 
 from issref import kernels
 from issref.iss.layout import Layout, Params
@@ -23,8 +24,8 @@ class Groups(NamedTuple):
 
     def split(self, values: Shaped[np.ndarray, "groups *rest"]) -> dict[str, np.ndarray]:
         """One value for each group, as one array for each space."""
-        stops = [*list(self.first.values())[1:], self.count]
-        return {space: values[start:stop] for (space, start), stop in zip(self.first.items(), stops, strict=True)}
+        spans = pairwise([*self.first.values(), self.count])
+        return {space: values[start:stop] for space, (start, stop) in zip(self.first, spans, strict=True)}
 
     def spread(self, values: Mapping[str, float]) -> Shaped[np.ndarray, " groups"]:
         """One value for each space, as one for each of its groups: a strength for each layer, say."""
@@ -42,6 +43,8 @@ class Groups(NamedTuple):
         if params[array].shape not in ((len(rows), len(columns)), (len(rows),) * (len(columns) == 1)):
             found = params[array].shape
             raise ValueError(f"{array}: its groups need shape {(len(rows), len(columns))}, got {found}")
+        if not np.issubdtype(params[array].dtype, np.inexact):
+            raise ValueError(f"{array}: its groups need floating point numbers, got {params[array].dtype}")
         return params[array].reshape(len(rows), len(columns))
 
 
@@ -56,19 +59,27 @@ def iss_groups(layout: Layout, spaces: Iterable[str]) -> Groups:
     for space in spaces:
         if space not in layout.sizes:
             raise ValueError(f"groups: space {space!r} needs to be in the layout, got {sorted(layout.sizes)}")
+        if space in first:
+            raise ValueError(f"groups: space {space!r} needs to be named once, got it twice")
         first[space], count = count, count + layout.sizes[space]
-    ids = {array: _ids_of(layout, array, first) for array in layout.axes}
-    grouped = {array: axes for array, axes in ids.items() if any((axis >= 0).any() for axis in axes)}
+    grouped = {
+        where.array: layout.axes[where.array]
+        for space in first
+        for where in layout.occurrences(space)
+        if where.segment.counted
+    }
     for array, axes in grouped.items():
         if len(axes) > 2:
             raise ValueError(f"{array}: a grouped array needs one or two axes, got {len(axes)}")
-    no_group = np.full(1, -1)  # a vector is a matrix of one column
-    return Groups(first, count, {array: (*axes, no_group)[:2] for array, axes in grouped.items()})
+    return Groups(
+        first, count, {array: _ids_of(layout, array, first) for array in layout.axes if array in grouped}
+    )
 
 
-def _ids_of(layout: Layout, array: str, first: Mapping[str, int]) -> tuple[Ids, ...]:
-    ids = tuple(np.full(length, -1) for length in layout.shape(array))
-    for axis, along in enumerate(ids):
+def _ids_of(layout: Layout, array: str, first: Mapping[str, int]) -> tuple[Ids, Ids]:
+    shape = layout.shape(array)
+    ids = (np.full(shape[0], -1), np.full((*shape, 1)[1], -1))  # a vector is a matrix of one column
+    for axis, along in enumerate(ids[: len(shape)]):
         for space, start, stop, counted in layout.segments(array, axis):
             if counted and space in first:
                 along[start:stop] = np.arange(first[space], first[space] + stop - start)
@@ -88,12 +99,12 @@ def pair_energies(params: Params, groups: Groups) -> Shaped[np.ndarray, "G G"]:
     return table
 
 
-def group_energies(table: Shaped[np.ndarray, "G G"], self_weight: int = 1) -> Inexact[np.ndarray, " G-1"]:
+def group_energies(table: Shaped[np.ndarray, "G G"], self_weight: int = 1) -> Shaped[np.ndarray, " G-1"]:
     """|w_g|^2 from the pair table: row sums plus column sums, weights of g with itself `self_weight` times."""
     return (table.sum(axis=0) + table.sum(axis=1) - (2 - self_weight) * table.diagonal())[:-1]
 
 
-def group_norms(params: Params, groups: Groups) -> Inexact[np.ndarray, " groups"]:
+def group_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, " groups"]:
     """|w_g|: the Euclidean norm of everything that belongs to component g, one for each group.
 
     `groups.split(...)` sorts the result by space. Raises ValueError for an array that is missing or misshapen.
@@ -124,6 +135,8 @@ def alive(
 def _matching(reader: tuple[str, int], groups: Groups) -> list[tuple[str, int]]:
     pattern, axis = reader
     arrays = [array for array in groups.ids if fnmatchcase(array, pattern)]
+    if axis not in (0, 1):
+        raise ValueError(f"readers: {pattern!r} needs axis 0 or 1, got {axis}")
     if not arrays:
         raise ValueError(f"readers: {pattern!r} needs to match a grouped array, got {sorted(groups.ids)}")
     return [(array, axis) for array in arrays]

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 Params = dict[str, np.ndarray]
 Axis = tuple[str, ...]
@@ -50,9 +51,7 @@ class Layout:
                     raise ValueError(f"{array}: an axis needs a tuple of spaces, got the string {axis!r}")
                 for space in axis:
                     if _name(space) not in self.sizes:
-                        raise ValueError(
-                            f"{array}: space {_name(space)!r} needs a size, got {sorted(self.sizes)}"
-                        )
+                        raise ValueError(f"{array}: space {_name(space)!r} needs a size, got {sorted(self.sizes)}")
         for space, size in self.sizes.items():
             if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 0:
                 raise ValueError(f"space {space!r}: size needs a whole number from 0 up, got {size!r}")
@@ -78,7 +77,7 @@ class Layout:
                     if segment.space == space:
                         yield Occurrence(array, axis, segment)
 
-    def allocate(self, dtype=np.float64) -> Params:
+    def allocate(self, dtype: npt.DTypeLike = np.float64) -> Params:
         """Zeros for every array."""
         return {array: np.zeros(self.shape(array), dtype) for array in self.axes}
 
@@ -110,7 +109,10 @@ class Layout:
         """The layout that `to_json` wrote; ValueError if the text is not one."""
         try:
             fields = json.loads(text)
-            axes = {array: tuple(tuple(axis) for axis in axes) for array, axes in fields["axes"].items()}
+            axes = {
+                array: tuple(tuple(axis) if isinstance(axis, list) else axis for axis in axes)
+                for array, axes in fields["axes"].items()
+            }
             return cls(axes, dict(fields["sizes"]))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"layout: needs JSON with axes and sizes, got {text[:60]!r}") from error

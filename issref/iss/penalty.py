@@ -7,12 +7,12 @@ from issref import kernels
 from issref.iss.groups import Groups, group_energies, pair_energies
 from issref.iss.layout import Params
 
-Strength = float | Shaped[np.ndarray, " groups"]
+Strength = float | int | np.number | Shaped[np.ndarray, " groups"]
 
 
 def penalty(
     params: Params, groups: Groups, strength: Strength, *, self_weight: int = 1, smoothing: float = 0.0
-) -> tuple[np.number | float, Params]:
+) -> tuple[np.ndarray | np.number | float, Params]:
     """R = sum_g strength_g N_g with N_g = sqrt(|w_g|^2 + smoothing), and its gradient in every grouped array.
 
     dR/dw = w (strength_r / N_r + strength_c / N_c) for a weight whose row is in group r and column in c; where
@@ -38,7 +38,9 @@ def strengths_of(strength: Strength, groups: Groups) -> Shaped[np.ndarray, " gro
     """The strength of each group; ValueError unless it is one number or one for each group, none negative."""
     values = np.asarray(strength, np.float64)
     if values.shape not in ((), (groups.count,)):
-        raise ValueError(f"strength: needs one number or one for each of {groups.count} groups, got {values.shape}")
+        raise ValueError(
+            f"strength: needs one number or one for each of {groups.count} groups, got {values.shape}"
+        )
     if not (values >= 0).all() or np.isinf(values).any():
         raise ValueError(f"strength: needs finite numbers from 0 up, got {values.min()} to {values.max()}")
     return np.broadcast_to(values, groups.count)

@@ -16,7 +16,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Shaped
 
 from issref import kernels
 from issref.iss.groups import Groups, pair_energies
@@ -31,8 +31,9 @@ class Certificate(NamedTuple):
     """How exact a proximal step is, and what the next one can start from.
 
     gap: the duality gap, so the weights returned are within sqrt(2 gap) of the exact ones, in the units of w;
-    relative_gap: gap over the objective; sweeps: rounds over the groups, Newton steps included; dead: one boolean for each group,
-    true where all weights returned are exactly 0; warm_start: the shares, for the next call.
+    relative_gap: gap over the objective; sweeps: rounds over the groups, Newton steps included; dead: one
+    boolean for each group, true where all weights returned are exactly 0 (`groups.split` sorts them by
+    space); warm_start: the shares, row g those of xi_g, the last column for its weights in no other group.
     """
 
     gap: float
@@ -62,7 +63,8 @@ def prox(
     lambda. `tolerance` bounds the duality gap relative to the objective; every group that is zero in the
     exact solution is then exactly zero in the result. Arrays in no group are passed through, not copied. If
     the tolerance cannot be reached, a RuntimeWarning says so and the certificate holds the gap that was.
-    Raises ValueError for weights that are not finite and for a strength or warm start of the wrong shape.
+    Raises ValueError for weights that are not finite and for a strength or warm start that does
+    not fit.
     """
     strengths = np.append(strengths_of(strength, groups), 0.0)
     energy = _shared_energy(params, groups)
@@ -103,6 +105,8 @@ def _start(warm_start: np.ndarray | None, groups: Groups) -> Pairs:
     shape = (groups.count + 1, groups.count + 1)
     if warm_start is not None and warm_start.shape != shape:
         raise ValueError(f"warm_start: needs shape {shape}, got {warm_start.shape}")
+    if warm_start is not None and not np.isfinite(warm_start).all():
+        raise ValueError("warm_start: needs finite shares, got inf or nan")
     return np.zeros(shape) if warm_start is None else warm_start.astype(np.float64)
 
 
@@ -123,9 +127,11 @@ def _certified(energy: Pairs, strengths: np.ndarray, share: Pairs, rounds: int) 
     The objective is strongly convex, so |w - w*| <= sqrt(2 gap): a group that is zero in w* has |w_g| below
     that, and is set to zero here. The gap returned is that of the weights with these zeros in them.
     """
-    nobody = np.zeros(len(strengths), bool)
+    nobody, eps = np.zeros(len(strengths), bool), np.finfo(float).eps
     gap, objective, norms = kernels.duality_gap(energy, strengths, share, nobody)
-    dead = norms <= np.sqrt(2 * max(gap, np.finfo(float).eps * objective))
+    within_gap = np.sqrt(2 * max(gap, eps * (strengths @ norms)))  # the sum's own rounding, should it end below 0
+    within_rounding = 8 * eps * np.sqrt(energy.sum(axis=1))  # that of 1 - share - share^T
+    dead = norms <= np.maximum(within_gap, within_rounding)
     dead[-1] = False
     gap, objective, norms = kernels.duality_gap(energy, strengths, share, dead)
     return _Dual(share, dead, norms, max(gap, 0.0), objective, rounds)

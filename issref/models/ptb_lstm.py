@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Integer
 
 from issref.iss.layout import Axis, Layout, Params
@@ -35,7 +36,10 @@ def lstm_axes(me: str, below: Axis) -> dict[str, tuple[Axis, ...]]:
 
 def layout(config: Config) -> Layout:
     """embed -> lstm0 -> lstm1 ... -> softmax over the words; no weight is shared or tied."""
-    axes, sizes = {"embed/kernel": (("word",), ("embed",))}, {"word": config.vocabulary, "embed": config.embed_size}
+    axes, sizes = (
+        {"embed/kernel": (("word",), ("embed",))},
+        {"word": config.vocabulary, "embed": config.embed_size},
+    )
     below = "embed"
     for index, size in enumerate(config.hidden_sizes):
         me = f"lstm{index}"
@@ -49,7 +53,7 @@ def layers(arrays: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda name: int(name.removeprefix("lstm")))
 
 
-def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype=np.float64) -> Params:
+def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
     """Every parameter uniform in +-init_scale, LSTM biases zero (the released code's initialisation)."""
     params = {}
     for array in layout.axes:

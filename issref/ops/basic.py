@@ -1,5 +1,7 @@
 """Embedding, linear map and dropout."""
 
+import math
+
 import numpy as np
 from jaxtyping import Integer, Shaped
 
@@ -19,13 +21,15 @@ def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
 
 def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bias: Shaped[np.ndarray, " K"]):
     """y = x W + b, shape (*N, K)."""
-    rows = x.reshape(-1, x.shape[-1]) if x.size else x.reshape(x[..., 0].size, len(kernel))
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
     def backward(dy: Shaped[np.ndarray, "*N K"]):
-        drows = dy.reshape(len(rows), len(bias))
+        drows = dy.reshape(len(rows), dy.shape[-1])
         return (drows @ kernel.T).reshape(x.shape), rows.T @ drows, drows.sum(axis=0)
 
-    return (rows @ kernel + bias).reshape(*x.shape[:-1], len(bias)), backward
+    y = np.matmul(rows, kernel, dtype=np.result_type(x, kernel, bias))
+    y += bias  # in place: the logits of a window are the largest array there is
+    return y.reshape(*x.shape[:-1], len(bias)), backward
 
 
 def dropout(x: Shaped[np.ndarray, "*N"], *, mask: Shaped[np.ndarray, "*N"] | None):

@@ -13,7 +13,7 @@ def cross_entropy(logits: Shaped[np.ndarray, "T B V"], *, targets: Integer[np.nd
     """
     batch = targets.shape[1]
     rows, aims = logits.reshape(targets.size, -1), targets.ravel()
-    log_sum = kernels.log_sum_exp(rows, rows.real.max(axis=1).astype(rows.dtype))
+    log_sum = kernels.log_sum_exp(rows, np.real(rows).max(axis=1).astype(rows.dtype))
     loss = (log_sum - rows[np.arange(len(rows)), aims]).sum() / batch
 
     def backward(dloss: Shaped[np.ndarray, ""] | float | complex):

@@ -46,7 +46,9 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             metadata = dict(file.metadata() or {})
             arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: needs a whole safetensors file, found one that cannot be read ({error})") from error
+        raise ValueError(
+            f"{path}: needs a whole safetensors file, found one that cannot be read ({error})"
+        ) from error
     found = metadata.pop("format", "no issref format at all")
     if found != FORMAT:
         raise ValueError(f"{path}: needs format {FORMAT!r}, found {found!r}")

@@ -16,8 +16,8 @@ class Progress:
     """Where a run stands: its arrays, its random stream, its place in the text, what it has measured so far.
 
     params, the carried state, the proximal operator's warm start (empty before the first step); epoch and
-    step are the next to do; dead is how many components have died; cost is the sum of this epoch's window losses; trace holds this epoch's curve
-    and rows one dictionary for each epoch behind.
+    step are the next to do; dead is how many components have died; cost is the sum of this epoch's window
+    losses; trace holds this epoch's curve and rows one dictionary for each epoch behind.
     """
 
     params: Arrays
@@ -34,7 +34,9 @@ class Progress:
 
     def save(self, path: Path, **about: Any) -> None:
         """Write everything, with `about` beside it, whole or not at all."""
-        counters = {name: getattr(self, name) for name in ("epoch", "step", "dead", "cost", "seconds", "trace", "rows")}
+        counters = {
+            name: getattr(self, name) for name in ("epoch", "step", "dead", "cost", "seconds", "trace", "rows")
+        }
         arrays = checkpoint.join(params=self.params, state=self.state, prox=self.prox)
         checkpoint.save(path, arrays, counters=counters, random=self.rng.bit_generator.state, **about)
 

@@ -24,10 +24,15 @@ class Interrupted(Exception):
 
 
 def new_folder(wanted: Path | None, preset: str) -> Path:
-    """The run's folder, made: `wanted`, or runs/<date>-<preset>; ValueError if it holds a run or can't be written."""
+    """The run's folder, made: `wanted`, or runs/<date>-<preset>.
+
+    ValueError if it holds a run already or cannot be written to.
+    """
     folder = wanted or Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{preset}"
     if (folder / "config.json").exists():
-        raise ValueError(f"--out: needs a folder without a run, found one in {folder} (go on with --resume {folder})")
+        raise ValueError(
+            f"--out: needs a folder without a run, found one in {folder} (go on with --resume {folder})"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.write_whole(folder / "config.json", b"{}\n")
@@ -45,7 +50,7 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def finish_the_step() -> Iterator[list[str]]:
-    """While active, the first Ctrl-C or SIGTERM only puts its name in the list yielded; a second one stops at once."""
+    """While active, the first Ctrl-C or SIGTERM only puts its name in the list yielded; a second stops at once."""
     arrived: list[str] = []
 
     def note(number, frame):
@@ -74,7 +79,7 @@ class Throttle:
 
 
 def versions() -> dict[str, Any]:
-    """What a result depends on besides its settings: Python, numpy, numba, the BLAS with its threads, the machine."""
+    """What a result depends on besides its settings: Python, numpy, numba, the BLAS, its threads, the machine."""
     from importlib.metadata import version
 
     from threadpoolctl import threadpool_info

@@ -60,7 +60,17 @@ class Settings:
     """Threads of the BLAS; all cores if not given."""
 
     def __post_init__(self):
-        for name in ("batch", "steps", "epochs", "learning_rate", "decay", "clip", "init_scale", "threads", "embed_size"):
+        for name in (
+            "batch",
+            "steps",
+            "epochs",
+            "learning_rate",
+            "decay",
+            "clip",
+            "init_scale",
+            "threads",
+            "embed_size",
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{_flag(name)}: needs a number above 0, got {value}")
@@ -90,7 +100,10 @@ class Settings:
     def from_dict(cls, fields: dict[str, Any]) -> "Settings":
         """The settings whose `to_dict` these are; ValueError if they are those of another version."""
         try:
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+            }
+            return cls(**values)
         except TypeError as error:
             raise ValueError(f"settings: needs those of this version of issref, found others ({error})") from error
 
@@ -123,10 +136,24 @@ def _flag(name: str) -> str:
 # and structure_grouplasso.json. `small` is a tour of minutes: the first epochs of zaremba-small.
 _ZAREMBA_SMALL = Settings(epochs=13)
 _ZAREMBA_MEDIUM = Settings(
-    hidden_sizes=(650, 650), init_scale=0.05, steps=35, keep=0.5, epochs=39, flat_epochs=6, decay=0.8, strength=(0.00245,)
+    hidden_sizes=(650, 650),
+    init_scale=0.05,
+    steps=35,
+    keep=0.5,
+    epochs=39,
+    flat_epochs=6,
+    decay=0.8,
+    strength=(0.00245,),
 )
 _ZAREMBA_LARGE = replace(
-    _ZAREMBA_MEDIUM, hidden_sizes=(1500, 1500), init_scale=0.04, keep=0.35, epochs=55, flat_epochs=14, decay=1 / 1.15, clip=10.0
+    _ZAREMBA_MEDIUM,
+    hidden_sizes=(1500, 1500),
+    init_scale=0.04,
+    keep=0.35,
+    epochs=55,
+    flat_epochs=14,
+    decay=1 / 1.15,
+    clip=10.0,
 )
 PRESETS = {
     "small": Settings(),

@@ -1,0 +1,80 @@
+"""The tutorials run as plain Python, warn of nothing, print what they assert, and draw their figures."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TUTORIALS = sorted((Path(__file__).parent.parent / "tutorials").glob("[0-9]_*.py"))
+FIGURES = {"1_one_unit": 3, "4_proximal_steps": 4}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+each_tutorial = pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+
+
+def cells(tutorial: Path) -> list[tuple[str, str]]:
+    """The cells of a percent-format script, as (kind, text): "markdown" or "code"."""
+    parts = re.split(r"^# %%(.*)\n", tutorial.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert parts[0] == "", "a tutorial begins with a cell"
+    kinds = ["markdown" if "[markdown]" in head else "code" for head in parts[1::2]]
+    return list(zip(kinds, parts[2::2], strict=True))
+
+
+def asserted(tutorial: Path) -> set[str]:
+    """The texts and whole numbers that `assert ... == ...` compares with, alone or in a list."""
+    found = set()
+    for statement in ast.walk(ast.parse(tutorial.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.Assert) and isinstance(statement.test, ast.Compare):
+            for operator, value in zip(statement.test.ops, statement.test.comparators, strict=True):
+                if isinstance(operator, ast.Eq):
+                    alone = [value] if isinstance(value, ast.Constant) else getattr(value, "elts", [])
+                    found.update(one.value for one in alone if isinstance(one, ast.Constant))
+    return {str(value) for value in found if not isinstance(value, bool)} - {"0", "1"}
+
+
+@each_tutorial
+def test_runs_and_prints_what_it_asserts(tutorial, tmp_path):
+    environment = {**os.environ, "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", str(tutorial)]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+
+    expected = asserted(tutorial)
+    assert expected
+    for text in expected:
+        assert re.search(rf"(?<![\d.]){re.escape(text)}(?!\d)", run.stdout), f"{text} is asserted, not printed"
+
+    figures = sorted((tmp_path / "figures").iterdir())
+    assert len(figures) == FIGURES.get(tutorial.stem, len(figures)) >= 1
+    for figure in figures:
+        assert figure.read_bytes().startswith(PNG)
+        assert figure.stat().st_size > 10_000, f"{figure.name} is nearly empty"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures"]
+
+
+@each_tutorial
+def test_is_prose_and_code(tutorial):
+    kinds = cells(tutorial)
+    prose = [text for kind, text in kinds if kind == "markdown"]
+    assert kinds[0][0] == "markdown"
+    assert prose[0].startswith("# # "), "the first cell holds the title"
+    assert len(prose) >= 10
+    assert all(line.startswith("#") for text in prose for line in text.strip().splitlines())
+    assert any("Exercise" in text for text in prose)
+    assert sum(len(text.split()) for text in prose) > 800
+    assert max(map(len, tutorial.read_text(encoding="utf-8").splitlines())) <= 100
+
+
+@each_tutorial
+def test_decimals_in_the_prose_are_computed(tutorial):
+    """A number with three or more decimals in the text stands in the code too: asserted, or given."""
+    code = "".join(text for kind, text in cells(tutorial) if kind == "code")
+    prose = "".join(text for kind, text in cells(tutorial) if kind == "markdown")
+    prose = prose.replace("arXiv 1709.05027", "")
+    for number in re.findall(r"(?<![\d.])\d+\.\d{3,}(?![\d.])", prose):
+        assert number in code or f"{float(number):g}" in code, f"{number} is in the text alone"
