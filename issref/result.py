@@ -108,6 +108,8 @@ def draw(at: Progress, layout: Layout, groups, folder: Path) -> None:
 def evaluate(folder: Path, split: str, data_dir: Path | None) -> dict[str, float]:
     """Perplexity of a run's compact model: batch 1 in windows (the headline), word by word, and in 20 rows."""
     params, about = checkpoint.load(folder / "model.safetensors")
+    if missing := {"settings", "layout", "corpus"} - about.keys():
+        raise ValueError(f"{folder / 'model.safetensors'}: needs a compact model, found no {sorted(missing)}")
     settings, layout = Settings.from_dict(about["settings"]), Layout.from_json(about["layout"])
     layout.check(params)
     corpus = corpora.load(settings.corpus, data_dir, say=show.say)

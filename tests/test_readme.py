@@ -8,7 +8,8 @@ from pathlib import Path
 from issref import train_ptb
 from issref.models import ptb_lstm
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_library_snippet_runs_and_some_components_die(tmp_path):
@@ -37,3 +38,10 @@ def test_every_command_in_the_readme_is_understood():
     for command in commands:
         if "--resume" not in command:
             train_ptb.parse(command.split())
+
+
+def test_the_measured_numbers_are_those_of_the_result_files():
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.readme import written
+
+    assert written(README) == README

@@ -134,7 +134,9 @@ def same_run(one, other):
         assert first.keys() == second.keys()
         for array, values in first.items():
             np.testing.assert_array_equal(values, second[array], strict=True, err_msg=array)
-    first, second = ([json.loads(line) for line in (run / "metrics.jsonl").open()] for run in (one, other))
+    first, second = (
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, other)
+    )
     assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
 
 

@@ -30,7 +30,8 @@ SWEEPS, NEWTON_STEPS = 64, 100
 class Certificate(NamedTuple):
     """How exact a proximal step is, and what the next one can start from.
 
-    gap: the duality gap, so the weights returned are within sqrt(2 gap) of the exact ones, in the units of w;
+    gap: the duality gap, so the weights returned are within sqrt(2 gap) of the exact ones, in the units of w
+    (rounding to the dtype of the weights, float32 say, comes on top, and zeros nothing);
     relative_gap: gap over the objective; sweeps: rounds over the groups, Newton steps included; dead: one
     boolean for each group, true where all weights returned are exactly 0 (`groups.split` sorts them by
     space); warm_start: the shares, row g those of xi_g, the last column for its weights in no other group.
@@ -63,8 +64,7 @@ def prox(
     lambda. `tolerance` bounds the duality gap relative to the objective; every group that is zero in the
     exact solution is then exactly zero in the result. Arrays in no group are passed through, not copied. If
     the tolerance cannot be reached, a RuntimeWarning says so and the certificate holds the gap that was.
-    Raises ValueError for weights that are not finite and for a strength or warm start that does
-    not fit.
+    Raises ValueError for weights that are not finite and for a strength or warm start that does not fit.
     """
     strengths = np.append(strengths_of(strength, groups), 0.0)
     energy = _shared_energy(params, groups)

@@ -1,7 +1,8 @@
 """The few loops NumPy cannot do well, each with a readable twin.
 
 `reference` says what is computed, in plain NumPy, for every dtype; `jitted` computes it fast for float32 and
-float64. The dtype of the first argument chooses, here and nowhere else. numba is loaded at the first call.
+float64. The dtype that the arguments have together chooses, here and nowhere else: complex or long double
+anywhere means reference. numba is loaded at the first call.
 """
 
 import functools
@@ -21,8 +22,8 @@ def _twins(name):
         return getattr(import_module("issref.kernels.jitted"), name)
 
     @functools.wraps(plain)
-    def kernel(array, *rest):
-        return (fast() if array.dtype in (np.float32, np.float64) else plain)(array, *rest)
+    def kernel(*arguments):
+        return (fast() if np.result_type(*arguments) in (np.float32, np.float64) else plain)(*arguments)
 
     return kernel
 

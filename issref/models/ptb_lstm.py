@@ -13,8 +13,9 @@ from issref.ops.basic import dropout, embed, linear
 from issref.ops.losses import cross_entropy
 from issref.ops.lstm import lstm
 
-# A component may go when these slices of it are zero: the recurrent and the reading rows of every kernel.
 EMBEDDING = "embed/kernel"
+
+# A component may go when these slices of it are zero: the recurrent and the reading rows of every kernel.
 readers = (("lstm*/kernel", 0), ("softmax/kernel", 0))
 
 
@@ -75,7 +76,7 @@ def parameters(layout: Layout) -> int:
 
 def multiply_adds(layout: Layout) -> int:
     """Multiply-adds for one token: the entries of every kernel but the embedding, whose look-up is free."""
-    kernels = (array for array in layout.axes if array.endswith("/kernel") and array != "embed/kernel")
+    kernels = (array for array in layout.axes if array.endswith("/kernel") and array != EMBEDDING)
     return sum(math.prod(layout.shape(array)) for array in kernels)
 
 

@@ -13,7 +13,7 @@ def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
 
     def backward(dy: Shaped[np.ndarray, "*N D"]):
         dtable = np.zeros(table.shape, dy.dtype)
-        kernels.add_rows(dtable, ids.ravel(), dy.reshape(-1, dy.shape[-1]))
+        kernels.add_rows(dtable, ids.ravel(), dy.reshape(ids.size, dy.shape[-1]))
         return dtable
 
     return table[ids], backward

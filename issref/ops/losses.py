@@ -12,11 +12,11 @@ def cross_entropy(logits: Shaped[np.ndarray, "T B V"], *, targets: Integer[np.nd
     The paper's unit, in which its strengths and learning rates are meant; perplexity is exp(loss / T).
     """
     batch = targets.shape[1]
-    rows, aims = logits.reshape(targets.size, -1), targets.ravel()
+    rows, aims = logits.reshape(targets.size, logits.shape[-1]), targets.ravel()
     log_sum = kernels.log_sum_exp(rows, np.real(rows).max(axis=1).astype(rows.dtype))
     loss = (log_sum - rows[np.arange(len(rows)), aims]).sum() / batch
 
-    def backward(dloss: Shaped[np.ndarray, ""] | float | complex):
+    def backward(dloss: Shaped[np.ndarray, ""] | complex | float | int | np.number):
         return kernels.softmax_minus_target(rows, log_sum, aims, dloss / batch).reshape(logits.shape)
 
     return loss, backward

@@ -1,0 +1,1 @@
+"""Measurements: what is timed (`pytest benchmarks`), what was measured (`results/`), and the README's tables."""

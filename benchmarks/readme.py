@@ -1,0 +1,136 @@
+"""Write the README's measured parts from the result files of real runs: `python -m benchmarks.readme`.
+
+Each folder of `benchmarks/results` holds what a run wrote (result.json, metrics.jsonl, figures) and command.txt,
+the command that made it. Nothing between the README's markers is typed by hand; a test compares.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+RESULTS = HERE / "results"
+
+
+def load(name: str) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    """A run's result, its rows of metrics and its command."""
+    folder = RESULTS / name
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return json.loads((folder / "result.json").read_text()), rows, (folder / "command.txt").read_text().strip()
+
+
+def small() -> str:
+    """The tour's table: full against compact."""
+    result, _, command = load("small")
+    rows = {
+        "units of the two layers": [_units(result, one) for one in ("full", "compact")],
+        "parameters": [f"{result['parameters'][one]:,}" for one in ("full", "compact")],
+        "multiply-adds a word": [f"{result['multiply_adds'][one]:,}" for one in ("full", "compact")],
+        "validation perplexity": [f"{result['valid_perplexity'][one]:.2f}" for one in ("full", "compact")],
+        "test perplexity": [f"{result['test_perplexity'][one]:.2f}" for one in ("full", "compact")],
+        "seconds to evaluate both": [f"{result['seconds'][f'evaluate_{one}']:.1f}" for one in ("full", "compact")],
+    }
+    table = [f"| {name} | {full} | {compact} |" for name, (full, compact) in rows.items()]
+    difference = f"{result['max_output_difference']:.1e}, the largest logit being {result['largest_logit']:.1f}"
+    return "\n".join(
+        [
+            f"`{command}`, {_where(result)}:",
+            "",
+            "| | full | compact |",
+            "|---|---|---|",
+            *table,
+            "",
+            f"The outputs of the two differ by at most {difference}.",
+        ]
+    )
+
+
+def measured() -> str:
+    """Every run kept in `results`, the command of each, and the first epochs of zaremba-small by epoch."""
+    names = sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
+    rows = [_row(name) for name in names]
+    text = [
+        "Perplexity with batch 1 over the whole text; trained on two cores, one seed (0) each.",
+        "",
+        "| run | corpus | units left | parameters | valid | test | training, minutes |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "| run | command |",
+        "|---|---|",
+        *(f"| {name} | `{load(name)[2]}` |" for name in names),
+        "",
+    ]
+    (ours, *_), (dense, *_) = load("small"), load("small-dense")
+    ratio = ours["valid_perplexity"]["compact"] / dense["valid_perplexity"]["full"] - 1
+    gone = 1 - sum(ours["components"]["compact"].values()) / sum(ours["components"]["full"].values())
+    text += [
+        f"`--small` removes {gone:.0%} of all units; its compact model's validation perplexity is "
+        f"{abs(ratio):.1%} {'above' if ratio > 0 else 'below'} that of `--small --method dense`.",
+        "",
+    ]
+    if (RESULTS / "zaremba-small-4").exists():
+        text += _first_epochs()
+    return "\n".join(text).rstrip()
+
+
+def _first_epochs() -> list[str]:
+    runs = {"dense": load("zaremba-small-4-dense")[1], "ISS": load("zaremba-small-4")[1]}
+    lines = ["| epoch | dense: valid | ISS: valid | ISS: units alive |", "|---|---|---|---|"]
+    for dense, iss in zip(runs["dense"], runs["ISS"], strict=True):
+        living = " + ".join(str(count) for count in iss["alive"].values())
+        lines.append(
+            f"| {dense['epoch']} | {dense['valid_perplexity']:.2f} | {iss['valid_perplexity']:.2f} | {living} |"
+        )
+    title = "The first four of the thirteen epochs of `zaremba-small`, dense and with ISS"
+    picture = f"![{title}](benchmarks/results/zaremba-small-4/comparison.png)"
+    return [f"{title} (20 rows, the protocol of training):", "", *lines, "", picture]
+
+
+def _row(name: str) -> str:
+    result, _, _ = load(name)
+    size = f"{result['parameters']['compact']:,}"
+    perplexities = " | ".join(f"{result[f'{split}_perplexity']['compact']:.2f}" for split in ("valid", "test"))
+    minutes = f"{result['seconds']['train'] / 60:.1f}"
+    cells = (name, result["corpus"]["name"], _units(result, "compact"), size, perplexities, minutes)
+    return f"| {' | '.join(cells)} |"
+
+
+def _units(result: dict[str, Any], one: str) -> str:
+    return " + ".join(str(count) for count in result["components"][one].values())
+
+
+def _where(result: dict[str, Any]) -> str:
+    versions, corpus = result["versions"], result["corpus"]
+    blas = versions["blas"][0]
+    return (
+        f"{result['seconds']['train'] / 60:.1f} minutes of training on {corpus['name']} "
+        f"({corpus['train']:,} words, vocabulary {corpus['vocabulary']:,}); {versions['machine']}, Python {versions['python']}, "
+        f"numpy {versions['numpy']}, {blas['internal_api']} {blas['version']} with {blas['num_threads']} threads"
+    )
+
+
+def written(readme: str) -> str:
+    """The README with every measured part as the result files have it now."""
+    for name, part in {"small": small(), "measured": measured()}.items():
+        marked = f"<!-- {name} -->\n{part}\n<!-- /{name} -->"
+        readme = re.sub(
+            f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, text=marked: text, readme, flags=re.DOTALL
+        )
+    return readme
+
+
+def draw() -> None:
+    """The comparison figure of the first epochs of zaremba-small."""
+    from issref.report import compare_training
+
+    runs = {"dense": load("zaremba-small-4-dense")[1], "ISS": load("zaremba-small-4")[1]}
+    compare_training(runs, RESULTS / "zaremba-small-4" / "comparison.png")
+
+
+if __name__ == "__main__":
+    if (RESULTS / "zaremba-small-4").exists():
+        draw()
+    README.write_text(written(README.read_text()))
