@@ -42,7 +42,7 @@ def small() -> str:
             "|---|---|---|",
             *table,
             "",
-            f"The outputs of the two differ by at most {difference}.",
+            f"Over {result['compared_words']:,} words the outputs of the two differ by at most {difference}.",
         ]
     )
 
@@ -104,11 +104,14 @@ def _units(result: dict[str, Any], one: str) -> str:
 
 def _where(result: dict[str, Any]) -> str:
     versions, corpus = result["versions"], result["corpus"]
-    blas = versions["blas"][0]
+    blas = ", ".join(
+        f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in versions["blas"]
+    )
     return (
         f"{result['seconds']['train'] / 60:.1f} minutes of training on {corpus['name']} "
-        f"({corpus['train']:,} words, vocabulary {corpus['vocabulary']:,}); {versions['machine']}, Python {versions['python']}, "
-        f"numpy {versions['numpy']}, {blas['internal_api']} {blas['version']} with {blas['num_threads']} threads"
+        f"({corpus['train']:,} words, vocabulary {corpus['vocabulary']:,}); "
+        f"{versions['machine']}, Python {versions['python']}, numpy {versions['numpy']}, "
+        f"{blas}"
     )
 
 

@@ -1,17 +1,45 @@
 """The ways to make zeros while training: one update of the parameters each.
 
-`grads` is the gradient of the data loss and is used up; `scale` clips it. All are stochastic gradient descent;
-they differ in how the penalty acts.
+`grads` is the gradient of the data loss and is used up. All are stochastic gradient descent, clipped by the
+global norm; they differ in how the penalty acts. `strength` has one value for each group.
 """
 
 import numpy as np
 
-from issref.iss.compact import zero_small_weights
+from issref.iss.compact import Alive, zero_small_weights
 from issref.iss.groups import Groups
 from issref.iss.layout import Params
 from issref.iss.penalty import penalty
 from issref.iss.prox import Certificate, prox
 from issref.training.optimizers import clip_scale, global_norm, sgd
+from issref.training.progress import Progress
+from issref.training.settings import Settings
+
+
+def update(settings: Settings, at: Progress, grads: Params, rate: float, groups: Groups, spared: str) -> Alive:
+    """One update of at.params by the method. Returns who lives, if components have died for good, else nothing.
+
+    `spared` is the array that --method l1 leaves alone, the embedding. Raises FloatingPointError, before
+    anything changes, for a gradient that is not finite.
+    """
+    clip, threshold = settings.clip, settings.threshold
+    match settings.method:
+        case "prox":
+            strength = groups.spread(settings.strengths(list(groups.first)))
+            at.params, certificate = prox_update(
+                at.params, grads, rate, clip, groups, strength, at.prox.get("warm_start")
+            )
+            at.prox = {"warm_start": certificate.warm_start}
+            known = 0 if settings.shrink else sum(int((~kept).sum()) for kept in at.alive.values())
+            return groups.split(~certificate.dead) if certificate.dead.sum() > known else {}
+        case "released":
+            strength = groups.spread(settings.strengths(list(groups.first)))
+            at.params = released_update(at.params, grads, rate, clip, groups, strength, threshold)
+        case "l1":
+            at.params = l1_update(at.params, grads, rate, clip, settings.l1_strength, threshold, spared)
+        case "dense":
+            at.params = dense_update(at.params, grads, rate, clip)
+    return {}
 
 
 def dense_update(params: Params, grads: Params, rate: float, clip: float) -> Params:

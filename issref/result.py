@@ -1,18 +1,18 @@
 """The end of a run: the compact model, measured beside the full one, and everything written down."""
 
+import json
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from issref import show
+from issref import __version__, show
 from issref.data import corpus as corpora
 from issref.iss.compact import compact
-from issref.iss.groups import alive, group_norms, iss_groups
+from issref.iss.groups import Groups, alive, group_norms, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.models import ptb_lstm as model
 from issref.training import checkpoint
@@ -20,6 +20,7 @@ from issref.training.progress import Progress
 from issref.training.run import versions, write_json
 from issref.training.settings import Settings
 
+COMPARED = 10_000  # words of the validation text over which the outputs of full and compact are compared
 WINDOW = 100  # words at a time for batch 1: the result is that of one word at a time, only faster
 
 
@@ -29,7 +30,7 @@ def perplexity(params: Params, text: np.ndarray, batch: int, steps: int, name: s
     With batch 1 every word but the first is predicted from all before it; with more, the rows' first words
     start from a zero state and the last words that fill no window are left out, as the released code does.
     """
-    state = state_like(params, batch)
+    state = model.zero_state(params, batch)
     cost, count = 0.0, 0
     windows = corpora.windows(text, batch, steps, tail=batch == 1)
     for tokens, targets in tqdm(windows, desc=name, unit=" windows", leave=False, delay=1, dynamic_ncols=True):
@@ -38,28 +39,30 @@ def perplexity(params: Params, text: np.ndarray, batch: int, steps: int, name: s
     return math.exp(min(cost / count, 700.0))
 
 
-def state_like(params: Params, batch: int) -> Params:
-    """A zero state for these params, of whatever widths."""
-    names = model.layers(params)
-    return {
-        f"{name}/{part}": np.zeros((batch, len(params[f"{name}/bias"]) // 4), params[f"{name}/bias"].dtype)
-        for name in names
-        for part in "hc"
-    }
+def load_corpus(settings: Settings) -> corpora.Corpus:
+    """The text that the settings name; ValueError in a sentence if it cannot be had."""
+    return corpora.load(settings.corpus, Path(settings.data_dir) if settings.data_dir else None, say=show.say)
 
 
 def finish(
-    settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layout, folder: Path
+    settings: Settings, at: Progress, full: Params, corpus: corpora.Corpus, layout: Layout, folder: Path
 ) -> dict[str, Any]:
-    """Compact, measure both models, write model, result and figures, and show the table."""
+    """Compact the full params, measure both models, write model, result and figures, and show the table."""
     groups = iss_groups(layout, model.layers(layout.axes))
-    living = alive(at.params, groups, model.readers)
-    small, small_layout = compact(at.params, layout, living)
-    about = {"layout": small_layout.to_json(), "settings": settings.to_dict(), "words": corpus.words}
-    checkpoint.save(folder / "model.safetensors", small, corpus=corpus.sha256, **about)
+    living = alive(full, groups, model.readers)
+    small, small_layout = compact(full, layout, living)
+    checkpoint.save(
+        folder / "model.safetensors",
+        small,
+        layout=json.loads(small_layout.to_json()),
+        config=settings.to_dict(),
+        alive={space: kept.tolist() for space, kept in living.items()},
+        corpus=corpus.sha256,
+        words=corpus.words,
+    )
 
-    difference, largest = output_difference(at.params, small, corpus.valid[:2001])
-    models = {"full": (at.params, layout), "compact": (small, small_layout)}
+    difference, largest = output_difference(full, small, corpus.valid[: COMPARED + 1])
+    models = {"full": (full, layout), "compact": (small, small_layout)}
     seconds, measured = {"train": at.seconds}, {"valid_perplexity": {}, "test_perplexity": {}}
     for one, (params, _) in models.items():
         started = time.perf_counter()
@@ -75,21 +78,22 @@ def finish(
         **measured,
         "max_output_difference": difference,
         "largest_logit": largest,
+        "compared_words": min(COMPARED, len(corpus.valid) - 1),
         "seconds": seconds,
         "corpus": {"name": corpus.name, "sha256": corpus.sha256, "vocabulary": len(corpus.words)}
         | {split: len(getattr(corpus, split)) for split in ("train", "valid", "test")},
         "settings": settings.to_dict(),
-        "versions": versions(),
+        "versions": {"issref": __version__, **versions()},
     }
     write_json(folder / "result.json", result)
     show.table(result)
-    draw(at, layout, groups, folder)
+    draw(at, full, layout, groups, folder)
     return result
 
 
 def output_difference(full: Params, small: Params, text: np.ndarray) -> tuple[float, float]:
     """The largest difference between the logits of two models over a text, and the largest logit."""
-    states, difference, largest = [state_like(params, 1) for params in (full, small)], 0.0, 0.0
+    states, difference, largest = [model.zero_state(params, 1) for params in (full, small)], 0.0, 0.0
     for tokens, _ in corpora.windows(text, 1, WINDOW, tail=True):
         (y, states[0]), _ = model.logits(full, states[0], tokens=tokens)
         (z, states[1]), _ = model.logits(small, states[1], tokens=tokens)
@@ -97,37 +101,34 @@ def output_difference(full: Params, small: Params, text: np.ndarray) -> tuple[fl
     return difference, largest
 
 
-def draw(at: Progress, layout: Layout, groups, folder: Path) -> None:
+def draw(at: Progress, full: Params, layout: Layout, groups: Groups, folder: Path) -> None:
     """The run's figures, and a line that says where everything is."""
     from issref import report
 
-    report.draw_run(folder, at.rows, at.params, layout, groups.split(group_norms(at.params, groups)))
+    report.draw_run(folder, at.rows, full, layout, groups.split(group_norms(full, groups)))
     show.say(f"written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
-def evaluate(folder: Path, split: str, data_dir: Path | None) -> dict[str, float]:
-    """Perplexity of a run's compact model: batch 1 in windows (the headline), word by word, and in 20 rows."""
+def evaluate(folder: Path, settings: Settings, split: str) -> dict[str, float]:
+    """Perplexity of a run's compact model: batch 1 in windows (the headline), word by word, and in rows."""
     params, about = checkpoint.load(folder / "model.safetensors")
-    if missing := {"settings", "layout", "corpus"} - about.keys():
+    if missing := {"layout", "corpus"} - about.keys():
         raise ValueError(f"{folder / 'model.safetensors'}: needs a compact model, found no {sorted(missing)}")
-    settings, layout = Settings.from_dict(about["settings"]), Layout.from_json(about["layout"])
+    layout = Layout.from_json(json.dumps(about["layout"]))
     layout.check(params)
-    corpus = corpora.load(settings.corpus, data_dir, say=show.say)
+    corpus = load_corpus(settings)
     if corpus.sha256 != about["corpus"]:
         raise ValueError(f"{folder}: needs the corpus with sha256 {about['corpus']}, found {corpus.sha256}")
     text: np.ndarray = {"valid": corpus.valid, "test": corpus.test}[split]
-    show.say(f"{corpus.name}, {split}: {len(text):,} words; components {components(layout)}")
+    widths = ", ".join(str(layout.sizes[space]) for space in model.layers(layout.axes))
+    show.say(f"{corpus.name}, {split}: {len(text):,} words; components {widths}")
     protocols = {
         f"batch 1, windows of {WINDOW}": (1, WINDOW),
         "batch 1, word by word": (1, 1),
         f"{settings.batch} rows of {settings.steps} (another protocol)": (settings.batch, settings.steps),
     }
-    found = {name: perplexity(params, text, *rows, name=name) for name, rows in protocols.items()}
-    for name, value in found.items():
-        show.say(f"{name:36}{value:10.4f}")
+    found = {}
+    for name, rows in protocols.items():
+        found[name] = perplexity(params, text, *rows, name=name)
+        show.say(f"{name:36}{found[name]:10.4f}")
     return found
-
-
-def components(layout: Layout) -> Sequence[int]:
-    """The width of each LSTM layer."""
-    return [layout.sizes[space] for space in model.layers(layout.axes)]

@@ -125,5 +125,5 @@ def table(result: dict[str, Any]) -> None:
     say(f"\n{'':22}{'full':>14}{'compact':>14}")
     for name, (full, compact) in rows:
         say(f"{name:22}{full:>14}{compact:>14}")
-    largest = result["largest_logit"]
-    say(f"outputs differ by at most {result['max_output_difference']:.1e}, the largest being {largest:.1f}")
+    words, difference = f"{result['compared_words']:,}", f"{result['max_output_difference']:.1e}"
+    say(f"over {words} words outputs differ by at most {difference}, the largest is {result['largest_logit']:.1f}")

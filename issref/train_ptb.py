@@ -9,7 +9,7 @@ python -m issref.train_ptb --eval RUN                perplexity of a run's compa
 import math
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,13 +17,14 @@ import numpy as np
 import tyro
 from threadpoolctl import threadpool_limits
 
-from issref import methods, show
+from issref import show
 from issref.data import corpus as corpora
-from issref.iss.compact import Alive, zero_dead
-from issref.iss.groups import Groups, iss_groups
-from issref.iss.layout import Layout, Params
+from issref.iss.groups import iss_groups
+from issref.iss.layout import Layout
+from issref.methods import update
 from issref.models import ptb_lstm as model
-from issref.result import evaluate, finish, perplexity
+from issref.result import evaluate, finish, load_corpus, perplexity
+from issref.shrink import draw_masks, remove_dead, shrunk, whole
 from issref.training.progress import Progress
 from issref.training.run import Failed, Interrupted, Throttle, finish_the_step, new_folder, write_json
 from issref.training.settings import PRESETS, Settings, read_settings
@@ -41,8 +42,6 @@ class Command:
     """Where the settings that no flag gives come from."""
     small: tyro.conf.FlagCreatePairsOff[bool] = False
     """The tour: the same as --preset small."""
-    data_dir: Path | None = None
-    """Folder with ptb/ptb.train.txt and so on; else $ISSREF_DATA, the cache, a download."""
     out: Path | None = None
     """Folder to write to; runs/<date>-<preset> if not given."""
     resume: Path | None = None
@@ -54,76 +53,48 @@ class Command:
 
 
 def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layout, folder: Path) -> None:
-    """Forward, backward, one update of the method; epoch by epoch, from wherever `at` stands."""
-    groups = iss_groups(layout, model.layers(layout.axes))
+    """Forward, backward, one update of the method; epoch by epoch, from wherever `at` stands.
+
+    `layout` is that of the params in hand; it shrinks with them.
+    """
     windows = corpora.windows(corpus.train, settings.batch, settings.steps)
+    groups = iss_groups(layout, model.layers(layout.axes))
     config, due = model_config(settings, corpus), Throttle(seconds=120)
     started = time.perf_counter() - at.seconds
 
     def save():
         at.save(folder / "checkpoint.safetensors", settings=settings.to_dict(), corpus=corpus.sha256)
 
+    save()
     while at.epoch < settings.epochs:
         rate = settings.rate(at.epoch)
         with finish_the_step() as interrupted, show.progress_bar(settings, at, len(windows)) as bar:
             while at.step < len(windows):
                 tokens, targets = windows[at.step]
-                masks = model.draw_masks(config, layout.sizes, at.rng, settings.steps, settings.batch)
+                masks = draw_masks(settings, config, at, layout)
                 (cost, state), backward = model.loss(
                     at.params, at.state, tokens=tokens, targets=targets, masks=masks
                 )
                 if not math.isfinite(cost):
                     raise FloatingPointError(f"the loss is {cost}")
                 grads, _ = backward(1.0)
-                at.state = state
-                update(settings, at, grads, rate, groups, layout)
-                at.cost, at.step, at.seconds = at.cost + float(cost), at.step + 1, time.perf_counter() - started
+                at.state, living = state, update(settings, at, grads, rate, groups, spared=model.EMBEDDING)
+                if living:
+                    layout = remove_dead(settings, at, layout, living)
+                    groups = iss_groups(layout, model.layers(layout.axes))
+                at.cost, at.step = at.cost + float(cost), at.step + 1
+                at.seconds = time.perf_counter() - started
                 show.step(settings, at, groups, bar, len(windows))
                 if interrupted or due():
                     save()
                 if interrupted:
                     raise Interrupted(interrupted[0])
+        save()
         show.epoch(settings, at, rate, perplexity(at.params, corpus.valid, settings.batch, settings.steps))
         at.epoch, at.step, at.cost, at.trace = at.epoch + 1, 0, 0.0, []
         at.state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
-        save()
         write_json(folder / "metrics.jsonl", at.rows)
-
-
-def update(settings: Settings, at: Progress, grads: Params, rate: float, groups: Groups, layout: Layout) -> None:
-    """One update of at.params by the method; with prox, components that die are silenced for good."""
-    strength = groups.spread(settings.strengths(list(groups.first)))
-    match settings.method:
-        case "dense":
-            at.params = methods.dense_update(at.params, grads, rate, settings.clip)
-        case "l1":
-            at.params = methods.l1_update(
-                at.params, grads, rate, settings.clip, settings.l1_strength, settings.threshold, model.EMBEDDING
-            )
-        case "released":
-            at.params = methods.released_update(
-                at.params, grads, rate, settings.clip, groups, strength, settings.threshold
-            )
-        case "prox":
-            at.params, certificate = methods.prox_update(
-                at.params, grads, rate, settings.clip, groups, strength, at.prox.get("warm_start")
-            )
-            at.prox = {"warm_start": certificate.warm_start}
-            if certificate.dead.sum() > at.dead:
-                silence(settings, at, groups.split(~certificate.dead), layout)
-
-
-def silence(settings: Settings, at: Progress, living: Alive, layout: Layout) -> None:
-    """Set the biases and the carried state of dead components to zero too: then nothing can revive them.
-
-    Their candidate is tanh(0) = 0, so are cell and output, and nothing reads them: every gradient into their
-    slices is exactly zero from here on, and the network trains as the compact one would.
-    """
-    if empty := [space for space, kept in living.items() if not kept.any()]:
-        raise Failed(f"all components of {empty[0]} have died, which a lower --strength prevents")
-    at.params = zero_dead(at.params, layout, living)
-    at.state = zero_dead(at.state, model.state_layout(layout, settings.batch), living)
-    at.dead = sum(int((~kept).sum()) for kept in living.values())
+        save()
 
 
 # ---------------------------------------------------------------- the command
@@ -143,31 +114,39 @@ def model_config(settings: Settings, corpus: corpora.Corpus) -> model.Config:
 def start(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout, Path]:
     """A new run: its corpus, its folder, its first weights."""
     settings = command.settings
-    corpus = corpora.load(settings.corpus, command.data_dir, say=show.say)
+    corpus = load_corpus(settings)
+    folder = None if settings.data_dir is None else str(Path(settings.data_dir).resolve())
+    settings = replace(settings, corpus=corpus.choice, data_dir=folder)  # so that --resume finds the same text
     config = model_config(settings, corpus)
     layout, rng = model.layout(config), np.random.default_rng(settings.seed)
-    corpora.windows(corpus.train, settings.batch, settings.steps)  # too short a text is refused before all else
-    corpora.windows(corpus.valid, settings.batch, settings.steps)
+    for text in (corpus.train, corpus.valid):  # too short a text is refused before anything is written
+        corpora.windows(text, settings.batch, settings.steps)
     folder = new_folder(command.out, command.preset)
     write_json(folder / "config.json", settings.to_dict())
-    state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
     params = model.initial(config, layout, rng, settings.dtype)
-    return settings, Progress(params, state, rng), corpus, layout, folder
+    state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
+    living = {space: np.ones(layout.sizes[space], bool) for space in model.layers(layout.axes)}
+    return settings, Progress(params, state, rng, living), corpus, layout, folder
 
 
 def resume(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout, Path]:
-    """The run in a folder, as its last checkpoint left it; only --epochs and --threads may have changed."""
+    """The run in a folder, as its last checkpoint left it; only --epochs, --threads, --data-dir may differ."""
     folder, settings = command.resume or Path(), command.settings
     at, about = Progress.load(folder / "checkpoint.safetensors")
-    changed = Settings.from_dict(about["settings"]).changed(settings) - {"epochs", "threads"}
-    if changed:
-        raise ValueError(f"--resume: needs the run's own settings, found other values for {sorted(changed)}")
-    corpus = corpora.load(settings.corpus, command.data_dir, say=show.say)
+    if missing := {"settings", "corpus"} - about.keys():
+        raise ValueError(f"{folder}: needs a checkpoint with its settings, found no {sorted(missing)}")
+    changed = Settings.from_dict(about["settings"]).changed(settings) - {"epochs", "threads", "data_dir"}
+    if changed or (settings.schedule == "staircase" and settings.epochs != about["settings"]["epochs"]):
+        raise ValueError(
+            f"--resume: needs the run's own settings, found other values for {sorted(changed or {'epochs'})}"
+        )
+    corpus = load_corpus(settings)
     if corpus.sha256 != about["corpus"]:
         raise ValueError(f"{folder}: needs the corpus with sha256 {about['corpus']}, found {corpus.sha256}")
     layout = model.layout(model_config(settings, corpus))
-    layout.check(at.params)
-    model.state_layout(layout, settings.batch).check(at.state)
+    now = shrunk(settings, at, layout)
+    now.check(at.params)
+    model.state_layout(now, settings.batch).check(at.state)
     write_json(folder / "config.json", settings.to_dict())
     return settings, at, corpus, layout, folder
 
@@ -175,8 +154,15 @@ def resume(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout
 def parse(arguments: list[str] | None) -> Command:
     """The command line, read twice: what gives the defaults (preset, or the run to resume), then the rest."""
     first = tyro.cli(Command, args=arguments, prog=PROGRAM)
-    settings = read_settings(first.resume / "config.json") if first.resume else PRESETS[first.preset]
-    return tyro.cli(Command, args=arguments, prog=PROGRAM, default=Command(settings, first.preset))
+    if first.small and first.preset != "small":
+        raise ValueError(f"--small: is --preset small, found --preset {first.preset} beside it")
+    if sum(one is not None for one in (first.resume, first.eval, first.out)) > 1:
+        raise ValueError("--out, --resume, --eval: needs one of them at most, found more")
+    run = first.resume or first.eval
+    settings = read_settings(run / "config.json") if run else PRESETS[first.preset]
+    command = tyro.cli(Command, args=arguments, prog=PROGRAM, default=Command(settings, first.preset))
+    command.settings.check()
+    return command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -186,19 +172,19 @@ def main(arguments: list[str] | None = None) -> int:
         command = parse(arguments)
         with threadpool_limits(command.settings.threads, user_api="blas"):
             if command.eval:
-                evaluate(command.eval, command.split, command.data_dir)
+                evaluate(command.eval, command.settings, command.split)
                 return 0
             settings, at, corpus, layout, folder = (resume if command.resume else start)(command)
             checkpoint = folder / "checkpoint.safetensors"
             show.header(settings, corpus, layout, folder)
-            train(settings, at, corpus, layout, folder)
-            finish(settings, at, corpus, layout, folder)
-    except ValueError as error:
-        return show.failed(str(error), 2)
+            train(settings, at, corpus, shrunk(settings, at, layout), folder)
+            finish(settings, at, whole(settings, at, layout), corpus, layout, folder)
     except (Interrupted, KeyboardInterrupt):
         return show.failed(f"stopped; {show.way_back(checkpoint)}", 130)
-    except (Failed, FloatingPointError, OSError, MemoryError) as error:
-        place = f"epoch {at.epoch + 1}, step {at.step + 1}: " if at else ""
+    except (ValueError, ArithmeticError, Failed, OSError, MemoryError) as error:
+        if at is None:
+            return show.failed(str(error), 2 if isinstance(error, ValueError) else 1)
+        place = f"epoch {at.epoch + 1}, step {at.step + 1}: " if at.epoch < settings.epochs else ""
         return show.failed(f"{place}{error}; {show.way_back(checkpoint)}", 1)
     return 0
 

@@ -138,8 +138,9 @@ def test_split_sorts_by_space_and_spread_is_its_inverse_on_constants(layout, dat
         assert (part == values[space]).all()
 
 
-def test_spread_leaves_unnamed_spaces_at_zero():
-    np.testing.assert_array_equal(TINY_GROUPS.spread({"lstm1": 3.0}), [0, 0, 3, 3])
+def test_spread_refuses_to_guess():
+    with refused("spread: needs a value for each of ['lstm0', 'lstm1'], got ['lstm1']"):
+        TINY_GROUPS.spread({"lstm1": 3.0})
 
 
 # ---------------------------------------------------------------- alive

@@ -12,10 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from issref import Layout, expand, group_norms, iss_groups
+from issref import Layout, expand
 from issref import train_ptb as command
 from issref.data import corpus as corpora
-from issref.models import ptb_lstm
 from issref.result import perplexity
 from issref.training import checkpoint
 from issref.training.progress import Progress
@@ -39,7 +38,8 @@ def text(tmp_path_factory):
 
 def flags(text, out, *more):
     sizes = (
-        "--hidden-sizes 12 10 --batch 4 --steps 8 --epochs 3 --init-scale 0.3 --strength 0.008 0.012 --threads 1"
+        "--preset zaremba-small --hidden-sizes 12 10 --batch 4 --steps 8 --epochs 3 --init-scale 0.3 "
+        "--strength 0.008 0.012 --threads 1"
     )
     return ["--corpus", str(text), "--out", str(out), *sizes.split(), *more]
 
@@ -83,18 +83,47 @@ def test_a_run_learns_its_size_and_writes_all_of_it(finished):
     assert rows[-1]["alive"] == small
 
 
-def test_the_zeros_are_the_proximal_steps_own(finished):
-    at, _ = Progress.load(finished / "checkpoint.safetensors")
-    params, about = checkpoint.load(finished / "model.safetensors")
-    small = Layout.from_json(about["layout"])
-    small.check(params)
-    config = ptb_lstm.Config(small.sizes["word"], 12, (12, 10))
-    layout = ptb_lstm.layout(config)
-    groups = iss_groups(layout, ("lstm0", "lstm1"))
-    living = {space: norms > 0 for space, norms in groups.split(group_norms(at.params, groups)).items()}
-    full, _ = expand(params, small, living)
+@pytest.fixture(scope="session")
+def both_ways(text, tmp_path_factory):
+    """The folders of the same run in float64, with the arrays cut at each death and with zeros kept."""
+    out = tmp_path_factory.mktemp("runs")
+    for way in ("shrink", "no-shrink"):
+        calm = (
+            "--dtype float64 --keep 0.9 --learning-rate 0.2 --strength 0.03 0.04"  # at rate 1, rounding grows fast
+        )
+        assert command.main(flags(text, out / way, f"--{way}", *calm.split())) == 0
+    return out / "shrink", out / "no-shrink"
+
+
+def test_the_zeros_are_the_proximal_steps_own(both_ways):
+    at, _ = Progress.load(both_ways[1] / "checkpoint.safetensors")
+    params, about = checkpoint.load(both_ways[1] / "model.safetensors")
+    full, _ = expand(params, Layout.from_json(json.dumps(about["layout"])), at.alive)
     for array, values in at.params.items():  # nothing but whole components is zero, biases included
         np.testing.assert_array_equal(values, full[array])
+
+
+def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways):
+    curves = []
+    for run in both_ways:
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        curves.append([point["train_perplexity"] for row in rows for point in row["trace"]])
+        living = [point["alive"] for row in rows for point in row["trace"]]
+        assert len({tuple(counts.values()) for counts in living}) > 2  # several deaths on the way
+    np.testing.assert_allclose(*curves, rtol=1e-10)
+    small, kept = (checkpoint.load(run / "model.safetensors")[0] for run in both_ways)
+    for array, values in small.items():
+        np.testing.assert_allclose(values, kept[array], rtol=0, atol=1e-9)
+    at, _ = Progress.load(both_ways[0] / "checkpoint.safetensors")
+    for array, values in at.params.items():
+        assert values.shape == small[array].shape
+
+
+def test_in_float64_full_and_compact_agree_to_rounding(both_ways):
+    for run in both_ways:
+        result = json.loads((run / "result.json").read_text())
+        assert result["components"]["compact"] != result["components"]["full"]
+        assert result["max_output_difference"] <= 1e-12 * result["largest_logit"]
 
 
 def test_the_final_table_is_shown_and_names_the_corpus(text, tmp_path, capsys):
@@ -105,13 +134,6 @@ def test_the_final_table_is_shown_and_names_the_corpus(text, tmp_path, capsys):
         assert word in shown
     assert f"{result['test_perplexity']['compact']:.3f}" in shown
     assert result["components"]["compact"] == {"lstm0": 12, "lstm1": 10}
-
-
-def test_in_float64_full_and_compact_agree_to_rounding(text, tmp_path):
-    assert command.main(flags(text, tmp_path / "run", "--dtype", "float64")) == 0
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["components"]["compact"] != result["components"]["full"]
-    assert result["max_output_difference"] <= 1e-12 * result["largest_logit"]
 
 
 @pytest.mark.parametrize("method", ["released", "l1"])
@@ -140,7 +162,7 @@ def same_run(one, other):
     assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
 
 
-@pytest.mark.parametrize("stops", [(1,), (30, 31), (122, 200)])
+@pytest.mark.parametrize("stops", [(1,), (30, 31), (121, 200)])
 def test_an_interrupted_run_ends_with_the_same_numbers(stops, text, finished, tmp_path, monkeypatch, capsys):
     out, done = tmp_path / "run", [0]
     step = command.show.step
@@ -211,6 +233,9 @@ def test_eval_shows_the_headline_and_names_the_other_protocol(finished, capsys):
     [
         (("--batch", "0"), "--batch: needs a number above 0, got 0"),
         (("--hidden-sizes", "-5"), "--hidden-sizes: needs a width from 1 up for each layer, got (-5,)"),
+        (("--init-scale", "inf"), "--init-scale: needs a number above 0, got inf"),
+        (("--strength", "1", "2", "3"), "--strength: needs one number, or one for each layer, got 3 for 2 layers"),
+        (("--small",), "--small: is --preset small, found --preset zaremba-small beside it"),
         (("--corpus", "nowhere"), "corpus: needed auto, ptb, embedded or a folder"),
         (("--steps", "5000"), "windows: needed 20004 words for 4 x 5000 steps, found 3900"),
         (
@@ -225,12 +250,35 @@ def test_bad_input_is_a_sentence_and_exit_code_2(more, said, text, tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("more", [("--no-such-flag", "1"), ("--batch", "twenty"), ("--preset", "huge")])
+@pytest.mark.parametrize("more", [("--no-such-flag", "1"), ("--batch", "twenty"), ("--method", "magic")])
 def test_what_the_command_line_cannot_mean_is_exit_code_2(more, text, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(flags(text, tmp_path / "run", *more))
     assert ended.value.code == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_any_number_of_layers_trains_without_naming_a_strength_for_each(text, tmp_path):
+    more = ("--method", "dense", "--epochs", "1", "--hidden-sizes", "5", "4", "3")
+    assert command.main(flags(text, tmp_path / "run", *more)) == 0
+
+
+@pytest.mark.parametrize(
+    "damage", ["[]", "null", "{", '{"momentum": 1}', '{"method": "magic"}', '{"dtype": "int8"}']
+)
+def test_damaged_settings_are_refused(damage, finished, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(damage)
+    (tmp_path / "checkpoint.safetensors").write_bytes((finished / "checkpoint.safetensors").read_bytes())
+    assert command.main(["--resume", str(tmp_path)]) == 2
+    assert "needs" in sentence(capsys)
+
+
+def test_the_choice_of_auto_is_the_runs_choice_from_then_on(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(text.parent)
+    assert command.main(flags(text.name, tmp_path / "run", "--epochs", "1", "--method", "dense")) == 0
+    monkeypatch.chdir(tmp_path)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["corpus"] == str(text)
+    assert command.main(["--eval", str(tmp_path / "run")]) == 0
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--eval"])
@@ -250,6 +298,12 @@ def test_a_checkpoint_of_another_layout_is_refused(finished, text, tmp_path, cap
     assert sentence(capsys) == "lstm0/kernel: axes (embed + lstm0, 4 lstm0) need shape (24, 48), got (24, 44)"
 
 
+def about_counters(content, folder):
+    """The counters of a checkpoint with this content."""
+    (folder / "copy.safetensors").write_bytes(content)
+    return checkpoint.load(folder / "copy.safetensors")[1]["counters"]
+
+
 def test_a_diverging_run_stops_by_step_and_keeps_its_checkpoint(text, tmp_path, capsys):
     out = tmp_path / "run"
     assert command.main(flags(text, out, "--epochs", "1", "--method", "dense")) == 0
@@ -262,12 +316,12 @@ def test_a_diverging_run_stops_by_step_and_keeps_its_checkpoint(text, tmp_path, 
         assert command.main(["--resume", str(out), "--epochs", "2"]) == 1
     said = sentence(capsys)
     assert said == f"epoch 2, step 1: the loss is nan; the last checkpoint is kept, go on with --resume {out}"
-    assert (out / "checkpoint.safetensors").read_bytes() == before
+    assert checkpoint.load(out / "checkpoint.safetensors")[1]["counters"] == about_counters(before, tmp_path)
 
 
 def test_a_layer_that_dies_out_stops_the_run_in_words(text, tmp_path, capsys):
     assert command.main(flags(text, tmp_path / "run", "--strength", "0.5")) == 1
-    assert "have died, which a lower --strength prevents; there is no checkpoint yet" in sentence(capsys)
+    assert "have died, which a lower --strength prevents; the last checkpoint is kept" in sentence(capsys)
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(text, tmp_path, capsys):

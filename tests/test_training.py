@@ -89,14 +89,15 @@ def test_settings_survive_json(name, tmp_path):
         ({"learning_rate": math.nan}, "--learning-rate: needs a number above 0, got nan"),
         ({"hidden_sizes": (200, -3)}, "--hidden-sizes: needs a width from 1 up for each layer, got (200, -3)"),
         ({"hidden_sizes": ()}, "--hidden-sizes: needs a width from 1 up for each layer, got ()"),
-        ({"strength": (1.0, 2.0, 3.0)}, "--strength: needs 1 or 2 numbers, got 3"),
+        ({"strength": (1.0, 2.0, 3.0)}, "--strength: needs one number, or one for each layer, got 3 for 2 layers"),
+        ({"init_scale": math.inf}, "--init-scale: needs a number above 0, got inf"),
         ({"strength": (-1.0,)}, "--strength: needs a number from 0 up, got -1.0"),
         ({"keep": 1.5}, "--keep: needs a probability above 0 and at most 1, got 1.5"),
     ],
 )
 def test_impossible_settings_are_refused_in_a_sentence(fields, sentence):
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        Settings(**fields)
+        Settings(**fields).check()
     assert str(error.value) == sentence
 
 
@@ -112,23 +113,24 @@ def test_settings_of_another_version_are_refused():
 def test_a_checkpoint_brings_everything_back_bit_for_bit(seed, tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "checkpoint.safetensors"
     rng = np.random.default_rng(seed)
-    at = Progress(arrays_of(seed), arrays_of(seed + 1, np.float32), rng, {"warm_start": rng.random((3, 3))})
-    at.epoch, at.step, at.dead, at.cost, at.seconds = 3, 7, 2, float(rng.random()) / 3, 1.5
+    at = Progress(arrays_of(seed), arrays_of(seed + 1, np.float32), rng, {"lstm0": rng.random(4) > 0.5})
+    at.prox = {"warm_start": rng.random((3, 3))}
+    at.epoch, at.step, at.cost, at.seconds = 3, 7, float(rng.random()) / 3, 1.5
     at.trace, at.rows = [{"step": 1, "alive": {"lstm0": 4}}], [{"valid_perplexity": 1 / 3}]
     at.save(path, corpus="abc")
     back, about = Progress.load(path)
     assert about == {"corpus": "abc"}
-    for part in ("params", "state", "prox"):
+    for part in ("params", "state", "alive", "prox"):
         for name, values in getattr(at, part).items():
             np.testing.assert_array_equal(getattr(back, part)[name], values, strict=True)
-    counters = ("epoch", "step", "dead", "cost", "seconds", "trace", "rows")
+    counters = ("epoch", "step", "cost", "seconds", "trace", "rows")
     assert [getattr(back, name) for name in counters] == [getattr(at, name) for name in counters]
     np.testing.assert_array_equal(back.rng.random(5), at.rng.random(5))
 
 
 def test_a_checkpoint_cut_off_anywhere_is_refused_in_a_sentence(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    Progress(arrays_of(0), {}, np.random.default_rng(0)).save(path)
+    Progress(arrays_of(0), {}, np.random.default_rng(0), {}).save(path)
     whole = path.read_bytes()
     for length in (0, 4, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
@@ -141,7 +143,7 @@ def test_a_file_of_another_version_or_kind_is_refused_in_a_sentence(tmp_path, mo
     with pytest.raises(ValueError, match="needs a file written by issref, found none"):
         checkpoint.load(path)
     checkpoint.save(path, arrays_of(0), words=["a"])
-    with pytest.raises(ValueError, match="needs a checkpoint of a run, found none of its 'counters'"):
+    with pytest.raises(ValueError, match="needs a checkpoint of a run, found something else"):
         Progress.load(path)
     monkeypatch.setattr(checkpoint, "FORMAT", "issref 2")
     with pytest.raises(ValueError, match="needs format 'issref 2', found 'issref 1'"):
@@ -169,7 +171,7 @@ def test_a_folder_with_a_run_or_without_permission_is_refused(tmp_path):
     folder = new_folder(tmp_path / "deep" / "run", "small")
     assert os.listdir(folder) == []
     write_json(folder / "config.json", {})
-    with pytest.raises(ValueError, match=r"needs a folder without a run, found one in .* --resume"):
+    with pytest.raises(ValueError, match=r"needs a folder without a run, found one in .* .--resume"):
         new_folder(folder, "small")
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ValueError, match=r"needs a folder that can be written, found .*file/run: Not a directory"):

@@ -27,6 +27,7 @@ class Corpus:
     words: tuple[str, ...]  # id -> word; train's most frequent first, ties by spelling
     sha256: str  # of the bytes of train, valid and test, one after another
     source: str  # where they were read from, one line for people
+    choice: str  # what `load` takes to read it again, from anywhere: ptb, embedded, or a folder's full path
 
 
 def load(corpus: str = "auto", data_dir: Path | None = None, *, say: Callable[[str], None] = print) -> Corpus:
@@ -40,7 +41,7 @@ def load(corpus: str = "auto", data_dir: Path | None = None, *, say: Callable[[s
     if corpus not in ("auto", "ptb"):
         return _folder(Path(corpus).expanduser())
     try:
-        return _corpus("Penn TreeBank", *ptb.read(data_dir))
+        return _corpus("ptb", "Penn TreeBank", *ptb.read(data_dir))
     except fetch.NotDownloaded as error:
         if corpus == "ptb":
             raise
@@ -69,7 +70,7 @@ def windows(tokens: np.ndarray, batch: int, steps: int, *, tail: bool = False) -
 def _embedded() -> Corpus:
     """The text embedded in Python, whose version is in its name, since each has its own."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return _corpus(f"embedded text ({python} documentation)", embedded.read(), f"embedded in {python}")
+    return _corpus("embedded", f"embedded text ({python} documentation)", embedded.read(), f"embedded in {python}")
 
 
 def _folder(folder: Path) -> Corpus:
@@ -80,10 +81,11 @@ def _folder(folder: Path) -> Corpus:
             f"found {str(folder)!r}, which is no folder"
         )
     paths = [folder / f"{split}.txt" for split in ("train", "valid", "test")]
-    return _corpus(folder.resolve().name, {str(path): fetch.read(path) for path in paths}, f"folder {folder}")
+    texts = {str(path): fetch.read(path) for path in paths}
+    return _corpus(str(folder.resolve()), folder.resolve().name, texts, f"folder {folder}")
 
 
-def _corpus(name: str, texts: dict[str, bytes], source: str) -> Corpus:
+def _corpus(choice: str, name: str, texts: dict[str, bytes], source: str) -> Corpus:
     """The corpus of the texts train, valid and test, in this order, by the names that errors give them."""
     lines = [_lines(file, text) for file, text in texts.items()]
     counts = Counter(word for line in lines[0] for word in line)
@@ -91,7 +93,7 @@ def _corpus(name: str, texts: dict[str, bytes], source: str) -> Corpus:
     index = {word: number for number, word in enumerate(words)}
     train, valid, test = (_ids(file, split, index) for file, split in zip(texts, lines, strict=True))
     sha256 = hashlib.sha256(b"".join(texts.values())).hexdigest()
-    return Corpus(name, train, valid, test, words, sha256, source)
+    return Corpus(name, train, valid, test, words, sha256, source, choice)
 
 
 def _lines(file: str, text: bytes) -> list[list[str]]:

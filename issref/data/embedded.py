@@ -59,7 +59,10 @@ def _docstrings(library: Path) -> Iterator[str]:
     for path in tqdm(list(_sources(library)), "docstrings", delay=2, leave=False, disable=None):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old files have escapes that Python now warns of
-            tree = ast.parse(fetch.read(path))
+            try:
+                tree = ast.parse(fetch.read(path))
+            except SyntaxError:  # a template, say
+                continue
         for node in _statements(tree):
             if isinstance(node, DOCUMENTED):
                 yield ast.get_docstring(node) or ""

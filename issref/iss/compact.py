@@ -23,7 +23,10 @@ def compact(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layou
 
 
 def expand(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout]:
-    """The inverse of `compact`: zeros put back where `alive` is false; layout is that of the smaller params."""
+    """The inverse of `compact`: zeros put back where `alive` is false; layout is that of the smaller params.
+
+    Returns the larger params and their layout. Raises ValueError if params or alive misfit the layout.
+    """
     full = layout.resized({space: len(kept) for space, kept in alive.items() if space in layout.sizes})
     layout.check(params)
     _check(full, alive)

@@ -28,7 +28,12 @@ class Groups(NamedTuple):
         return {space: values[start:stop] for space, (start, stop) in zip(self.first, spans, strict=True)}
 
     def spread(self, values: Mapping[str, float]) -> Shaped[np.ndarray, " groups"]:
-        """One value for each space, as one for each of its groups: a strength for each layer, say."""
+        """One value for each space, as one for each of its groups: a strength for each layer, say.
+
+        Raises ValueError unless exactly the spaces of these groups are named.
+        """
+        if values.keys() != self.first.keys():
+            raise ValueError(f"spread: needs a value for each of {list(self.first)}, got {list(values)}")
         index = self.split(np.arange(self.count))
         result = np.zeros(self.count)
         for space, value in values.items():
@@ -40,8 +45,8 @@ class Groups(NamedTuple):
         rows, columns = self.ids[array]
         if array not in params:
             raise ValueError(f"{array}: its groups need this array, got {sorted(params)}")
-        if params[array].shape not in ((len(rows), len(columns)), (len(rows),) * (len(columns) == 1)):
-            found = params[array].shape
+        found = params[array].shape
+        if found != (len(rows), len(columns)) and (found != (len(rows),) or len(columns) != 1):
             raise ValueError(f"{array}: its groups need shape {(len(rows), len(columns))}, got {found}")
         if not np.issubdtype(params[array].dtype, np.inexact):
             raise ValueError(f"{array}: its groups need floating point numbers, got {params[array].dtype}")
@@ -78,7 +83,8 @@ def iss_groups(layout: Layout, spaces: Iterable[str]) -> Groups:
 
 def _ids_of(layout: Layout, array: str, first: Mapping[str, int]) -> tuple[Ids, Ids]:
     shape = layout.shape(array)
-    ids = (np.full(shape[0], -1), np.full((*shape, 1)[1], -1))  # a vector is a matrix of one column
+    columns = shape[1] if len(shape) == 2 else 1  # a vector is a matrix of one column
+    ids = (np.full(shape[0], -1), np.full(columns, -1))
     for axis, along in enumerate(ids[: len(shape)]):
         for space, start, stop, counted in layout.segments(array, axis):
             if counted and space in first:

@@ -115,7 +115,7 @@ class Layout:
             }
             return cls(axes, dict(fields["sizes"]))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"layout: needs JSON with axes and sizes, got {text[:60]!r}") from error
+            raise ValueError(f"layout: needs JSON with axes and sizes, got {str(text)[:60]!r}") from error
 
 
 def _name(space: str) -> str:

@@ -1,8 +1,8 @@
 """The few loops NumPy cannot do well, each with a readable twin.
 
 `reference` says what is computed, in plain NumPy, for every dtype; `jitted` computes it fast for float32 and
-float64. The dtype that the arguments have together chooses, here and nowhere else: complex or long double
-anywhere means reference. numba is loaded at the first call.
+float64. The dtypes of the arguments choose, here and nowhere else: one complex, long double, half or foreign
+array among them means reference. numba is loaded at the first call.
 """
 
 import functools
@@ -11,6 +11,15 @@ from importlib import import_module
 import numpy as np
 
 from issref.kernels import reference
+
+INTEGERS = np.typecodes["AllInteger"] + "?"
+
+
+def _compiled_for(argument):
+    """Whether the jitted twin takes it: native float32 or float64, integers and booleans; no complex scalar."""
+    if isinstance(argument, np.ndarray):
+        return argument.dtype.isnative and argument.dtype.char in "fd" + INTEGERS
+    return not np.iscomplexobj(argument)
 
 
 def _twins(name):
@@ -23,7 +32,7 @@ def _twins(name):
 
     @functools.wraps(plain)
     def kernel(*arguments):
-        return (fast() if np.result_type(*arguments) in (np.float32, np.float64) else plain)(*arguments)
+        return (fast() if all(map(_compiled_for, arguments)) else plain)(*arguments)
 
     return kernel
 

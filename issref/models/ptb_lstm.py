@@ -23,9 +23,9 @@ readers = (("lstm*/kernel", 0), ("softmax/kernel", 0))
 class Config:
     """The sizes and settings of the model: `keep` is the probability that dropout keeps a value."""
 
-    vocabulary: int = 10_000
-    embed_size: int = 200
-    hidden_sizes: tuple[int, ...] = (200, 200)
+    vocabulary: int = 10_000  # V
+    embed_size: int = 200  # D of the first layer
+    hidden_sizes: tuple[int, ...] = (200, 200)  # H of each layer, from the input up
     init_scale: float = 0.1
     keep: float = 1.0
 
@@ -56,10 +56,11 @@ def layers(arrays: Iterable[str]) -> list[str]:
 
 def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
     """Every parameter uniform in +-init_scale, LSTM biases zero (the released code's initialisation)."""
-    params = {}
-    for array in layout.axes:
+    params = layout.allocate(dtype)
+    for array in params:
         values = rng.uniform(-config.init_scale, config.init_scale, layout.shape(array))
-        params[array] = (values * (not _is_lstm_bias(array))).astype(dtype)
+        if not _is_lstm_bias(array):
+            params[array] = values.astype(dtype)
     return params
 
 
@@ -67,6 +68,16 @@ def state_layout(layout: Layout, batch: int) -> Layout:
     """The layout of the carried state: h and c, (batch, H), for each LSTM layer; `compact` cuts it by this."""
     axes = {f"{name}/{part}": (("batch",), (f"~{name}",)) for name in layers(layout.axes) for part in "hc"}
     return Layout(axes, {**layout.sizes, "batch": batch})
+
+
+def zero_state(params: Params, batch: int) -> Params:
+    """A zero state (batch, H) for params of whatever widths, in their dtype."""
+    biases = {name: params[f"{name}/bias"] for name in layers(params)}
+    return {
+        f"{name}/{part}": np.zeros((batch, len(bias) // 4), bias.dtype)
+        for name, bias in biases.items()
+        for part in "hc"
+    }
 
 
 def parameters(layout: Layout) -> int:
@@ -102,7 +113,7 @@ def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"],
     Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
     """
     masks = masks or {}
-    x, embed_back = embed(params["embed/kernel"], ids=tokens)
+    x, embed_back = embed(params[EMBEDDING], ids=tokens)
     x, drop_back = dropout(x, mask=masks.get("embed"))
     after, backs = {}, []
     for name in layers(params):
@@ -122,7 +133,7 @@ def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"],
             dafter = (dstate[f"{name}/h"], dstate[f"{name}/c"])
             dx, dh, dc, grads[f"{name}/kernel"], grads[f"{name}/bias"] = back(back_drop(dx), *dafter)
             dbefore[f"{name}/h"], dbefore[f"{name}/c"] = dh, dc
-        grads["embed/kernel"] = embed_back(drop_back(dx))
+        grads[EMBEDDING] = embed_back(drop_back(dx))
         return grads, dbefore
 
     return (y, after), backward

@@ -21,7 +21,7 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         partial.unlink(missing_ok=True)
         raise
 
@@ -39,9 +39,9 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of a file and what it says about them; ValueError in a sentence if it is not such a file."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise ValueError(f"{path}: needs a file written by issref, found none")
     try:
+        if not path.is_file():
+            raise ValueError(f"{path}: needs a file written by issref, found none")
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
             arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118

@@ -29,11 +29,9 @@ def new_folder(wanted: Path | None, preset: str) -> Path:
     ValueError if it holds a run already or cannot be written to.
     """
     folder = wanted or Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{preset}"
-    if (folder / "config.json").exists():
-        raise ValueError(
-            f"--out: needs a folder without a run, found one in {folder} (go on with --resume {folder})"
-        )
     try:
+        if (folder / "config.json").exists():
+            raise ValueError(f"--out: needs a folder without a run, found one in {folder} (--resume {folder}?)")
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.write_whole(folder / "config.json", b"{}\n")
         (folder / "config.json").unlink()
@@ -90,7 +88,6 @@ def versions() -> dict[str, Any]:
         if pool.get("user_api") == "blas"
     ]
     return {
-        "issref": version("issref"),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": version("numba"),

@@ -3,9 +3,11 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Method = Literal["prox", "released", "l1", "dense"]
+Schedule = Literal["decay", "staircase"]
+Precision = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
@@ -15,13 +17,16 @@ class Settings:
     method: Method = "prox"
     """prox: gradient step on the data loss, then the exact proximal step. released: the paper's code (penalty
     gradient, clip after adding it, elementwise threshold). l1: elementwise. dense: none."""
-    strength: tuple[float, ...] = (0.0035, 0.0045)
+    strength: tuple[float, ...] = (0.003, 0.004)
     """lambda of the group lasso, one number or one for each layer, for the loss summed over the steps."""
     l1_strength: float = 1e-4
     """Coefficient of sum |w| for --method l1, on everything but the embedding."""
     threshold: float = 1e-4
     """Weights smaller than this are set to 0 after each step by --method released and l1 (there at least
     2 * l1-strength)."""
+
+    shrink: bool = True
+    """Cut components out of the arrays as they die in --method prox; --no-shrink keeps them as zeros."""
 
     hidden_sizes: tuple[int, ...] = (200, 200)
     """Units of each LSTM layer, from the input up."""
@@ -36,11 +41,11 @@ class Settings:
     """Rows of text read side by side."""
     steps: int = 20
     """Steps of truncated backpropagation through time."""
-    epochs: int = 2
+    epochs: int = 13
     """Passes over the training text."""
     learning_rate: float = 1.0
     """Learning rate of the first epoch."""
-    schedule: Literal["decay", "staircase"] = "decay"
+    schedule: Schedule = "decay"
     """decay: constant for flat-epochs, then times `decay` each epoch. staircase: times 0.1 at each third."""
     flat_epochs: int = 4
     """Epochs before the decay begins."""
@@ -52,27 +57,21 @@ class Settings:
     corpus: str = "auto"
     """auto (Penn TreeBank, or the embedded text without a network), ptb, embedded, or a folder with
     train.txt, valid.txt and test.txt."""
+    data_dir: str | None = None
+    """Folder with ptb/ptb.train.txt and so on; else $ISSREF_DATA, the user's cache, a download."""
     seed: int = 0
     """Seed of the initial weights and of dropout."""
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Precision = "float32"
     """Precision of weights and arithmetic."""
     threads: int | None = None
     """Threads of the BLAS; all cores if not given."""
 
-    def __post_init__(self):
-        for name in (
-            "batch",
-            "steps",
-            "epochs",
-            "learning_rate",
-            "decay",
-            "clip",
-            "init_scale",
-            "threads",
-            "embed_size",
-        ):
+    def check(self) -> None:
+        """Raise ValueError, naming flag, need and finding, for values that no run can have."""
+        positive = "batch steps epochs learning_rate decay clip init_scale threads embed_size"
+        for name in positive.split():
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{_flag(name)}: needs a number above 0, got {value}")
         for name in ("strength", "l1_strength", "threshold", "flat_epochs", "seed"):
             for value in _listed(getattr(self, name)):
@@ -80,8 +79,13 @@ class Settings:
                     raise ValueError(f"{_flag(name)}: needs a number from 0 up, got {value}")
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ValueError(f"--hidden-sizes: needs a width from 1 up for each layer, got {self.hidden_sizes}")
-        if len(self.strength) not in (1, len(self.hidden_sizes)):
-            raise ValueError(f"--strength: needs 1 or {len(self.hidden_sizes)} numbers, got {len(self.strength)}")
+        layers = len(self.hidden_sizes)
+        if self.method in ("prox", "released") and len(self.strength) not in (1, layers):
+            found = f"{len(self.strength)} for {layers} layers"
+            raise ValueError(f"--strength: needs one number, or one for each layer, got {found}")
+        for name, allowed in (("method", Method), ("schedule", Schedule), ("dtype", Precision)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(f"{_flag(name)}: needs one of {get_args(allowed)}, got {getattr(self, name)!r}")
         if not 0 < self.keep <= 1:
             raise ValueError(f"--keep: needs a probability above 0 and at most 1, got {self.keep}")
 
@@ -103,9 +107,11 @@ class Settings:
             values: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
             }
-            return cls(**values)
-        except TypeError as error:
+            settings = cls(**values)
+            settings.check()
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"settings: needs those of this version of issref, found others ({error})") from error
+        return settings
 
     def changed(self, other: "Settings") -> set[str]:
         """The names of the fields in which two settings differ."""
@@ -133,8 +139,11 @@ def _flag(name: str) -> str:
 
 
 # Zaremba et al. 2014 and, for iss-large, Wen et al.: the configurations of the released code, ptb_word_lm.py
-# and structure_grouplasso.json. `small` is a tour of minutes: the first epochs of zaremba-small.
-_ZAREMBA_SMALL = Settings(epochs=13)
+# and structure_grouplasso.json. `small` is a tour of minutes: two epochs of zaremba-small's network, with a
+# large first rate. The pull on a group is the sum of rate times strength, its bias the strength alone: a large
+# rate lets components die early at a small strength.
+_ZAREMBA_SMALL = Settings()
+_TOUR = replace(_ZAREMBA_SMALL, epochs=2, learning_rate=2.0, flat_epochs=1, decay=0.3, strength=(0.0035, 0.003))
 _ZAREMBA_MEDIUM = Settings(
     hidden_sizes=(650, 650),
     init_scale=0.05,
@@ -156,7 +165,7 @@ _ZAREMBA_LARGE = replace(
     clip=10.0,
 )
 PRESETS = {
-    "small": Settings(),
+    "small": _TOUR,
     "zaremba-small": _ZAREMBA_SMALL,
     "zaremba-medium": _ZAREMBA_MEDIUM,
     "zaremba-large": _ZAREMBA_LARGE,
