@@ -52,9 +52,10 @@ def measured() -> str:
     names = sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
     rows = [_row(name) for name in names]
     text = [
-        "Perplexity with batch 1 over the whole text; trained on two cores, one seed (0) each.",
+        "Perplexity with batch 1 over the whole text, two cores, one seed (0) each. Minutes of training are given "
+        "for runs that had the machine to themselves; those with `--threads 1` shared it.",
         "",
-        "| run | corpus | units left | parameters | valid | test | training, minutes |",
+        "| run | corpus | units left | parameters | valid | test | minutes |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",
@@ -93,7 +94,8 @@ def _row(name: str) -> str:
     result, _, _ = load(name)
     size = f"{result['parameters']['compact']:,}"
     perplexities = " | ".join(f"{result[f'{split}_perplexity']['compact']:.2f}" for split in ("valid", "test"))
-    minutes = f"{result['seconds']['train'] / 60:.1f}"
+    alone = result["settings"]["threads"] is None
+    minutes = f"{result['seconds']['train'] / 60:.1f}" if alone else ""
     cells = (name, result["corpus"]["name"], _units(result, "compact"), size, perplexities, minutes)
     return f"| {' | '.join(cells)} |"
 

@@ -143,7 +143,7 @@ def _flag(name: str) -> str:
 # large first rate. The pull on a group is the sum of rate times strength, its bias the strength alone: a large
 # rate lets components die early at a small strength.
 _ZAREMBA_SMALL = Settings()
-_TOUR = replace(_ZAREMBA_SMALL, epochs=2, learning_rate=2.0, flat_epochs=1, decay=0.3, strength=(0.0035, 0.003))
+_TOUR = replace(_ZAREMBA_SMALL, epochs=2, learning_rate=2.0, flat_epochs=1, decay=0.3, strength=(0.003, 0.0024))
 _ZAREMBA_MEDIUM = Settings(
     hidden_sizes=(650, 650),
     init_scale=0.05,
