@@ -38,7 +38,7 @@ def test_training_step_without_prox(benchmark, small):
 @pytest.mark.benchmark(group="one step of --small")
 def test_exact_proximal_step(benchmark, small):
     settings, layout, params, *_ = small
-    groups = iss_groups(layout, model.layers(layout.axes))
+    groups = iss_groups(layout, model.spaces(layout.axes))
     strength = groups.spread(settings.strengths(list(groups.first)))
     _, certificate = prox(params, groups, strength)
 

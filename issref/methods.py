@@ -4,6 +4,8 @@
 global norm; they differ in how the penalty acts. `strength` has one value for each group.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from issref.iss.compact import Alive, zero_small_weights
@@ -11,7 +13,7 @@ from issref.iss.groups import Groups
 from issref.iss.layout import Params
 from issref.iss.penalty import penalty
 from issref.iss.prox import Certificate, prox
-from issref.training.optimizers import clip_scale, global_norm, sgd
+from issref.training.optimizers import add_weight_decay, clip_scale, global_norm, sgd
 from issref.training.progress import Progress
 from issref.training.settings import Settings
 
@@ -23,6 +25,8 @@ def update(settings: Settings, at: Progress, grads: Params, rate: float, groups:
     anything changes, for a gradient that is not finite.
     """
     clip, threshold = settings.clip, settings.threshold
+    if settings.weight_decay:
+        add_weight_decay(grads, at.params, settings.weight_decay)
     match settings.method:
         case "prox":
             strength = groups.spread(settings.strengths(list(groups.first)))
@@ -34,7 +38,8 @@ def update(settings: Settings, at: Progress, grads: Params, rate: float, groups:
             return groups.split(~certificate.dead) if certificate.dead.sum() > known else {}
         case "released":
             strength = groups.spread(settings.strengths(list(groups.first)))
-            at.params = released_update(at.params, grads, rate, clip, groups, strength, threshold)
+            small = groups.ids if settings.model == "rhn" else at.params  # the released RHN spares the biases
+            at.params = released_update(at.params, grads, rate, clip, groups, strength, threshold, small)
         case "l1":
             at.params = l1_update(at.params, grads, rate, clip, settings.l1_strength, threshold, spared)
         case "dense":
@@ -56,13 +61,22 @@ def prox_update(
 
 
 def released_update(
-    params: Params, grads: Params, rate: float, clip: float, groups: Groups, strength, threshold: float
+    params: Params,
+    grads: Params,
+    rate: float,
+    clip: float,
+    groups: Groups,
+    strength,
+    threshold: float,
+    small: Iterable[str],
 ) -> Params:
-    """The released code: the penalty's gradient is added, the sum clipped, small weights zeroed one by one."""
+    """The released code: the penalty's gradient is added, the sum clipped, then the weights below the threshold in
+    the arrays `small` zeroed one by one."""
     _, pulls = penalty(params, groups, strength, self_weight=2, smoothing=1e-8)
     for array, pull in pulls.items():
         grads[array] += pull
-    return zero_small_weights(dense_update(params, grads, rate, clip), threshold)
+    params = dense_update(params, grads, rate, clip)
+    return {**params, **zero_small_weights({array: params[array] for array in small}, threshold)}
 
 
 def l1_update(

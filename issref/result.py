@@ -3,7 +3,9 @@
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from issref.data import corpus as corpora
 from issref.iss.compact import compact
 from issref.iss.groups import Groups, alive, group_norms, iss_groups
 from issref.iss.layout import Layout, Params
-from issref.models import ptb_lstm as model
+from issref.models import LANGUAGE_MODELS
 from issref.training import checkpoint
 from issref.training.progress import Progress
 from issref.training.run import versions, write_json
@@ -24,7 +26,9 @@ COMPARED = 10_000  # words of the validation text over which the outputs of full
 WINDOW = 100  # words at a time for batch 1: the result is that of one word at a time, only faster
 
 
-def perplexity(params: Params, text: np.ndarray, batch: int, steps: int, name: str = "valid") -> float:
+def perplexity(
+    model: ModuleType, params: Params, text: np.ndarray, batch: int, steps: int, name: str = "valid"
+) -> float:
     """exp of the mean loss of a word, in `batch` rows of `steps` words, the state carried; no dropout.
 
     With batch 1 every word but the first is predicted from all before it; with more, the rows' first words
@@ -44,12 +48,21 @@ def load_corpus(settings: Settings) -> corpora.Corpus:
     return corpora.load(settings.corpus, Path(settings.data_dir) if settings.data_dir else None, say=show.say)
 
 
+def selected(settings: Settings, at: Progress, folder: Path) -> Progress:
+    """The progress with the weights that a run ends with: as it is, or those of the best epoch."""
+    if settings.selection == "last":
+        return at
+    best, _ = Progress.load(folder / "best.safetensors")
+    return replace(at, params=best.params, alive=best.alive)
+
+
 def finish(
     settings: Settings, at: Progress, full: Params, corpus: corpora.Corpus, layout: Layout, folder: Path
 ) -> dict[str, Any]:
     """Compact the full params, measure both models, write model, result and figures, and show the table."""
-    groups = iss_groups(layout, model.layers(layout.axes))
-    living = alive(full, groups, model.readers)
+    model = LANGUAGE_MODELS[settings.model]
+    groups = iss_groups(layout, model.spaces(layout.axes))
+    living = alive(full, groups, model.readers_of(layout))
     small, small_layout = compact(full, layout, living)
     checkpoint.save(
         folder / "model.safetensors",
@@ -61,20 +74,18 @@ def finish(
         words=corpus.words,
     )
 
-    difference, largest = output_difference(full, small, corpus.valid[: COMPARED + 1])
-    models = {"full": (full, layout), "compact": (small, small_layout)}
+    difference, largest = output_difference(model, full, small, corpus.valid[: COMPARED + 1])
+    both = {"full": (full, layout), "compact": (small, small_layout)}
     seconds, measured = {"train": at.seconds}, {"valid_perplexity": {}, "test_perplexity": {}}
-    for one, (params, _) in models.items():
+    for one, (params, _) in both.items():
         started = time.perf_counter()
-        measured["valid_perplexity"][one] = perplexity(params, corpus.valid, 1, WINDOW, f"valid, {one}")
-        measured["test_perplexity"][one] = perplexity(params, corpus.test, 1, WINDOW, f"test, {one}")
+        measured["valid_perplexity"][one] = perplexity(model, params, corpus.valid, 1, WINDOW, f"valid, {one}")
+        measured["test_perplexity"][one] = perplexity(model, params, corpus.test, 1, WINDOW, f"test, {one}")
         seconds[f"evaluate_{one}"] = time.perf_counter() - started
     result = {
-        "components": {
-            one: {space: lay.sizes[space] for space in groups.first} for one, (_, lay) in models.items()
-        },
-        "parameters": {one: model.parameters(lay) for one, (_, lay) in models.items()},
-        "multiply_adds": {one: model.multiply_adds(lay) for one, (_, lay) in models.items()},
+        "components": {one: {space: lay.sizes[space] for space in groups.first} for one, (_, lay) in both.items()},
+        "parameters": {one: lay.parameters() for one, (_, lay) in both.items()},
+        "multiply_adds": {one: model.multiply_adds(lay) for one, (_, lay) in both.items()},
         **measured,
         "max_output_difference": difference,
         "largest_logit": largest,
@@ -91,7 +102,7 @@ def finish(
     return result
 
 
-def output_difference(full: Params, small: Params, text: np.ndarray) -> tuple[float, float]:
+def output_difference(model: ModuleType, full: Params, small: Params, text: np.ndarray) -> tuple[float, float]:
     """The largest difference between the logits of two models over a text, and the largest logit."""
     states, difference, largest = [model.zero_state(params, 1) for params in (full, small)], 0.0, 0.0
     for tokens, _ in corpora.windows(text, 1, WINDOW, tail=True):
@@ -120,7 +131,8 @@ def evaluate(folder: Path, settings: Settings, split: str) -> dict[str, float]:
     if corpus.sha256 != about["corpus"]:
         raise ValueError(f"{folder}: needs the corpus with sha256 {about['corpus']}, found {corpus.sha256}")
     text: np.ndarray = {"valid": corpus.valid, "test": corpus.test}[split]
-    widths = ", ".join(str(layout.sizes[space]) for space in model.layers(layout.axes))
+    model = LANGUAGE_MODELS[settings.model]
+    widths = ", ".join(str(layout.sizes[space]) for space in model.spaces(layout.axes))
     show.say(f"{corpus.name}, {split}: {len(text):,} words; components {widths}")
     protocols = {
         f"batch 1, windows of {WINDOW}": (1, WINDOW),
@@ -129,6 +141,6 @@ def evaluate(folder: Path, settings: Settings, split: str) -> dict[str, float]:
     }
     found = {}
     for name, rows in protocols.items():
-        found[name] = perplexity(params, text, *rows, name=name)
+        found[name] = perplexity(model, params, text, *rows, name=name)
         show.say(f"{name:36}{found[name]:10.4f}")
     return found

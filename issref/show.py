@@ -10,7 +10,6 @@ from tqdm import tqdm
 from issref.data.corpus import Corpus
 from issref.iss.groups import Groups, alive
 from issref.iss.layout import Layout
-from issref.models.ptb_lstm import parameters
 from issref.training.progress import Progress
 from issref.training.run import versions
 from issref.training.settings import Settings
@@ -49,8 +48,13 @@ def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> 
     }
     words = " / ".join(f"{len(text):,}" for text in (corpus.train, corpus.valid, corpus.test))
     sizes = " and ".join(str(size) for size in settings.hidden_sizes)
+    tied = "tied" if settings.tied else "untied"
+    models = {
+        "lstm": f"LSTM of {sizes} units, embedding {layout.sizes.get('embed')}",
+        "rhn": f"RHN of width {sizes}, {settings.depth} micro-layers, embedding {tied}",
+    }
     lines = {
-        "model": f"LSTM of {sizes} units, embedding {layout.sizes['embed']}, {parameters(layout):,} parameters",
+        "model": f"{models[settings.model]}, {layout.parameters():,} parameters",
         "corpus": f"{corpus.name}: {words} words, vocabulary {len(corpus.words):,}, from {corpus.source}",
         "sha256": corpus.sha256,
         "method": " ".join([settings.method, *(f"strength {value:g}" for value in strength[settings.method])]),

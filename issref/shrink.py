@@ -10,7 +10,7 @@ import numpy as np
 
 from issref.iss.compact import Alive, compact, expand, zero_dead
 from issref.iss.layout import Layout, Params
-from issref.models import ptb_lstm as model
+from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
 from issref.training.progress import Progress
 from issref.training.run import Failed
 from issref.training.settings import Settings
@@ -24,7 +24,7 @@ def remove_dead(settings: Settings, at: Progress, layout: Layout, living: Alive)
     """
     if empty := [space for space, kept in living.items() if not kept.any()]:
         raise Failed(f"all components of {empty[0]} have died, which a lower --strength prevents")
-    state_layout = model.state_layout(layout, settings.batch)
+    state_layout = LANGUAGE_MODELS[settings.model].state_layout(layout, settings.batch)
     if not settings.shrink:
         at.params, at.state = zero_dead(at.params, layout, living), zero_dead(at.state, state_layout, living)
         at.alive = dict(living)
@@ -58,9 +58,11 @@ def whole(settings: Settings, at: Progress, layout: Layout) -> Params:
     return expand(at.params, shrunk(settings, at, layout), at.alive)[0]
 
 
-def draw_masks(settings: Settings, config: model.Config, at: Progress, layout: Layout) -> Params:
+def draw_masks(
+    settings: Settings, config: ptb_lstm.Config | ptb_rhn.Config, at: Progress, layout: Layout
+) -> Params:
     """Dropout masks, drawn at the original widths, so that the random stream is the same with --no-shrink."""
-    original = {**layout.sizes, **{space: len(kept) for space, kept in at.alive.items()}}
-    masks = model.draw_masks(config, original, at.rng, settings.steps, settings.batch)
-    cut = at.alive if settings.shrink else {}
-    return {space: mask[..., cut[space]] if space in cut else mask for space, mask in masks.items()}
+    model, original = LANGUAGE_MODELS[settings.model], {space: len(kept) for space, kept in at.alive.items()}
+    whole = layout.resized(original)
+    masks = model.draw_masks(config, whole.sizes, at.rng, settings.steps, settings.batch)
+    return compact(masks, model.mask_layout(whole, masks), at.alive)[0] if settings.shrink else masks

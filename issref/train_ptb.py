@@ -1,6 +1,7 @@
-"""Train a stacked LSTM language model that learns its own size, and keep the smaller one.
+"""Train a language model that learns its own size, a stacked LSTM or an RHN, and keep the smaller one.
 
 python -m issref.train_ptb --small                   a tour of minutes: watch components die
+python -m issref.train_ptb --small --model rhn       the same tour with a recurrent highway network
 python -m issref.train_ptb --preset zaremba-small    the whole schedule; every setting can be overridden
 python -m issref.train_ptb --resume RUN              go on from a run's last checkpoint
 python -m issref.train_ptb --eval RUN                perplexity of a run's compact model
@@ -22,26 +23,29 @@ from issref.data import corpus as corpora
 from issref.iss.groups import iss_groups
 from issref.iss.layout import Layout
 from issref.methods import update
-from issref.models import ptb_lstm as model
-from issref.result import evaluate, finish, load_corpus, perplexity
+from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
+from issref.result import evaluate, finish, load_corpus, perplexity, selected
 from issref.shrink import draw_masks, remove_dead, shrunk, whole
 from issref.training.progress import Progress
 from issref.training.run import Failed, Interrupted, Throttle, finish_the_step, new_folder, write_json
 from issref.training.settings import PRESETS, Settings, read_settings
 
 PROGRAM = "python -m issref.train_ptb"
-Preset = Literal["small", "zaremba-small", "zaremba-medium", "zaremba-large", "iss-large"]
+Preset = Literal[
+    "small", "zaremba-small", "zaremba-medium", "zaremba-large", "iss-large", "rhn-small", "rhn-sota", "rhn-iss"
+]
+TOURS: dict[str, Preset] = {"lstm": "small", "rhn": "rhn-small"}
 
 
 @dataclass(frozen=True)
 class Command:
-    """Train a stacked LSTM language model that learns its own size (Intrinsic Sparse Structures)."""
+    """Train a language model that learns its own size (Intrinsic Sparse Structures)."""
 
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
-    preset: Preset = "small"
-    """Where the settings that no flag gives come from."""
+    preset: Preset | None = None
+    """Where the settings that no flag gives come from; small if not given, rhn-small with --model rhn."""
     small: tyro.conf.FlagCreatePairsOff[bool] = False
-    """The tour: the same as --preset small."""
+    """The tour: the preset that is taken if none is given."""
     out: Path | None = None
     """Folder to write to; runs/<date>-<preset> if not given."""
     resume: Path | None = None
@@ -57,8 +61,9 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
 
     `layout` is that of the params in hand; it shrinks with them.
     """
+    model = LANGUAGE_MODELS[settings.model]
     windows = corpora.windows(corpus.train, settings.batch, settings.steps)
-    groups = iss_groups(layout, model.layers(layout.axes))
+    groups = iss_groups(layout, model.spaces(layout.axes))
     config, due = model_config(settings, corpus), Throttle(seconds=120)
     started = time.perf_counter() - at.seconds
 
@@ -81,7 +86,7 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
                 at.state, living = state, update(settings, at, grads, rate, groups, spared=model.EMBEDDING)
                 if living:
                     layout = remove_dead(settings, at, layout, living)
-                    groups = iss_groups(layout, model.layers(layout.axes))
+                    groups = iss_groups(layout, model.spaces(layout.axes))
                 at.cost, at.step = at.cost + float(cost), at.step + 1
                 at.seconds = time.perf_counter() - started
                 show.step(settings, at, groups, bar, len(windows))
@@ -90,7 +95,10 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
                 if interrupted:
                     raise Interrupted(interrupted[0])
         save()
-        show.epoch(settings, at, rate, perplexity(at.params, corpus.valid, settings.batch, settings.steps))
+        valid = perplexity(model, at.params, corpus.valid, settings.batch, settings.steps)
+        if settings.selection == "best" and all(valid < row["valid_perplexity"] for row in at.rows):
+            at.save(folder / "best.safetensors")
+        show.epoch(settings, at, rate, valid)
         at.epoch, at.step, at.cost, at.trace = at.epoch + 1, 0, 0.0, []
         at.state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
         write_json(folder / "metrics.jsonl", at.rows)
@@ -100,9 +108,23 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
 # ---------------------------------------------------------------- the command
 
 
-def model_config(settings: Settings, corpus: corpora.Corpus) -> model.Config:
+def model_config(settings: Settings, corpus: corpora.Corpus) -> ptb_lstm.Config | ptb_rhn.Config:
     """The model's part of the settings."""
-    return model.Config(
+    if settings.model == "rhn":
+        word, input_, state, output = settings.drops
+        return ptb_rhn.Config(
+            vocabulary=len(corpus.words),
+            width=settings.hidden_sizes[0],
+            depth=settings.depth,
+            tied=settings.tied,
+            init_scale=settings.init_scale,
+            transform_bias=settings.transform_bias,
+            drop_word=word,
+            drop_input=input_,
+            drop_state=state,
+            drop_output=output,
+        )
+    return ptb_lstm.Config(
         vocabulary=len(corpus.words),
         embed_size=settings.embed_size or settings.hidden_sizes[0],
         hidden_sizes=settings.hidden_sizes,
@@ -117,15 +139,15 @@ def start(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout,
     corpus = load_corpus(settings)
     folder = None if settings.data_dir is None else str(Path(settings.data_dir).resolve())
     settings = replace(settings, corpus=corpus.choice, data_dir=folder)  # so that --resume finds the same text
-    config = model_config(settings, corpus)
+    config, model = model_config(settings, corpus), LANGUAGE_MODELS[settings.model]
     layout, rng = model.layout(config), np.random.default_rng(settings.seed)
     for text in (corpus.train, corpus.valid):  # too short a text is refused before anything is written
         corpora.windows(text, settings.batch, settings.steps)
-    folder = new_folder(command.out, command.preset)
+    folder = new_folder(command.out, command.preset or TOURS[settings.model])
     write_json(folder / "config.json", settings.to_dict())
     params = model.initial(config, layout, rng, settings.dtype)
     state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
-    living = {space: np.ones(layout.sizes[space], bool) for space in model.layers(layout.axes)}
+    living = {space: np.ones(layout.sizes[space], bool) for space in model.spaces(layout.axes)}
     return settings, Progress(params, state, rng, living), corpus, layout, folder
 
 
@@ -143,6 +165,7 @@ def resume(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout
     corpus = load_corpus(settings)
     if corpus.sha256 != about["corpus"]:
         raise ValueError(f"{folder}: needs the corpus with sha256 {about['corpus']}, found {corpus.sha256}")
+    model = LANGUAGE_MODELS[settings.model]
     layout = model.layout(model_config(settings, corpus))
     now = shrunk(settings, at, layout)
     now.check(at.params)
@@ -154,12 +177,13 @@ def resume(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout
 def parse(arguments: list[str] | None) -> Command:
     """The command line, read twice: what gives the defaults (preset, or the run to resume), then the rest."""
     first = tyro.cli(Command, args=arguments, prog=PROGRAM)
-    if first.small and first.preset != "small":
-        raise ValueError(f"--small: is --preset small, found --preset {first.preset} beside it")
+    tour = TOURS[first.settings.model]
+    if first.small and first.preset not in (None, tour):
+        raise ValueError(f"--small: is --preset {tour}, found --preset {first.preset} beside it")
     if sum(one is not None for one in (first.resume, first.eval, first.out)) > 1:
         raise ValueError("--out, --resume, --eval: needs one of them at most, found more")
     run = first.resume or first.eval
-    settings = read_settings(run / "config.json") if run else PRESETS[first.preset]
+    settings = read_settings(run / "config.json") if run else PRESETS[first.preset or tour]
     command = tyro.cli(Command, args=arguments, prog=PROGRAM, default=Command(settings, first.preset))
     command.settings.check()
     return command
@@ -178,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
             checkpoint = folder / "checkpoint.safetensors"
             show.header(settings, corpus, layout, folder)
             train(settings, at, corpus, shrunk(settings, at, layout), folder)
-            finish(settings, at, whole(settings, at, layout), corpus, layout, folder)
+            finish(settings, at, whole(settings, selected(settings, at, folder), layout), corpus, layout, folder)
     except (Interrupted, KeyboardInterrupt):
         return show.failed(f"stopped; {show.way_back(checkpoint)}", 130)
     except (ValueError, ArithmeticError, Failed, OSError, MemoryError) as error:

@@ -66,7 +66,7 @@ def layouts() -> st.SearchStrategy[Layout]:
 def spaces_of(draw, layout: Layout) -> list[str]:
     """What to group: the layers of a stacked LSTM, or any spaces of a generic layout in any order."""
     with unhooked():
-        found = ptb_lstm.layers(layout.axes)
+        found = ptb_lstm.spaces(layout.axes)
     return found or draw(st.lists(st.sampled_from(list(layout.sizes)), min_size=1, unique=True))
 
 

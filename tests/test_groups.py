@@ -190,7 +190,7 @@ def test_a_unit_that_nothing_reads_is_dead_by_readers_whatever_its_columns():
 @pytest.mark.parametrize("widths", [(2, 0), (0,)])
 def test_readers_of_a_layer_of_width_zero_are_legal(widths):
     layout = ptb_lstm.layout(ptb_lstm.Config(3, 2, widths))
-    found = alive(layout.allocate(), iss_groups(layout, ptb_lstm.layers(layout.axes)), ptb_lstm.readers)
+    found = alive(layout.allocate(), iss_groups(layout, ptb_lstm.spaces(layout.axes)), ptb_lstm.readers)
     assert [len(kept) for kept in found.values()] == list(widths)
 
 

@@ -90,6 +90,16 @@ def lstm_cell_backward(rng, dtype, m, n, groups):
     return dhidden, dcell, gates, previous, cell
 
 
+def highway_cell(rng, dtype, m, n, groups):
+    return tuple((3 * rng.standard_normal(shape)).astype(dtype) for shape in ((m, 2 * n), (m, n)))
+
+
+def highway_cell_backward(rng, dtype, m, n, groups):
+    dstate, previous = (rng.standard_normal((m, n)).astype(dtype) for _ in range(2))
+    gates, _ = reference.highway_cell(rng.standard_normal((m, 2 * n)).astype(dtype), previous)
+    return dstate, gates, previous
+
+
 def add_rows(rng, dtype, m, n, groups):
     table, rows = rng.standard_normal((groups, n)).astype(dtype), rng.standard_normal((m, n)).astype(dtype)
     return table, rng.integers(-1, groups, m), rows  # -1: the last row, as NumPy has it
@@ -108,8 +118,8 @@ def softmax_minus_target(rng, dtype, m, n, groups):
 TWINS = {
     make.__name__: make
     for make in (
-        add_pair_energies, scale_by_pair, sweep, duality_gap, lstm_cell, lstm_cell_backward, add_rows, log_sum_exp,
-        softmax_minus_target,
+        add_pair_energies, scale_by_pair, sweep, duality_gap, lstm_cell, lstm_cell_backward, highway_cell,
+        highway_cell_backward, add_rows, log_sum_exp, softmax_minus_target,
     )
 }  # fmt: skip
 

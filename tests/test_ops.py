@@ -14,6 +14,7 @@ from issref import ops
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.losses import cross_entropy
 from issref.ops.lstm import lstm
+from issref.ops.rhn import rhn
 from issref.verify.gradcheck import check_backward, relative_error
 
 SEEDS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -25,6 +26,26 @@ def lstm_arguments(rng, steps, batch, inputs, hidden):
         (steps, batch, inputs), (batch, hidden), (batch, hidden), (inputs + hidden, 4 * hidden), (4 * hidden,)
     )  # fmt: skip
     return tuple(rng.standard_normal(shape) for shape in shapes)
+
+
+def rhn_arguments(rng, steps, batch, inputs, width, depth):
+    """Kernels of about unit gain, so that no depth saturates every gate."""
+    rows = [inputs + width, *(depth - 1) * [width]]
+    weights = (
+        (rng.standard_normal((n, 2 * width)) / max(n, 1) ** 0.5, rng.standard_normal(2 * width)) for n in rows
+    )
+    x, s0 = rng.standard_normal((steps, batch, inputs)), rng.standard_normal((batch, width))
+    return x, s0, *(one for pair in weights for one in pair)
+
+
+def highway(*sizes):
+    return lambda rng: rhn_arguments(rng, *sizes)
+
+
+RHN_MASKS = {
+    "input_mask": np.array([[0, 2.0], [2, 0], [2, 2]]),
+    "state_mask": np.array([[2, 2.0, 0], [0, 2, 0], [2] * 3]),
+}
 
 
 def normal(*shapes):
@@ -48,6 +69,7 @@ CASES = {
     "linear, width 0": (linear, normal((2, 3, 0), (0, 5), (5,)), {}),
     "linear, no outputs": (linear, normal((2, 3), (3, 0), (0,)), {}),
     "dropout": (dropout, normal((2, 2, 3)), {"mask": np.array([[[0, 2, 2], [2, 0, 0]]] * 2)}),
+    "dropout, one mask for all steps": (dropout, normal((3, 2, 3)), {"mask": np.array([[0, 2, 2], [2, 0, 0]])}),
     "dropout, no mask": (dropout, normal((2, 3)), {"mask": None}),
     "cross_entropy": (cross_entropy, normal((2, 3, 4)), {"targets": np.array([[0, 3, 3], [1, 1, 2]])}),
     "cross_entropy, one of everything": (cross_entropy, normal((1, 1, 1)), {"targets": np.array([[0]])}),
@@ -65,6 +87,13 @@ CASES = {
     "lstm, no batch": (lstm, sequences(3, 0, 3, 2), {}),
     "lstm, width 0": (lstm, sequences(3, 2, 3, 0), {}),
     "lstm, input width 0": (lstm, sequences(3, 2, 0, 2), {}),
+    **{f"rhn, depth {depth}": (rhn, highway(3, 3, 2, 3, depth), RHN_MASKS) for depth in range(1, 11)},
+    "rhn, no masks": (rhn, highway(3, 3, 2, 3, 2), {}),
+    "rhn, one of everything": (rhn, highway(1, 1, 1, 1, 1), {}),
+    "rhn, no steps": (rhn, highway(0, 2, 3, 2, 2), {}),
+    "rhn, no batch": (rhn, highway(2, 0, 3, 2, 2), {}),
+    "rhn, width 0": (rhn, highway(2, 2, 3, 0, 2), {}),
+    "rhn, input width 0": (rhn, highway(2, 2, 0, 3, 2), {}),
 }
 cases = pytest.mark.parametrize(("op", "arguments", "keywords"), CASES.values(), ids=CASES)
 
@@ -112,7 +141,7 @@ def test_backward_of_the_lstm_in_all_shapes(rng, steps, batch, inputs, hidden, r
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_outputs_and_gradients_have_the_dtype_of_the_inputs(op, arguments, keywords, dtype):
     inputs = [values.astype(dtype) for values in arguments(np.random.default_rng(2))]
-    keywords = {name: value.astype(dtype) if name == "mask" and value is not None else value
+    keywords = {name: value.astype(dtype) if "mask" in name and value is not None else value
                 for name, value in keywords.items()}  # fmt: skip
     for value in (value for values in run(op, inputs, keywords) for value in values):
         assert value.dtype == dtype
@@ -312,6 +341,97 @@ def test_two_halves_with_carried_state_are_the_whole(case, cut):
     assert_same((joined(hidden1, hidden2), h2, c2), whole)
     dweights = (one + two for one, two in zip(dweights1, dweights2, strict=True))
     assert_same((joined(dx1, dx2), dh0, dc0, *dweights), gradients)
+
+
+# rhn
+# ---
+
+
+def plain_rhn(x, s0, *weights, input_mask=None, state_mask=None):
+    """The equations, one example, one step, one micro-layer, one unit at a time; nothing shared with issref."""
+    (steps, batch, inputs), width = x.shape, s0.shape[1]
+    hidden, last = np.zeros((steps, batch, width)), s0.copy()
+    input_mask = np.ones((batch, inputs)) if input_mask is None else input_mask
+    state_mask = np.ones((batch, width)) if state_mask is None else state_mask
+    for b in range(batch):
+        s = list(s0[b])
+        for t in range(steps):
+            for d in range(len(weights) // 2):
+                kernel, bias = weights[2 * d : 2 * d + 2]
+                u = [s[k] * state_mask[b, k] for k in range(width)]
+                if d == 0:
+                    u = [x[t, b, k] * input_mask[b, k] for k in range(inputs)] + u
+                sums = [bias[j] + sum(u[row] * kernel[row, j] for row in range(len(u))) for j in range(2 * width)]
+                for k in range(width):
+                    h, carry = math.tanh(sums[k]), 1 - 1 / (1 + math.exp(-sums[width + k]))
+                    s[k] = h * (1 - carry) + s[k] * carry
+            hidden[t, b] = s
+        last[b] = s
+    return hidden, last
+
+
+@st.composite
+def rhn_runs(draw):
+    """An rng, the arguments of an RHN of depth 1 to 4, and masks or none."""
+    rng, (steps, batch, inputs, width, depth) = draw(SEEDS), [draw(SIZES) for _ in range(5)]
+    shapes = {"input_mask": (batch, inputs), "state_mask": (batch, width)}
+    masks = {name: 2.0 * rng.integers(0, 2, shape) for name, shape in shapes.items() if draw(st.booleans())}
+    return rng, rhn_arguments(rng, steps, batch, inputs, width, depth), masks
+
+
+@given(rhn_runs())
+def test_rhn_computes_its_equations(case):
+    _, arguments, masks = case
+    assert_same(rhn(*arguments, **masks)[0], plain_rhn(*arguments, **masks))
+
+
+@given(rhn_runs())
+def test_backward_of_the_rhn_in_all_shapes(case):
+    rng, arguments, masks = case
+    check_backward(rhn, arguments, rng=rng, entries=0, **masks)
+
+
+@given(rhn_runs(), st.integers(0, 4))
+def test_two_halves_of_an_rhn_with_carried_state_are_the_whole(case, cut):
+    rng, (x, s0, *weights), masks = case
+    dhidden, ds = rng.standard_normal((*x.shape[:2], s0.shape[1])), rng.standard_normal(s0.shape)
+    (hidden, s), (dx, ds0, *dweights) = run(rhn, (x, s0, *weights), masks, dhidden, ds)
+    (first, carried), back1 = rhn(x[:cut], s0, *weights, **masks)
+    (second, last), back2 = rhn(x[cut:], carried, *weights, **masks)
+    dx2, dcarried, *dweights2 = back2(dhidden[cut:], ds)
+    dx1, dfirst, *dweights1 = back1(dhidden[:cut], dcarried)
+    assert_same((np.concatenate((first, second)), last), (hidden, s))
+    summed = (one + two for one, two in zip(dweights1, dweights2, strict=True))
+    assert_same((np.concatenate((dx1, dx2)), dfirst, *summed), (dx, ds0, *dweights))
+
+
+@given(rhn_runs(), st.integers(0, 1))
+def test_transform_gates_closed_carry_the_state_and_open_replace_it(case, opened):
+    """Carry is 1 - t: with t = 0 the undropped state passes every micro-layer, with t = 1 only candidates do."""
+    _, (x, s0, *weights), masks = case
+    for bias in weights[1::2]:
+        bias[len(bias) // 2 :] = (-750.0, 750.0)[opened]
+    (hidden, s), _ = rhn(x, s0, *weights, **masks)
+    if opened:
+        other, _ = rhn(x, s0 + 1e3 * (masks.get("state_mask", np.ones_like(s0)) == 0), *weights, **masks)
+        assert_same((hidden, s), other)  # what dropout hides of s0 reaches nothing: nothing is carried
+    else:
+        assert_same((hidden, s), (np.broadcast_to(s0, hidden.shape), s0))
+
+
+@pytest.mark.parametrize("far", [1.0, 1e4, 1e30])
+def test_a_deep_rhn_with_saturated_gates_stays_finite_in_float32(far):
+    """Ten micro-layers, 200 steps: the state stays between candidates in [-1, 1], all gradients finite."""
+    x, s0, *weights = (
+        values.astype(np.float32) for values in rhn_arguments(np.random.default_rng(5), 200, 2, 6, 6, 10)
+    )
+    s0 = np.tanh(s0)
+    weights = [values * np.float32(far) for values in weights]
+    (hidden, s), gradients = run(rhn, (x, s0, *weights), {})
+    assert (np.abs(hidden) <= 1 + 1e-5).all()
+    for values in (hidden, s, *gradients):
+        assert values.dtype == np.float32
+        assert np.isfinite(values).all()
 
 
 # embedding, linear map, dropout

@@ -178,7 +178,7 @@ def test_linear_in_the_strengths_and_one_number_is_one_for_each(case, data):
 
 
 def test_a_group_of_strength_zero_pulls_at_nothing():
-    _, grads = penalty(tiny(), TINY_GROUPS, TINY_GROUPS.spread({"lstm1": 1.0}))
+    _, grads = penalty(tiny(), TINY_GROUPS, TINY_GROUPS.spread({"lstm0": 0.0, "lstm1": 1.0}))
     assert not grads["lstm0/kernel"].any()
     assert grads["lstm1/kernel"][:, 0].any()
 

@@ -30,7 +30,7 @@ ORACLE = json.loads((HERE / "data/prox_oracle.json").read_text())
 def lstm_case(seed: int, words: int, embed: int, *widths: int) -> Case:
     config = ptb_lstm.Config(words, embed, widths)
     layout = ptb_lstm.layout(config)
-    spaces = ptb_lstm.layers(layout.axes)
+    spaces = ptb_lstm.spaces(layout.axes)
     params = drawn(layout, np.random.default_rng(seed))
     return Case(layout, spaces, iss_groups(layout, spaces), membership(layout, spaces), params)
 

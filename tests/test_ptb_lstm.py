@@ -19,7 +19,7 @@ class Case:
     def __init__(self, rng, steps, batch, **config):
         self.rng, self.config = rng, Config(**config)
         self.layout = ptb_lstm.layout(self.config)
-        self.spaces = ptb_lstm.layers(self.layout.axes)
+        self.spaces = ptb_lstm.spaces(self.layout.axes)
         self.groups = iss_groups(self.layout, self.spaces)
         self.states = ptb_lstm.state_layout(self.layout, batch)
         time = ("time",), ("batch",)
@@ -135,8 +135,8 @@ def test_two_windows_with_carried_state_are_one(drawn, cut):
 
 def test_ten_layers_are_stacked_by_number_and_not_by_letter():
     layout = ptb_lstm.layout(Config(3, 2, tuple(range(1, 13))))
-    assert ptb_lstm.layers(layout.axes) == [f"lstm{index}" for index in range(12)]
-    assert ptb_lstm.layers(sorted(layout.axes)) == [f"lstm{index}" for index in range(12)]
+    assert ptb_lstm.spaces(layout.axes) == [f"lstm{index}" for index in range(12)]
+    assert ptb_lstm.spaces(sorted(layout.axes)) == [f"lstm{index}" for index in range(12)]
 
 
 @given(cases(least=1))
@@ -159,7 +159,7 @@ def test_a_model_that_knows_nothing_costs_T_log_V(drawn):
 def test_the_paper_counts_the_same_weights_and_multiply_adds(hidden_sizes, weights, fewer):
     layout = ptb_lstm.layout(Config(10_000, 1500, hidden_sizes))
     assert sum(np.prod(layout.shape(array)) for array in layout.axes) == weights
-    assert ptb_lstm.parameters(layout) == weights
+    assert layout.parameters() == weights
     assert round(51_000_000 / ptb_lstm.multiply_adds(layout), 3) == fewer
 
 

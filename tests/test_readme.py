@@ -7,6 +7,8 @@ from pathlib import Path
 
 from issref import train_ptb
 from issref.models import ptb_lstm
+from issref.training.run import write_json
+from issref.training.settings import PRESETS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -32,12 +34,16 @@ def test_the_layout_table_is_the_models():
         assert row in README.replace(" | |\n", " |\n"), row
 
 
-def test_every_command_in_the_readme_is_understood():
+def test_every_command_in_the_readme_is_understood(tmp_path, monkeypatch):
+    """Those that go on with a run find one there, with the settings of a preset."""
     commands = re.findall(r"^(?:.*&& )?python -m issref\.train_ptb (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
     assert len(commands) >= 5
+    monkeypatch.chdir(tmp_path)
+    for run in re.findall(r"--(?:resume|eval) (\S+)", README):
+        Path(run).mkdir(parents=True, exist_ok=True)
+        write_json(Path(run) / "config.json", PRESETS["small"].to_dict())
     for command in commands:
-        if "--resume" not in command:
-            train_ptb.parse(command.split())
+        train_ptb.parse(command.split())
 
 
 def test_the_measured_numbers_are_those_of_the_result_files():

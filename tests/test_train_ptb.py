@@ -12,9 +12,10 @@ import time
 import numpy as np
 import pytest
 
-from issref import Layout, expand
+from issref import Layout, expand, report
 from issref import train_ptb as command
 from issref.data import corpus as corpora
+from issref.models import ptb_lstm
 from issref.result import perplexity
 from issref.training import checkpoint
 from issref.training.progress import Progress
@@ -42,6 +43,12 @@ def flags(text, out, *more):
         "--strength 0.008 0.012 --threads 1"
     )
     return ["--corpus", str(text), "--out", str(out), *sizes.split(), *more]
+
+
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch):
+    """Only the runs that the tests share draw theirs: it takes longer than to train."""
+    monkeypatch.setattr(report, "draw_run", lambda *arguments: [])
 
 
 @pytest.fixture(scope="session")
@@ -209,9 +216,9 @@ def test_a_resumed_run_needs_the_same_text(text, finished, tmp_path, capsys):
 def test_batch_1_in_windows_is_batch_1_word_by_word(finished, text):
     params, _ = checkpoint.load(finished / "model.safetensors")
     test = corpora.load(str(text)).test
-    word_by_word = perplexity(params, test, 1, 1)
+    word_by_word = perplexity(ptb_lstm, params, test, 1, 1)
     for window in (2, 7, 100, len(test) - 1):
-        assert perplexity(params, test, 1, window) == pytest.approx(word_by_word, rel=1e-5)
+        assert perplexity(ptb_lstm, params, test, 1, window) == pytest.approx(word_by_word, rel=1e-5)
 
 
 def test_eval_shows_the_headline_and_names_the_other_protocol(finished, capsys):

@@ -446,8 +446,8 @@ assert difference(outputs(large, state), outputs(small, small_state)) < 1e-13
 # below, as parameters after and multiply-adds before, is a coincidence of our sizes.)
 
 # %%
-before = ptb_lstm.parameters(layout), ptb_lstm.multiply_adds(layout)
-after = ptb_lstm.parameters(small_layout), ptb_lstm.multiply_adds(small_layout)
+before = layout.parameters(), ptb_lstm.multiply_adds(layout)
+after = small_layout.parameters(), ptb_lstm.multiply_adds(small_layout)
 print(f"parameters    {before[0]} -> {after[0]}")
 print(f"multiply-adds {before[1]} -> {after[1]}")
 assert before[0] == 328
@@ -466,7 +466,7 @@ assert before[1] == 4 * 4 * (3 + 4) + 4 * 4 * (4 + 4) + 4 * 7
 # %%
 paper_layout = ptb_lstm.layout(ptb_lstm.Config(10_000, 1500, (1500, 1500)))
 paper_small = paper_layout.resized({"lstm0": 373, "lstm1": 315})
-sizes = [ptb_lstm.parameters(one) for one in (paper_layout, paper_small)]
+sizes = [one.parameters() for one in (paper_layout, paper_small)]
 works = [ptb_lstm.multiply_adds(one) for one in (paper_layout, paper_small)]
 print(f"parameters    {sizes[0]:,} -> {sizes[1]:,}")
 print(f"multiply-adds {works[0]:,} -> {works[1]:,}, {works[0] / works[1]:.1f} times fewer")

@@ -776,7 +776,7 @@ pieces = {"tokens": words[:-1], "targets": words[1:]}
 (full_loss, _), _ = ptb_lstm.loss(trained, no_state, **pieces)
 (small_loss, _), _ = ptb_lstm.loss(small, small_state, **pieces)
 widths = [small_layout.sizes[space] for space in ("lstm0", "lstm1")]
-counts = [ptb_lstm.parameters(one) for one in (layout, small_layout)]
+counts = [one.parameters() for one in (layout, small_layout)]
 print(f"layers of 8 and 8 units -> {widths[0]} and {widths[1]}")
 print(f"parameters {counts[0]} -> {counts[1]}")
 print(f"loss of a word {full_loss / 249:.3f} -> {small_loss / 249:.3f}")

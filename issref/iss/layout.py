@@ -1,6 +1,7 @@
 """A layout: every axis of every array, written as the component spaces that lie end to end along it."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -59,6 +60,10 @@ class Layout:
     def shape(self, array: str) -> tuple[int, ...]:
         """The shape of an array: along each axis, the sizes of its spaces added up."""
         return tuple(sum(self.sizes[_name(space)] for space in axis) for axis in self.axes[array])
+
+    def parameters(self) -> int:
+        """How many numbers the arrays hold."""
+        return sum(math.prod(self.shape(array)) for array in self.axes)
 
     def segments(self, array: str, axis: int) -> list[Segment]:
         """The stretches of one axis, in order."""

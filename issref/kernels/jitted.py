@@ -152,6 +152,38 @@ def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
     return dpreactivation, dprevious
 
 
+# ---------------------------------------------------------------- one micro-layer of a highway network (ops.rhn)
+
+
+@_loop
+def highway_cell(preactivation, state):
+    batch, width = state.shape
+    gates, next_state = np.empty_like(preactivation), np.empty_like(state)
+    for b in range(batch):
+        a, gate = preactivation[b], gates[b]
+        _apply_tanh(a[:width], gate[:width])
+        _apply_sigmoid(a[width:], gate[width:])
+        h, t, before, after = gate[:width], gate[width:], state[b], next_state[b]
+        for k in range(width):
+            after[k] = before[k] + t[k] * (h[k] - before[k])
+    return gates, next_state
+
+
+@_loop
+def highway_cell_backward(dstate, gates, previous):
+    batch, width = previous.shape
+    dpreactivation, dprevious = np.empty_like(gates), np.empty_like(previous)
+    for b in range(batch):
+        gate, da = gates[b], dpreactivation[b]
+        h, t, dh, dt = gate[:width], gate[width:], da[:width], da[width:]
+        ds, before, dbefore = dstate[b], previous[b], dprevious[b]
+        for k in range(width):
+            dh[k] = ds[k] * t[k] * (ONE - h[k] * h[k])
+            dt[k] = ds[k] * (h[k] - before[k]) * t[k] * (ONE - t[k])
+            dbefore[k] = ds[k] * (ONE - t[k])
+    return dpreactivation, dprevious
+
+
 # ---------------------------------------------------------------- embedding and softmax (ops.basic, ops.losses)
 
 

@@ -78,6 +78,26 @@ def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
     return np.concatenate(dpreactivation, axis=1), dcell * f
 
 
+# ---------------------------------------------------------------- one micro-layer of a highway network (ops.rhn)
+
+
+def highway_cell(preactivation, state):
+    """One micro-layer from preactivations (B, 2W), candidate then transform, and s (B, W).
+
+    h, t = tanh, sigmoid;  s' = s + t (h - s), so the carry is 1 - t.  Returns the gates (B, 2W) and s' (B, W).
+    """
+    h, t = np.split(preactivation, 2, axis=1)
+    h, t = np.tanh(h), sigmoid(t)
+    return np.concatenate((h, t), axis=1), state + t * (h - state)
+
+
+def highway_cell_backward(dstate, gates, previous):
+    """Gradients of the preactivations (B, 2W) and, through the carry, of s before (B, W), from that of s'."""
+    h, t = np.split(gates, 2, axis=1)
+    dh, dt = dstate * t, dstate * (h - previous)
+    return np.concatenate((dh * (1 - h**2), dt * t * (1 - t)), axis=1), dstate * (1 - t)
+
+
 # ---------------------------------------------------------------- embedding and softmax (ops.basic, ops.losses)
 
 

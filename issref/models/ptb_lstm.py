@@ -48,10 +48,15 @@ def layout(config: Config) -> Layout:
     return Layout(axes | {"softmax/kernel": ((below,), ("word",)), "softmax/bias": (("~word",),)}, sizes)
 
 
-def layers(arrays: Iterable[str]) -> list[str]:
-    """The LSTM layers among the names of arrays, from the input up: the spaces that ISS learns."""
+def spaces(arrays: Iterable[str]) -> list[str]:
+    """The spaces whose size ISS learns: the LSTM layers among the names of arrays, from the input up."""
     found = (array.removesuffix("/bias") for array in arrays if _is_lstm_bias(array))
     return sorted(found, key=lambda name: int(name.removeprefix("lstm")))
+
+
+def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
+    """`readers`, whatever the layout."""
+    return readers
 
 
 def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
@@ -66,23 +71,18 @@ def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt
 
 def state_layout(layout: Layout, batch: int) -> Layout:
     """The layout of the carried state: h and c, (batch, H), for each LSTM layer; `compact` cuts it by this."""
-    axes = {f"{name}/{part}": (("batch",), (f"~{name}",)) for name in layers(layout.axes) for part in "hc"}
+    axes = {f"{name}/{part}": (("batch",), (f"~{name}",)) for name in spaces(layout.axes) for part in "hc"}
     return Layout(axes, {**layout.sizes, "batch": batch})
 
 
 def zero_state(params: Params, batch: int) -> Params:
     """A zero state (batch, H) for params of whatever widths, in their dtype."""
-    biases = {name: params[f"{name}/bias"] for name in layers(params)}
+    biases = {name: params[f"{name}/bias"] for name in spaces(params)}
     return {
         f"{name}/{part}": np.zeros((batch, len(bias) // 4), bias.dtype)
         for name, bias in biases.items()
         for part in "hc"
     }
-
-
-def parameters(layout: Layout) -> int:
-    """How many numbers there are to learn."""
-    return sum(math.prod(layout.shape(array)) for array in layout.axes)
 
 
 def multiply_adds(layout: Layout) -> int:
@@ -107,6 +107,13 @@ def draw_masks(
     return masks
 
 
+def mask_layout(layout: Layout, masks: Params) -> Layout:
+    """The layout of dropout masks; `compact` cuts them by this."""
+    steps, batch, _ = next(iter(masks.values())).shape if masks else (0, 0, 0)
+    axes = {space: (("step",), ("batch",), (f"~{space}",)) for space in masks}
+    return Layout(axes, {**layout.sizes, "step": steps, "batch": batch})
+
+
 def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"], masks: Params | None = None):
     """Unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
 
@@ -116,7 +123,7 @@ def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"],
     x, embed_back = embed(params[EMBEDDING], ids=tokens)
     x, drop_back = dropout(x, mask=masks.get("embed"))
     after, backs = {}, []
-    for name in layers(params):
+    for name in spaces(params):
         before = (state[f"{name}/h"], state[f"{name}/c"])
         (x, after[f"{name}/h"], after[f"{name}/c"]), back = lstm(
             x, *before, params[f"{name}/kernel"], params[f"{name}/bias"]

@@ -32,8 +32,11 @@ def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bia
     return y.reshape(*x.shape[:-1], len(bias)), backward
 
 
-def dropout(x: Shaped[np.ndarray, "*N"], *, mask: Shaped[np.ndarray, "*N"] | None):
-    """y = x m for a mask of zeros and 1 / keep (inverted dropout), drawn by the caller; None keeps everything."""
+def dropout(x: Shaped[np.ndarray, "*N"], *, mask: Shaped[np.ndarray, "*#N"] | None):
+    """y = x m for a mask of zeros and 1 / keep (inverted dropout), drawn by the caller; None keeps everything.
+
+    A mask with fewer axes than x, or of length 1 along some, is the same for all steps, say, along the others.
+    """
 
     def backward(dy: Shaped[np.ndarray, "*N"]):
         return dy if mask is None else dy * mask

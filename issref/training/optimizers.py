@@ -21,6 +21,12 @@ def clip_scale(norm: float, most: float) -> float:
     return most / norm if norm > most else 1.0
 
 
+def add_weight_decay(grads: dict[str, np.ndarray], params: Mapping[str, np.ndarray], decay: float) -> None:
+    """Add the gradient of decay / 2 |w|^2, in place: decay * w for every array."""
+    for array, gradient in grads.items():
+        gradient += gradient.dtype.type(decay) * params[array]
+
+
 def sgd(params: Mapping[str, np.ndarray], grads: dict[str, np.ndarray], rate: float) -> dict[str, np.ndarray]:
     """w - rate * gradient for every array. The memory of `grads` becomes that of the result."""
     for array, gradient in grads.items():

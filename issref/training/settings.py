@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 Method = Literal["prox", "released", "l1", "dense"]
+Model = Literal["lstm", "rhn"]
+Selection = Literal["last", "best"]
 Schedule = Literal["decay", "staircase"]
 Precision = Literal["float32", "float64"]
 
@@ -14,6 +16,8 @@ Precision = Literal["float32", "float64"]
 class Settings:
     """Everything that decides a run's numbers; the preset gives the values that no flag does."""
 
+    model: Model = "lstm"
+    """lstm: stacked LSTM. rhn: recurrent highway network, one width for embedding, input and state."""
     method: Method = "prox"
     """prox: gradient step on the data loss, then the exact proximal step. released: the paper's code (penalty
     gradient, clip after adding it, elementwise threshold). l1: elementwise. dense: none."""
@@ -29,13 +33,22 @@ class Settings:
     """Cut components out of the arrays as they die in --method prox; --no-shrink keeps them as zeros."""
 
     hidden_sizes: tuple[int, ...] = (200, 200)
-    """Units of each LSTM layer, from the input up."""
+    """Units of each LSTM layer, from the input up; the one width of an rhn."""
     embed_size: int | None = None
-    """Width of the embedding; as wide as the first layer if not given."""
+    """Width of an LSTM's embedding; as wide as the first layer if not given."""
     init_scale: float = 0.1
     """Weights start uniform in +- this."""
     keep: float = 1.0
-    """Probability that dropout keeps a value."""
+    """Probability that an LSTM's dropout keeps a value."""
+
+    depth: int = 10
+    """Micro-layers of an rhn."""
+    tied: bool = True
+    """Whether the embedding is the kernel of an rhn's softmax too."""
+    transform_bias: float = -2.0
+    """First value of the biases of an rhn's transform gates."""
+    drops: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Probabilities that an rhn's dropout zeroes a word, an input, a state, an output."""
 
     batch: int = 20
     """Rows of text read side by side."""
@@ -53,6 +66,10 @@ class Settings:
     """Factor of the learning rate for each epoch after flat-epochs."""
     clip: float = 5.0
     """Largest global norm of the gradient."""
+    weight_decay: float = 0.0
+    """Coefficient of 1/2 |w|^2 over all parameters; its gradient is added to the data's before the clip."""
+    selection: Selection = "last"
+    """The weights a run ends with: the last epoch's, or those of the best validation perplexity."""
 
     corpus: str = "auto"
     """auto (Penn TreeBank, or the embedded text without a network), ptb, embedded, or a folder with
@@ -68,26 +85,40 @@ class Settings:
 
     def check(self) -> None:
         """Raise ValueError, naming flag, need and finding, for values that no run can have."""
-        positive = "batch steps epochs learning_rate decay clip init_scale threads embed_size"
+        positive = "batch steps epochs learning_rate decay clip init_scale threads embed_size depth"
         for name in positive.split():
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{_flag(name)}: needs a number above 0, got {value}")
-        for name in ("strength", "l1_strength", "threshold", "flat_epochs", "seed"):
+        for name in ("strength", "l1_strength", "threshold", "flat_epochs", "seed", "weight_decay"):
             for value in _listed(getattr(self, name)):
                 if not 0 <= value < float("inf"):
                     raise ValueError(f"{_flag(name)}: needs a number from 0 up, got {value}")
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ValueError(f"--hidden-sizes: needs a width from 1 up for each layer, got {self.hidden_sizes}")
         layers = len(self.hidden_sizes)
+        if self.model == "rhn" and (layers > 1 or self.embed_size):
+            found = f"{layers} and --embed-size {self.embed_size}"
+            raise ValueError(f"--hidden-sizes: --model rhn needs one width, for its embedding too, got {found}")
         if self.method in ("prox", "released") and len(self.strength) not in (1, layers):
             found = f"{len(self.strength)} for {layers} layers"
             raise ValueError(f"--strength: needs one number, or one for each layer, got {found}")
-        for name, allowed in (("method", Method), ("schedule", Schedule), ("dtype", Precision)):
+        choices = {
+            "model": Model,
+            "method": Method,
+            "schedule": Schedule,
+            "selection": Selection,
+            "dtype": Precision,
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{_flag(name)}: needs one of {get_args(allowed)}, got {getattr(self, name)!r}")
         if not 0 < self.keep <= 1:
             raise ValueError(f"--keep: needs a probability above 0 and at most 1, got {self.keep}")
+        if len(self.drops) != 4 or not all(0 <= drop < 1 for drop in self.drops):
+            raise ValueError(f"--drops: needs four probabilities from 0 to below 1, got {self.drops}")
+        if not abs(self.transform_bias) < float("inf"):
+            raise ValueError(f"--transform-bias: needs a finite number, got {self.transform_bias}")
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
@@ -138,10 +169,10 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-# Zaremba et al. 2014 and, for iss-large, Wen et al.: the configurations of the released code, ptb_word_lm.py
-# and structure_grouplasso.json. `small` is a tour of minutes: two epochs of zaremba-small's network, with a
-# large first rate. The pull on a group is the sum of rate times strength, its bias the strength alone: a large
-# rate lets components die early at a small strength.
+# Zaremba et al. 2014, Zilly et al. 2017 and, for iss-large and rhn-iss, Wen et al.: the configurations of the
+# released code, ptb_word_lm.py, structure_grouplasso.json and rhn_train.py. The tours, small and rhn-small, end in
+# minutes, with a large first rate: the pull on a group is the sum of rate times strength, its bias the strength
+# alone, so a large rate lets components die early at a small strength.
 _ZAREMBA_SMALL = Settings()
 _TOUR = replace(_ZAREMBA_SMALL, epochs=2, learning_rate=2.0, flat_epochs=1, decay=0.3, strength=(0.003, 0.0024))
 _ZAREMBA_MEDIUM = Settings(
@@ -164,10 +195,41 @@ _ZAREMBA_LARGE = replace(
     decay=1 / 1.15,
     clip=10.0,
 )
+_RHN_SOTA = Settings(
+    model="rhn",
+    method="dense",
+    strength=(0.005,),
+    threshold=4e-4,
+    hidden_sizes=(830,),
+    init_scale=0.04,
+    drops=(0.25, 0.75, 0.25, 0.75),
+    steps=35,
+    epochs=500,
+    learning_rate=0.2,
+    flat_epochs=20,
+    decay=1 / 1.02,
+    clip=10.0,
+    weight_decay=1e-7,
+    selection="best",
+)
+_RHN_TOUR = replace(
+    _RHN_SOTA,
+    method="prox",
+    hidden_sizes=(128,),
+    depth=3,
+    drops=(0.0, 0.0, 0.0, 0.0),
+    epochs=3,
+    learning_rate=1.0,
+    flat_epochs=2,
+    decay=0.3,
+)
 PRESETS = {
     "small": _TOUR,
     "zaremba-small": _ZAREMBA_SMALL,
     "zaremba-medium": _ZAREMBA_MEDIUM,
     "zaremba-large": _ZAREMBA_LARGE,
     "iss-large": replace(_ZAREMBA_LARGE, keep=0.6, schedule="staircase"),
+    "rhn-small": _RHN_TOUR,
+    "rhn-sota": _RHN_SOTA,
+    "rhn-iss": replace(_RHN_SOTA, method="prox", drops=(0.15, 0.45, 0.15, 0.45)),
 }

@@ -1,0 +1,176 @@
+"""The recurrent highway network language model of the paper (section 4.1; Zilly et al. 2017): one width."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Integer, Shaped
+
+from issref.iss.layout import Layout, Params
+from issref.ops.basic import dropout, embed, linear
+from issref.ops.losses import cross_entropy
+from issref.ops.rhn import rhn
+
+EMBEDDING, SOFTMAX = "embed/kernel", "softmax/kernel"
+
+# A component may go when these slices of it are zero: the input and state rows of every micro-layer, and what the
+# softmax reads, which is the embedding's column if the two are tied.
+readers = (("micro*/kernel", 0), (EMBEDDING, 1))
+untied_readers = (("micro*/kernel", 0), (SOFTMAX, 0))
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes and settings of the model; each `drop` is the probability that dropout zeroes a value."""
+
+    vocabulary: int = 10_000  # V
+    width: int = 830  # W of the embedding, the state and the softmax
+    depth: int = 10  # micro-layers at each step
+    tied: bool = True  # the softmax's kernel is the embedding
+    init_scale: float = 0.04
+    transform_bias: float = -2.0  # first value of the transform gates' biases: mostly carry
+    drop_word: float = 0.25
+    drop_input: float = 0.75
+    drop_state: float = 0.25
+    drop_output: float = 0.75
+
+
+def layout(config: Config) -> Layout:
+    """embed -> micro0 -> micro1 ... -> softmax over the words; W lies along every axis but the words."""
+    me = "width"
+    axes = {EMBEDDING: (("word",), (me,))}
+    for d in range(config.depth):
+        axes |= {
+            f"micro{d}/kernel": ((me, me) if d == 0 else (me,), 2 * (me,)),
+            f"micro{d}/bias": (2 * (f"~{me}",),),
+        }
+    if not config.tied:
+        axes[SOFTMAX] = ((me,), ("word",))
+    return Layout(axes | {"softmax/bias": (("~word",),)}, {"word": config.vocabulary, me: config.width})
+
+
+def spaces(arrays: Iterable[str]) -> list[str]:
+    """The spaces whose size ISS learns: the one width."""
+    return ["width"] if "micro0/kernel" in arrays else []
+
+
+def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
+    """`readers`, or `untied_readers` where the layout has a softmax kernel of its own."""
+    return untied_readers if SOFTMAX in layout.axes else readers
+
+
+def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
+    """Every parameter uniform in +-init_scale, the transform gates' biases at transform_bias (released code)."""
+    params = {
+        array: rng.uniform(-config.init_scale, config.init_scale, layout.shape(array)).astype(dtype)
+        for array in layout.axes
+    }
+    for array, values in params.items():
+        if array.startswith("micro") and array.endswith("/bias"):
+            values[config.width :] = config.transform_bias
+    return params
+
+
+def state_layout(layout: Layout, batch: int) -> Layout:
+    """The layout of the carried state s, (batch, W)."""
+    return Layout({"rhn/s": (("batch",), ("~width",))}, {**layout.sizes, "batch": batch})
+
+
+def zero_state(params: Params, batch: int) -> Params:
+    """A zero state (batch, W) for params of whatever width, in their dtype."""
+    bias = params["micro0/bias"]
+    return {"rhn/s": np.zeros((batch, len(bias) // 2), bias.dtype)}
+
+
+def multiply_adds(layout: Layout) -> int:
+    """Multiply-adds for one token: every micro-layer's kernel, and V W of the softmax, tied or not."""
+    kernels = (array for array in layout.axes if array.startswith("micro") and array.endswith("/kernel"))
+    return sum(math.prod(layout.shape(array)) for array in (*kernels, EMBEDDING))
+
+
+def draw_masks(config: Config, sizes: dict[str, int], rng: np.random.Generator, steps: int, batch: int) -> Params:
+    """Inverted variational dropout masks, one for each sequence of a window, whatever the step and micro-layer:
+    input, state and output (B, W); and word (T, B), one value for each word read. Those that drop nothing are left
+    out."""
+    shapes = {"word": (steps, batch), **dict.fromkeys(("input", "state", "output"), (batch, sizes["width"]))}
+    drops = {name: getattr(config, f"drop_{name}") for name in shapes}
+    return {
+        name: (rng.random(shape, np.float32) >= drops[name]) / np.float32(1 - drops[name])
+        for name, shape in shapes.items()
+        if drops[name] > 0
+    }
+
+
+def mask_layout(layout: Layout, masks: Params) -> Layout:
+    """The layout of dropout masks; `compact` cuts them by this."""
+    axes = {name: (("step",), ("batch",)) if name == "word" else (("batch",), ("~width",)) for name in masks}
+    steps, batch = masks["word"].shape if "word" in masks else (0, len(next(iter(masks.values()), ())))
+    return Layout(axes, {**layout.sizes, "step": steps, "batch": batch})
+
+
+def by_type(noise: Shaped[np.ndarray, "T B"], tokens: Integer[np.ndarray, "T B"]) -> Shaped[np.ndarray, "T B"]:
+    """Word dropout drops types: a word has the value of its first occurrence in its sequence of the window."""
+    first = (tokens[:, None] == tokens).argmax(axis=1)
+    return np.take_along_axis(noise, first, axis=0)
+
+
+def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"], masks: Params | None = None):
+    """Unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
+
+    Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
+    """
+    masks = masks or {}
+    word = by_type(masks["word"], tokens)[..., None] if "word" in masks else None
+    depth = sum(array.startswith("micro") for array in params) // 2
+    weights = [f"micro{d}/{part}" for d in range(depth) for part in ("kernel", "bias")]
+    tied = SOFTMAX not in params
+    kernel = params[EMBEDDING].T if tied else params[SOFTMAX]
+
+    x, embed_back = embed(params[EMBEDDING], ids=tokens)
+    x, word_back = dropout(x, mask=word)
+    (hidden, s), rhn_back = rhn(
+        x,
+        state["rhn/s"],
+        *(params[array] for array in weights),
+        input_mask=masks.get("input"),
+        state_mask=masks.get("state"),
+    )
+    hidden, output_back = dropout(hidden, mask=masks.get("output"))
+    y, softmax_back = linear(hidden, kernel, params["softmax/bias"])
+
+    def backward(dlogits, dstate: Params | None = None):
+        grads, ds = {}, np.zeros_like(s) if dstate is None else dstate["rhn/s"]
+        dhidden, dkernel, grads["softmax/bias"] = softmax_back(dlogits)
+        dx, ds, *dweights = rhn_back(output_back(dhidden), ds)
+        grads |= dict(zip(weights, dweights, strict=True))
+        grads[EMBEDDING] = embed_back(word_back(dx))
+        if tied:
+            grads[EMBEDDING] += dkernel.T
+        else:
+            grads[SOFTMAX] = dkernel
+        return grads, {"rhn/s": ds}
+
+    return (y, {"rhn/s": s}), backward
+
+
+def loss(
+    params: Params,
+    state: Params,
+    *,
+    tokens: Integer[np.ndarray, "T B"],
+    targets: Integer[np.ndarray, "T B"],
+    masks: Params | None = None,
+):
+    """Cross-entropy in nats, the sum over the T steps and the mean over the batch, as in the paper.
+
+    Returns (loss, state), backward, with backward(dloss, dstate=None) -> (grads, dstate), as in `ptb_lstm`.
+    """
+    (y, after), logits_back = logits(params, state, tokens=tokens, masks=masks)
+    cost, cost_back = cross_entropy(y, targets=targets)
+
+    def backward(dloss, dstate: Params | None = None):
+        return logits_back(cost_back(dloss), dstate)
+
+    return (cost, after), backward

@@ -1,0 +1,66 @@
+"""A recurrent highway layer over a sequence, and backpropagation through its depth and through time by hand."""
+
+import numpy as np
+from jaxtyping import Shaped
+
+from issref import kernels
+
+GATES = ("candidate", "transform")  # the order of the two blocks of W columns
+
+
+def rhn(
+    x: Shaped[np.ndarray, "T B D"],
+    s0: Shaped[np.ndarray, "B W"],
+    *weights: Shaped[np.ndarray, "..."],
+    input_mask: Shaped[np.ndarray, "B D"] | None = None,
+    state_mask: Shaped[np.ndarray, "B W"] | None = None,
+):
+    """At each step s = s_{t-1}, then through each micro-layer d = 0, 1, ...:  s <- s + t (h - s)  with
+    h = tanh(u H_d + b_d), t = sigmoid(u T_d + b'_d);  s_t = s.  Returns (hidden (T, B, W), s (B, W)), backward.
+
+    u is [x_t, s] in micro-layer 0 and s in the deeper ones: the input enters once, the carry gate is 1 - t.
+    `weights` are kernel, bias of each micro-layer in turn: [H_0 T_0] (D+W, 2W), its rows the input's, then the
+    state's; [H_d T_d] (W, 2W); biases (2W,). The masks (inverted dropout) multiply x_t and s where they enter u,
+    the same for all steps, micro-layers and both gates; the carry takes the undropped s. Paper, section 4.1;
+    Zilly et al. 2017, section 4.
+    """
+    steps, batch, inputs = x.shape
+    depth, width = len(weights) // 2, s0.shape[1]
+    from_input, from_state = weights[0][:inputs], (weights[0][inputs:], *weights[2::2])
+    biases = weights[1::2]
+
+    dtype = np.result_type(x, s0, *weights)
+    x_rows = _dropped(x, input_mask).reshape(steps * batch, inputs)
+    entering = (x_rows @ from_input).reshape(steps, batch, 2 * width)
+    before, gates = (
+        np.empty((depth, steps, batch, width), dtype),
+        np.empty((depth, steps, batch, 2 * width), dtype),
+    )
+    hidden, s = np.empty((steps, batch, width), dtype), s0.astype(dtype)
+    for t in range(steps):
+        for d in range(depth):
+            before[d, t] = s
+            u = _dropped(s, state_mask) @ from_state[d] + biases[d]
+            gates[d, t], s = kernels.highway_cell(u + entering[t] if d == 0 else u, s)
+        hidden[t] = s
+
+    def backward(dhidden, ds):
+        du = np.empty(gates.shape, np.result_type(dtype, dhidden))
+        for t in reversed(range(steps)):
+            ds = ds + dhidden[t]
+            for d in reversed(range(depth)):
+                du[d, t], dcarried = kernels.highway_cell_backward(ds, gates[d, t], before[d, t])
+                ds = dcarried + _dropped(du[d, t] @ from_state[d].T, state_mask)
+        drows = du.reshape(depth, steps * batch, 2 * width)
+        s_rows = _dropped(before, state_mask).reshape(depth, steps * batch, width)
+        dkernels = [s_rows[d].T @ drows[d] for d in range(depth)]
+        dkernels[0] = np.concatenate((x_rows.T @ drows[0], dkernels[0]))
+        dx = _dropped((drows[0] @ from_input.T).reshape(x.shape), input_mask)
+        dweights = (one for d in range(depth) for one in (dkernels[d], drows[d].sum(axis=0)))
+        return dx, ds, *dweights
+
+    return (hidden, s), backward
+
+
+def _dropped(values, mask):
+    return values if mask is None else values * mask
