@@ -1,0 +1,160 @@
+"""The group files of the paper's released code: written from a layout, and read back as one.
+
+A file (github.com/wenwei202/iss-rnns, rhns/groups_hidden830.json) names slices of variables,
+
+    {"comments": [...], "groups": [family, ...]},  family = [entry, ...],
+    entry = {"var_name": "model/embedding", "multi": 1.0, "axis": 0, "start": 0, "end": 830},
+
+and its penalty is  sum_families sum_k sqrt(1e-8 + sum_entries multi * v[start + k]),  v = (var ** 2).sum(axis):
+a family is a space, an entry a counted segment of it. `axis` is the one summed away, not the one the slice
+lies along: axis 0 cuts columns, axis 1 rows. A weight of a component with itself is in two entries, so the
+penalty of a file is that of `issref.iss.penalty` with self_weight=2, smoothing=1e-8.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from issref.iss.groups import iss_groups
+from issref.iss.layout import Axis, Layout, Segment
+
+Shapes = Mapping[str, tuple[int, ...]]
+FILLER = "in no group: "  # begins the names of the spaces that no entry names
+
+
+class Entry(NamedTuple):
+    """One entry, its fields named as in the files."""
+
+    var_name: str
+    multi: float
+    axis: int
+    start: int
+    end: int
+
+
+def rhn_variables(width: int, depth: int, vocabulary: int = 10_000) -> Layout:
+    """The released recurrent highway network, one layer with tied embedding, under its TensorFlow names.
+
+    The embedding (V, W); of micro-layer d the matrices H_d, T_d, (2W, W) with rows input, state for d = 0 and
+    (W, W) above; their biases and the softmax's, in no group. ISS learns the one space "width".
+    """
+    axes = {"model/embedding": (("word",), ("width",))}
+    for layer in range(depth):
+        rows = ("width",) if layer else ("width", "width")
+        for linear in (f"model/RHN0/{letter}_{layer}/Linear" for letter in "ht"):
+            axes |= {f"{linear}/Matrix": (rows, ("width",)), f"{linear}/Bias": (("~width",),)}
+    return Layout(axes | {"model/softmax_b": (("~word",),)}, {"word": vocabulary, "width": width})
+
+
+def write_groups(layout: Layout, spaces: Iterable[str], comments: Iterable[str] = ()) -> str:
+    """The JSON text of a group file: a family for each space, its counted segments in the layout's order.
+
+    A space of no components is an empty family. (The released RHN code heeds only the first family.)
+    Raises ValueError for what a file cannot say: a space that is unknown or named twice, a counted segment
+    along an array that is no matrix, components that are counted nowhere.
+    """
+    groups = iss_groups(layout, spaces)
+    for array in groups.ids:
+        if (axes := len(layout.axes[array])) != 2:
+            raise ValueError(f"{array}: a group file needs matrices, got one of {axes} axes")
+    families = {space: _entries(layout, space) for space in groups.first}
+    for space, family in families.items():
+        if layout.sizes[space] and not family:
+            raise ValueError(f"space {space!r}: a group file needs a counted segment of it, got none")
+    found = [[entry._asdict() for entry in family] for family in families.values()]
+    return json.dumps({"comments": list(comments), "groups": found}, indent=1)
+
+
+def read_groups(text: str, shapes: Shapes, spaces: Sequence[str] | None = None) -> tuple[Layout, list[str]]:
+    """The layout that a group file states for variables {name: shape}, and its spaces, one for each family.
+
+    `spaces` names them; "group0", "group1", ... if it is None. Stretches that no entry names, biases too,
+    become spaces of their own: right for groups, norms and penalty, while `compact` needs a layout that knows
+    whose bias is whose. Raises ValueError for a text that is not such a file, for entries that do not fit the
+    shapes, overlap, or differ in length within a family, and for a `multi` other than 1.
+    """
+    families = _families(text, shapes)
+    names = _names(spaces, len(families))
+    found = {(array, axis): [] for array, shape in shapes.items() for axis in range(len(shape))}
+    for name, family in zip(names, families, strict=True):
+        for entry in family:
+            found[entry.var_name, 1 - entry.axis].append(Segment(name, entry.start, entry.end, counted=True))
+    sizes = dict.fromkeys(names, 0)
+    axes: dict[str, tuple[Axis, ...]] = dict.fromkeys(shapes, ())
+    for (array, axis), segments in found.items():
+        filled = _filled(array, axis, shapes[array][axis], segments)
+        sizes |= {segment.space: segment.stop - segment.start for segment in filled}
+        axes[array] += (tuple(segment.space for segment in filled),)
+    return Layout(axes, sizes), names
+
+
+def _entries(layout: Layout, space: str) -> list[Entry]:
+    return [
+        Entry(array, 1.0, 1 - axis, int(start), int(stop))
+        for array, axis, (_, start, stop, counted) in layout.occurrences(space)
+        if counted and start < stop
+    ]
+
+
+def _families(text: str, shapes: Shapes) -> list[list[Entry]]:
+    """The entries of a file, each checked against the shapes, in their families."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"groups: needs JSON text, got {text[:60]!r}") from error
+    lists = content.get("groups") if isinstance(content, dict) else None
+    if not isinstance(lists, list) or not all(isinstance(family, list) for family in lists):
+        raise ValueError(f'groups: needs {{"groups": [[entry, ...], ...]}}, got {text[:60]!r}')
+    families = [
+        [_entry(f"groups[{n}][{k}]", fields, shapes) for k, fields in enumerate(family)]
+        for n, family in enumerate(lists)
+    ]
+    for n, family in enumerate(families):
+        if len(lengths := {entry.end - entry.start for entry in family}) > 1:
+            raise ValueError(f"groups[{n}]: its slices need one length, got {sorted(lengths)}")
+    return families
+
+
+def _entry(where: str, fields, shapes: Shapes) -> Entry:
+    if not isinstance(fields, dict) or fields.keys() != set(Entry._fields):
+        raise ValueError(f"{where}: an entry needs {', '.join(Entry._fields)}, got {json.dumps(fields)[:60]}")
+    entry = Entry(**fields)
+    numbers = (entry.axis, entry.start, entry.end)
+    shape = shapes.get(entry.var_name) if isinstance(entry.var_name, str) else None
+    if shape is None:
+        problem = "needs a variable of known shape, got none of this name"
+    elif len(shape) != 2:
+        problem = f"needs a matrix, got shape {tuple(shape)}"
+    elif entry.multi != 1:
+        problem = f"needs multi 1 (a family's factor c is sqrt(c) in its strength), got {entry.multi!r}"
+    elif not all(type(number) is int for number in numbers) or entry.axis not in (0, 1):
+        problem = f"needs axis 0 or 1 and whole numbers start, end, got {numbers}"
+    elif not 0 <= entry.start < entry.end <= shape[1 - entry.axis]:
+        problem = (
+            f"needs a slice of 0:{shape[1 - entry.axis]} for axis {entry.axis}, got {entry.start}:{entry.end}"
+        )
+    else:
+        return entry
+    raise ValueError(f"{where}, {entry.var_name!r}: {problem}")
+
+
+def _names(spaces: Sequence[str] | None, count: int) -> list[str]:
+    names = [f"group{n}" for n in range(count)] if spaces is None else list(spaces)
+    if not len(names) == len(set(names)) == count or any(name.startswith(("~", FILLER)) for name in names):
+        raise ValueError(f'spaces: needs {count} different names without "~" or "{FILLER}", got {names}')
+    return names
+
+
+def _filled(array: str, axis: int, length: int, segments: Iterable[Segment]) -> list[Segment]:
+    """The segments of an axis end to end, each gap filled with a space of its own."""
+    result, reached = [], 0
+    for segment in [*sorted(segments, key=lambda each: each.start), Segment("", length, length, counted=True)]:
+        if segment.start < reached:
+            pair = " and ".join(f"{start}:{stop}" for _, start, stop, _ in (result[-1], segment))
+            raise ValueError(f"{array}: its slices of {('rows', 'columns')[axis]} need to lie apart, got {pair}")
+        if segment.start > reached:
+            gap = f"{FILLER}axis {axis} of {array}, {reached}:{segment.start}"
+            result.append(Segment(gap, reached, segment.start, counted=True))
+        result.append(segment)
+        reached = segment.stop
+    return result[:-1]

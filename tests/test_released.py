@@ -1,0 +1,292 @@
+"""The released group files come out of the layout, and go back in: same groups, same sizes, same penalty."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import cases, drawn, index_sets, layouts, refused, unhooked
+
+from issref.iss.groups import group_energies, group_norms, iss_groups, pair_energies
+from issref.iss.layout import Layout
+from issref.iss.penalty import penalty
+from issref.models import ptb_rhn
+from issref.verify.released import read_groups, rhn_variables, write_groups
+
+RELEASED = {"self_weight": 2, "smoothing": 1e-8}
+SHAPES = {"w": (5, 4), "v": (4, 4), "bias": (4,)}
+
+
+def shapes_of(layout):
+    return {array: layout.shape(array) for array in layout.axes}
+
+
+def slices(text):
+    """Each family as a list of (variable, axis summed away, start, end)."""
+    return [
+        [(entry["var_name"], entry["axis"], entry["start"], entry["end"]) for entry in family]
+        for family in json.loads(text)["groups"]
+    ]
+
+
+def file_of(*families, multi=1.0):
+    fields = ("var_name", "axis", "start", "end")
+    groups = [[{**dict(zip(fields, entry, strict=True)), "multi": multi} for entry in each] for each in families]
+    return json.dumps({"groups": groups})
+
+
+def sizes(layout, spaces, self_weight):
+    """How many weights each group has: the energies of weights that are all one."""
+    groups = iss_groups(layout, spaces)
+    ones = {array: np.ones(layout.shape(array), np.float32) for array in groups.ids}
+    return groups.split(group_energies(pair_energies(ones, groups), self_weight))
+
+
+# ---------------------------------------------------------------- the recurrent highway network
+
+
+def rhn_slices(width):
+    """Method sheet, 3.3: a unit is a column of the embedding, and of each of H_d, T_d a column and the rows that
+    read it: the input and the state in micro-layer 0, the state in 1 to 9. Names and order as in the released
+    rhns/groups_hidden830.json and groups_hidden1000.json."""
+    unit, state = (0, width), (width, 2 * width)
+    expected = [("model/embedding", 0, *unit)]
+    for matrix in ("model/RHN0/h_0/Linear/Matrix", "model/RHN0/t_0/Linear/Matrix"):
+        expected += [(matrix, 1, *unit), (matrix, 1, *state), (matrix, 0, *unit)]
+    for layer in range(1, 10):
+        for matrix in (f"model/RHN0/h_{layer}/Linear/Matrix", f"model/RHN0/t_{layer}/Linear/Matrix"):
+            expected += [(matrix, 1, *unit), (matrix, 0, *unit)]
+    return expected
+
+
+@pytest.mark.parametrize("width", [830, 1000])
+def test_the_released_file_comes_out(width):
+    text = write_groups(rhn_variables(width, 10), ["width"])
+    assert slices(text) == [rhn_slices(width)]
+    assert {entry["multi"] for entry in json.loads(text)["groups"][0]} == {1.0}
+
+
+@pytest.mark.parametrize(("width", "size"), [(830, 46_520), (1000, 54_000)])
+def test_group_sizes_of_the_paper(width, size):
+    """Every M[k, k], and H_0, T_0 [W + k, k], is counted twice there: 22 weights a group."""
+    written = rhn_variables(width, 10)
+    layout, spaces = read_groups(file_of(rhn_slices(width)), shapes_of(written))
+    assert (sizes(layout, spaces, 2)["group0"] == size).all()
+    assert (sizes(layout, spaces, 1)["group0"] == size - 22).all()
+
+
+@pytest.mark.parametrize(
+    ("width", "count"),
+    [
+        (830, 23_482_400),
+        (726, 18_880_192),
+        (517, 11_070_698),
+        (403, 7_621_058),
+        (328, 5_663_408),
+        (1000, 32_030_000),
+    ],
+)
+def test_the_parameters_of_the_paper_are_in_the_layout(width, count):
+    """Method sheet, section 6: biases too, and narrower by a change of one size."""
+    layout = rhn_variables(830, 10).resized({"width": width})
+    assert layout.parameters() == count
+
+
+def test_check_values_of_the_released_penalty():
+    """Method sheet, section 6, "RHN tiny", with the layout read back from a file."""
+    written = rhn_variables(2, 2, vocabulary=3)
+    layout, spaces = read_groups(write_groups(written, ["width"]), shapes_of(written))
+
+    def ramp(rows, per_row, per_column):
+        return per_row * (np.arange(rows)[:, None] + 1) + per_column * np.arange(2)
+
+    params = {
+        **written.allocate(),
+        "model/embedding": ramp(3, 0.1, 0.05),
+        "model/RHN0/h_0/Linear/Matrix": ramp(4, 0.03, 0.01),
+        "model/RHN0/t_0/Linear/Matrix": ramp(4, -0.02, 0.04),
+        "model/RHN0/h_1/Linear/Matrix": ramp(2, 0.05, -0.03),
+        "model/RHN0/t_1/Linear/Matrix": ramp(2, 0.02, 0.02),
+    }
+    layout.check(params)
+    groups = iss_groups(layout, spaces)
+    assert round(penalty(params, groups, 1.0, **RELEASED)[0], 10) == 1.0416698253
+    np.testing.assert_allclose(group_energies(pair_energies(params, groups), 2), [0.2238, 0.3233], rtol=1e-14)
+
+
+def apart(arrays, width, depth):
+    """Arrays of the model, where H_d and T_d are side by side in one kernel, under the authors' names."""
+    found = {"model/embedding": arrays["embed/kernel"]}
+    for layer in range(depth):
+        kernel = arrays[f"micro{layer}/kernel"]
+        found[f"model/RHN0/h_{layer}/Linear/Matrix"] = kernel[:, :width]
+        found[f"model/RHN0/t_{layer}/Linear/Matrix"] = kernel[:, width:]
+    return found
+
+
+@given(st.integers(0, 5), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_penalty_and_gradient_are_those_of_the_model_s_layout(width, depth, seed):
+    model = ptb_rhn.layout(ptb_rhn.Config(4, width, depth))
+    params = drawn(model, np.random.default_rng(seed))
+    value, grads = penalty(params, iss_groups(model, ["width"]), 1.0, **RELEASED)
+    groups = iss_groups(rhn_variables(width, depth, vocabulary=4), ["width"])
+    released_value, released_grads = penalty(apart(params, width, depth), groups, 1.0, **RELEASED)
+    assert released_value == pytest.approx(value, rel=1e-13)
+    for array, grad in apart(grads, width, depth).items():
+        np.testing.assert_allclose(released_grads[array], grad, rtol=1e-12)
+
+
+# ---------------------------------------------------------------- round trip
+
+
+def of_matrices(layout):
+    """The layout with its vectors counted nowhere: a file speaks of matrices only."""
+    vectors = (array for array, axes in layout.axes.items() if len(axes) == 1)
+    bare = {array: (tuple("~" + s.removeprefix("~") for s in layout.axes[array][0]),) for array in vectors}
+    with unhooked():
+        return Layout({**layout.axes, **bare}, layout.sizes)
+
+
+def countable(case):
+    """The spaces of a case that a file can state: they have a counted segment, or no component."""
+    counted = {
+        where.segment.space for s in case.spaces for where in case.layout.occurrences(s) if where.segment.counted
+    }
+    return [space for space in case.spaces if space in counted or not case.layout.sizes[space]]
+
+
+@given(cases(layouts().map(of_matrices)), st.booleans())
+def test_what_is_written_reads_back_as_the_same_groups(case, reverse):
+    spaces, shapes = countable(case), shapes_of(case.layout)
+    if reverse:  # the order of the variables is the reader's
+        shapes = dict(reversed(shapes.items()))
+    text = write_groups(case.layout, spaces)
+    layout, names = read_groups(text, shapes, spaces)
+    assert names == spaces
+    assert shapes_of(layout) == shapes
+    assert index_sets(layout, spaces) == index_sets(case.layout, spaces)
+    norms = (group_norms(case.params, iss_groups(each, spaces)) for each in (layout, case.layout))
+    np.testing.assert_allclose(*norms, rtol=1e-14)
+
+
+@given(cases(layouts().map(of_matrices)))
+def test_what_is_read_is_written_as_it_was(case):
+    text = write_groups(case.layout, countable(case))
+    layout, names = read_groups(text, shapes_of(case.layout))
+    assert names == [f"group{n}" for n in range(len(names))]
+    assert write_groups(layout, names) == text
+
+
+@given(cases(layouts().map(of_matrices)), st.integers(1, 4))
+def test_a_space_counted_nowhere_is_refused_in_words(case, size):
+    """Its size would be lost."""
+    layout = Layout({**case.layout.axes, "lost/bias": (("~lost",),)}, {**case.layout.sizes, "lost": size})
+    with refused("space 'lost': a group file needs a counted segment of it, got none"):
+        write_groups(layout, [*countable(case), "lost"])
+
+
+def test_the_files_of_several_families_read_as_the_paper_sizes_them():
+    """Method sheet, 4.3: six LSTMs of 100 units, whose rows 1000 to 1199 of g2 are in no group."""
+
+    def family(kernel, recurrent, *readers):
+        columns = [(kernel, 0, start, start + 100) for start in range(0, 400, 100)]
+        return [(kernel, 1, recurrent, recurrent + 100), *columns, *((r, 1, at, at + 100) for r, at in readers)]
+
+    g2 = ("g2/fw", "g2/bw")
+    text = file_of(
+        family("g0/fw", 800, ("g1/fw", 0), ("g1/bw", 0)),
+        family("g0/bw", 800, ("g1/fw", 100), ("g1/bw", 100)),
+        family("g1/fw", 200, ("logits1", 0), *((name, 800) for name in g2), *((name, 1200) for name in g2)),
+        family("g1/bw", 200, ("logits1", 100), *((name, 900) for name in g2), *((name, 1300) for name in g2)),
+        family("g2/fw", 1400, ("logits2", 0)),
+        family("g2/bw", 1400, ("logits2", 100)),
+    )
+    rows = {"g0": 900, "g1": 300, "g2": 1500}
+    shapes = {f"{name}/{way}": (rows[name], 400) for name in rows for way in ("fw", "bw")}
+    layout, spaces = read_groups(text, shapes | {"logits1": (1000, 1), "logits2": (1000, 1)})
+    found = [set(size.tolist()) for size in sizes(layout, spaces, 2).values()]
+    assert found == [{4800}, {4800}, {3201}, {3201}, {6401}, {6401}]
+    assert [segment.space for segment in layout.segments("g2/fw", 0) if segment.start in (0, 1000)] == [
+        "in no group: axis 0 of g2/fw, 0:800",
+        "in no group: axis 0 of g2/fw, 1000:1200",
+    ]
+
+
+def test_a_file_has_comments_and_plain_numbers():
+    with unhooked():  # the hook wants plain numbers, the layout takes NumPy's too
+        layout = Layout({"w": (("a", "b"), ("~b",))}, {"a": np.int64(1), "b": np.int64(2)})
+        text = write_groups(layout, ["b"], comments=["b is read, not written"])
+    entry = {"var_name": "w", "multi": 1.0, "axis": 1, "start": 1, "end": 3}
+    assert json.loads(text) == {"comments": ["b is read, not written"], "groups": [[entry]]}
+
+
+# ---------------------------------------------------------------- sentences
+
+
+def test_what_a_file_cannot_say_is_refused_in_words():
+    layout = Layout({"v": (("a",),), "w": (("b",), ("~a",))}, {"a": 2, "b": 1})
+    with refused("v: a group file needs matrices, got one of 1 axes"):
+        write_groups(layout, ["a"])
+    with refused("groups: space 'c' needs to be in the layout, got ['a', 'b']"):
+        write_groups(layout, ["c"])
+    assert slices(write_groups(layout, ["b"])) == [[("w", 1, 0, 1)]]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("groups_hidden830.json", "groups: needs JSON text, got 'groups_hidden830.json'"),
+        ("[" * 100_000, "groups: needs JSON text, got '[[["),
+        ("[]", """groups: needs {"groups": [[entry, ...], ...]}, got '[]'"""),
+        (
+            '{"groups": {"w": []}}',
+            """groups: needs {"groups": [[entry, ...], ...]}, got '{"groups": {"w": []}}'""",
+        ),
+        ('{"groups": [""]}', """groups: needs {"groups": [[entry, ...], ...]}, got '{"groups": [""]}'"""),
+        ('{"groups": [[], ["w"]]}', 'groups[1][0]: an entry needs var_name, multi, axis, start, end, got "w"'),
+        (
+            '{"groups": [[{"var_name": "w", "axis": 0}]]}',
+            'groups[0][0]: an entry needs var_name, multi, axis, start, end, got {"var_name": "w", "axis": 0}',
+        ),
+        (file_of([("u", 0, 0, 2)]), "groups[0][0], 'u': needs a variable of known shape, got none of this name"),
+        (file_of([(["w"], 0, 0, 2)]), "groups[0][0], ['w']: needs a variable of known shape"),
+        (file_of([("bias", 0, 0, 2)]), "groups[0][0], 'bias': needs a matrix, got shape (4,)"),
+        (
+            file_of([("w", 0, 0, 2)], multi=1.5),
+            "groups[0][0], 'w': needs multi 1 (a family's factor c is sqrt(c) in its strength), got 1.5",
+        ),
+        (
+            file_of([("w", 0, 0, 2), ("w", 2, 0, 2)]),
+            "groups[0][1], 'w': needs axis 0 or 1 and whole numbers start",
+        ),
+        (file_of([("w", True, 0, 2)]), "needs axis 0 or 1 and whole numbers start, end, got (True, 0, 2)"),
+        (file_of([("w", 0, 0, 2.0)]), "needs axis 0 or 1 and whole numbers start, end, got (0, 0, 2.0)"),
+        (file_of([("w", 0, 3, 5)]), "groups[0][0], 'w': needs a slice of 0:4 for axis 0, got 3:5"),
+        (file_of([("w", 1, 4, 6)]), "groups[0][0], 'w': needs a slice of 0:5 for axis 1, got 4:6"),
+        (file_of([("w", 0, -1, 2)]), "needs a slice of 0:4 for axis 0, got -1:2"),
+        (file_of([("w", 0, 2, 2)]), "needs a slice of 0:4 for axis 0, got 2:2"),
+        (file_of([], [("w", 1, 0, 2), ("w", 0, 0, 3)]), "groups[1]: its slices need one length, got [2, 3]"),
+        (
+            file_of([("w", 1, 0, 2)], [("v", 1, 0, 2), ("w", 1, 1, 3)]),
+            "w: its slices of rows need to lie apart, got 0:2 and 1:3",
+        ),
+        (
+            file_of([("w", 0, 2, 4), ("w", 0, 2, 4)]),
+            "w: its slices of columns need to lie apart, got 2:4 and 2:4",
+        ),
+    ],
+    ids=itertools.count(),
+)
+def test_what_is_no_group_file_is_refused_in_words(text, sentence):
+    with refused(sentence):
+        read_groups(text, SHAPES)
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "~b"], ["a", "in no group: axis 0 of v, 0:4"], "abc"])
+def test_names_of_families_are_as_many_and_different(names):
+    text = file_of([("w", 1, 0, 2)], [("w", 0, 0, 3)])
+    with refused('spaces: needs 2 different names without "~" or "in no group: ", got '):
+        read_groups(text, SHAPES, names)
+    assert read_groups(text, SHAPES, ["a", "b"])[1] == ["a", "b"]
