@@ -37,7 +37,7 @@ def perplexity(
     state = model.zero_state(params, batch)
     cost, count = 0.0, 0
     windows = corpora.windows(text, batch, steps, tail=batch == 1)
-    for tokens, targets in tqdm(windows, desc=name, unit=" windows", leave=False, delay=1, dynamic_ncols=True):
+    for tokens, targets in tqdm(windows, desc=name, unit=" windows", leave=False, delay=1, disable=None):
         (loss, state), _ = model.loss(params, state, tokens=tokens, targets=targets)
         cost, count = cost + float(loss), count + len(tokens)
     return math.exp(min(cost / count, 700.0))
@@ -87,6 +87,12 @@ def finish(
         "parameters": {one: lay.parameters() for one, (_, lay) in both.items()},
         "multiply_adds": {one: model.multiply_adds(lay) for one, (_, lay) in both.items()},
         **measured,
+        "cuts": {
+            "count": sum(len(row["cuts"]) for row in at.rows),
+            "max_output_difference": max(
+                (cut["max_output_difference"] for row in at.rows for cut in row["cuts"]), default=0.0
+            ),
+        },
         "max_output_difference": difference,
         "largest_logit": largest,
         "compared_words": min(COMPARED, len(corpus.valid) - 1),

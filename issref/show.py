@@ -103,6 +103,7 @@ def epoch(settings: Settings, at: Progress, rate: float, valid_perplexity: float
         "valid_perplexity": valid_perplexity,
         "alive": last["alive"],
         "seconds": round(at.seconds, 1),
+        "cuts": at.cuts,
         "trace": at.trace,
     }
     at.rows.append(row)

@@ -7,6 +7,7 @@ only the order of summation differs.
 """
 
 import numpy as np
+from jaxtyping import Integer
 
 from issref.iss.compact import Alive, compact, expand, zero_dead
 from issref.iss.layout import Layout, Params
@@ -16,23 +17,33 @@ from issref.training.run import Failed
 from issref.training.settings import Settings
 
 
-def remove_dead(settings: Settings, at: Progress, layout: Layout, living: Alive) -> Layout:
+def remove_dead(
+    settings: Settings, at: Progress, layout: Layout, living: Alive, tokens: Integer[np.ndarray, "T B"]
+) -> Layout:
     """Cut all but the living out of params, carried state and warm start; the layout of what is left.
 
-    With --no-shrink they are set to zero instead, biases and state too, and the layout stays. Raises Failed
-    if a layer would be left without components.
+    The outputs over the window `tokens`, the next one, are compared before and after, and the largest difference
+    is kept in at.cuts. With --no-shrink the dead are set to zero instead, biases and state too, and the layout
+    stays. Raises Failed if a layer would be left without components.
     """
     if empty := [space for space, kept in living.items() if not kept.any()]:
         raise Failed(f"all components of {empty[0]} have died, which a lower --strength prevents")
-    state_layout = LANGUAGE_MODELS[settings.model].state_layout(layout, settings.batch)
+    model = LANGUAGE_MODELS[settings.model]
+    state_layout = model.state_layout(layout, settings.batch)
     if not settings.shrink:
         at.params, at.state = zero_dead(at.params, layout, living), zero_dead(at.state, state_layout, living)
         at.alive = dict(living)
         return layout
+    (before, _), _ = model.logits(at.params, at.state, tokens=tokens)
     kept = np.concatenate([*living.values(), [True]])  # the last share is that of no group
     at.prox = {"warm_start": at.prox["warm_start"][np.ix_(kept, kept)]}
     at.state, _ = compact(at.state, state_layout, living)
     at.params, layout = compact(at.params, layout, living)
+    (after, _), _ = model.logits(at.params, at.state, tokens=tokens)
+    sizes = {space: int(alive.sum()) for space, alive in living.items()}
+    at.cuts.append(
+        {"step": at.step + 1, "alive": sizes, "max_output_difference": float(np.abs(after - before).max())}
+    )
     at.alive = {space: _survivors(at.alive[space], living[space]) for space in living}
     return layout
 

@@ -27,7 +27,15 @@ from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
 from issref.result import evaluate, finish, load_corpus, perplexity, selected
 from issref.shrink import draw_masks, remove_dead, shrunk, whole
 from issref.training.progress import Progress
-from issref.training.run import Failed, Interrupted, Throttle, finish_the_step, new_folder, write_json
+from issref.training.run import (
+    Failed,
+    Interrupted,
+    Throttle,
+    finish_the_step,
+    keep_freed_memory,
+    new_folder,
+    write_json,
+)
 from issref.training.settings import PRESETS, Settings, read_settings
 
 PROGRAM = "python -m issref.train_ptb"
@@ -85,7 +93,8 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
                 grads, _ = backward(1.0)
                 at.state, living = state, update(settings, at, grads, rate, groups, spared=model.EMBEDDING)
                 if living:
-                    layout = remove_dead(settings, at, layout, living)
+                    upcoming, _ = windows[(at.step + 1) % len(windows)]
+                    layout = remove_dead(settings, at, layout, living, upcoming)
                     groups = iss_groups(layout, model.spaces(layout.axes))
                 at.cost, at.step = at.cost + float(cost), at.step + 1
                 at.seconds = time.perf_counter() - started
@@ -99,7 +108,7 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
         if settings.selection == "best" and all(valid < row["valid_perplexity"] for row in at.rows):
             at.save(folder / "best.safetensors")
         show.epoch(settings, at, rate, valid)
-        at.epoch, at.step, at.cost, at.trace = at.epoch + 1, 0, 0.0, []
+        at.epoch, at.step, at.cost, at.trace, at.cuts = at.epoch + 1, 0, 0.0, [], []
         at.state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
         write_json(folder / "metrics.jsonl", at.rows)
         save()
@@ -192,6 +201,7 @@ def parse(arguments: list[str] | None) -> Command:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all went well, 1 if training failed, 2 for bad input, 130 after Ctrl-C."""
     at, checkpoint = None, Path()
+    keep_freed_memory()
     try:
         command = parse(arguments)
         with threadpool_limits(command.settings.threads, user_api="blas"):

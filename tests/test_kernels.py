@@ -72,12 +72,16 @@ def dual(rng, n, groups):
     return energy + energy.T, rng.random(groups) * (rng.random(groups) < 0.8), share
 
 
+def plus_transpose(rng, dtype, m, n, groups):
+    return (rng.standard_normal((20 * groups, 20 * groups)),)  # more than a tile, and less
+
+
 def sweep(rng, dtype, m, n, groups):
-    return *dual(rng, n, groups), rng.permutation(groups)[: rng.integers(groups + 1)]
+    return dual(rng, n, 20 * groups)
 
 
 def duality_gap(rng, dtype, m, n, groups):
-    return *dual(rng, n, groups), rng.random(groups) < 0.3
+    return *dual(rng, n, 20 * groups), rng.random(20 * groups) < 0.3
 
 
 def lstm_cell(rng, dtype, m, n, groups):
@@ -118,7 +122,7 @@ def softmax_minus_target(rng, dtype, m, n, groups):
 TWINS = {
     make.__name__: make
     for make in (
-        add_pair_energies, scale_by_pair, sweep, duality_gap, lstm_cell, lstm_cell_backward, highway_cell,
+        add_pair_energies, scale_by_pair, plus_transpose, sweep, duality_gap, lstm_cell, lstm_cell_backward, highway_cell,
         highway_cell_backward, add_rows, log_sum_exp, softmax_minus_target,
     )
 }  # fmt: skip

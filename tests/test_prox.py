@@ -236,7 +236,7 @@ def test_the_gap_of_wrong_weights_bounds_their_excess_and_their_distance(case, s
     w, certificate = solved(case, strengths)
     share = certificate.warm_start + size * rng.random(certificate.warm_start.shape)
     energy, padded = shared_energy(case), np.append(strengths, 0.0)
-    kernels.sweep(energy, padded, share, np.arange(len(padded)))
+    kernels.sweep(energy, padded, share)
     dead = np.append(kill & (rng.random(case.groups.count) < 0.2), False)
     gap, objective, norms = kernels.duality_gap(energy, padded, share, dead)
     u = (case.v - duals(case, share).sum(axis=0)) * ~case.member[dead[:-1]].any(axis=0)

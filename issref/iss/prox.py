@@ -93,9 +93,9 @@ class _Dual(NamedTuple):
 def _shared_energy(params: Params, groups: Groups) -> Pairs:
     """S[g, h]: sum of v^2 over the weights of both g and h; in the last row and column, of g alone."""
     table = pair_energies(params, groups)
-    if not np.isfinite(table).all():
+    if not np.isfinite(table.sum()):
         raise ValueError("prox: needs finite weights, got inf or nan")
-    energy = table + table.T
+    energy = kernels.plus_transpose(table)
     energy[-1] = energy[:, -1] = energy[-1] + table.diagonal()
     np.fill_diagonal(energy, 0)
     return energy
@@ -112,9 +112,8 @@ def _start(warm_start: np.ndarray | None, groups: Groups) -> Pairs:
 
 def _solve(energy: Pairs, strengths: np.ndarray, tolerance: float, share: Pairs) -> _Dual:
     """Sweeps, which end after a few rounds at usual strengths; Newton where nearly everything dies."""
-    everyone = np.arange(len(strengths))
     for rounds in range(1, SWEEPS + 1):
-        kernels.sweep(energy, strengths, share, everyone)
+        kernels.sweep(energy, strengths, share)
         dual = _certified(energy, strengths, share, rounds)
         if dual.gap <= tolerance * dual.objective:
             return dual
@@ -133,7 +132,8 @@ def _certified(energy: Pairs, strengths: np.ndarray, share: Pairs, rounds: int) 
     within_rounding = 8 * eps * np.sqrt(energy.sum(axis=1))  # that of 1 - share - share^T
     dead = norms <= np.maximum(within_gap, within_rounding)
     dead[-1] = False
-    gap, objective, norms = kernels.duality_gap(energy, strengths, share, dead)
+    if dead.any():
+        gap, objective, norms = kernels.duality_gap(energy, strengths, share, dead)
     return _Dual(share, dead, norms, max(gap, 0.0), objective, rounds)
 
 
@@ -185,7 +185,9 @@ def _shares(energy: Pairs, strengths: np.ndarray, held: np.ndarray, tau: np.ndar
 
 def _factors(dual: _Dual) -> Pairs:
     """w = factors[row group, column group] v: a weight of g alone may lie on the diagonal or in the last row."""
-    keep = np.where(dual.dead[:, None] | dual.dead, 0, 1 - dual.share - dual.share.T)
+    keep = 1 - kernels.plus_transpose(dual.share)
+    keep[dual.dead] = 0
+    keep[:, dual.dead] = 0
     np.fill_diagonal(keep, keep[-1])
     keep[-1, -1] = 1
     return keep

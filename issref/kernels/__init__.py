@@ -39,6 +39,7 @@ def _twins(name):
 
 add_pair_energies = _twins("add_pair_energies")
 scale_by_pair = _twins("scale_by_pair")
+plus_transpose = _twins("plus_transpose")
 sweep = _twins("sweep")
 duality_gap = _twins("duality_gap")
 lstm_cell = _twins("lstm_cell")

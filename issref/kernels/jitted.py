@@ -5,6 +5,8 @@ import numpy as np
 
 from issref.kernels.elementary import ONE, exp, sigmoid, tanh
 
+TILE = 64  # columns of a table taken at a time: a whole one, read alone, misses the cache at every entry
+
 # contract: a * b + c rounded once; reassoc: a sum kept in several lanes. Both move last digits only.
 _loop = numba.njit(cache=True, error_model="numpy", fastmath={"contract"})
 _sum_loop = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -68,15 +70,38 @@ def _remaining_energy(energy, rest):
 
 
 @_loop
-def sweep(energy, strength, share, visit):
-    rest = np.empty(len(strength), share.dtype)
-    for g in visit:
-        for h in range(rest.size):
-            rest[h] = ONE - share[h, g]
-        rho = np.sqrt(_remaining_energy(energy[g], rest))
-        shrink = 1.0 if rho <= strength[g] else strength[g] / rho
-        for h in range(rest.size):
-            share[g, h] = shrink * rest[h]
+def _columns(table, start, stop):
+    columns = np.empty((stop - start, len(table)), table.dtype)
+    for h in range(len(table)):
+        for g in range(stop - start):
+            columns[g, h] = table[h, start + g]
+    return columns
+
+
+@_loop
+def plus_transpose(table):
+    result, size = np.empty_like(table), len(table)
+    for start in range(0, size, TILE):
+        columns = _columns(table, start, min(start + TILE, size))
+        for g in range(len(columns)):
+            for h in range(size):
+                result[start + g, h] = table[start + g, h] + columns[g, h]
+    return result
+
+
+@_loop
+def sweep(energy, strength, share):
+    size = len(strength)
+    for start in range(0, size, TILE):
+        rests = ONE - _columns(share, start, min(start + TILE, size))
+        for k in range(len(rests)):
+            g, rest = start + k, rests[k]
+            rho = np.sqrt(_remaining_energy(energy[g], rest))
+            shrink = 1.0 if rho <= strength[g] else strength[g] / rho
+            for h in range(size):
+                share[g, h] = shrink * rest[h]
+            for later in range(k + 1, len(rests)):  # whose columns were taken before this row changed
+                rests[later, g] = ONE - share[g, start + later]
 
 
 @_sum_loop
@@ -84,9 +109,12 @@ def duality_gap(energy, strength, share, dead):
     norms = np.empty(len(strength), energy.dtype)
     gap = objective = 0.0
     for g in range(norms.size):
+        if g % TILE == 0:
+            columns = _columns(share, g, min(g + TILE, norms.size))
+        column = columns[g % TILE]
         kept = moved = aligned = cut = 0.0
         for h in range(norms.size):
-            rest = 1 - share[g, h] - share[h, g]
+            rest = 1 - share[g, h] - column[h]
             keep = 0.0 if dead[g] or dead[h] else rest
             kept += energy[g, h] * keep * keep
             moved += energy[g, h] * (1 - keep) * (1 - keep)

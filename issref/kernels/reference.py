@@ -23,12 +23,17 @@ def scale_by_pair(weights, rows, columns, factors):
 # ---------------------------------------------------------------- the proximal operator's dual (iss.prox)
 
 
-def sweep(energy, strength, share, visit):
-    """One round of exact block maximisation of the dual over the groups in `visit`; updates share in place.
+def plus_transpose(table):
+    """table + table^T, for a square table of pairs of groups."""
+    return table + table.T
+
+
+def sweep(energy, strength, share):
+    """One round of exact block maximisation of the dual over all groups, in order; updates share in place.
 
     rho_g^2 = sum_h energy[g, h] (1 - share[h, g])^2;  share[g, h] = min(1, strength_g / rho_g) (1 - share[h, g])
     """
-    for g in visit:
+    for g in range(len(strength)):
         rest = 1 - share[:, g]
         rho = np.sqrt(np.sum(energy[g] * rest**2))
         share[g] = rest * (1.0 if rho <= strength[g] else strength[g] / rho)

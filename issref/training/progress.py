@@ -17,8 +17,8 @@ class Progress:
 
     params and the carried state, as small as they have become; which components of each space are alive, at
     the original width; the proximal operator's warm start (empty before the first step). epoch and step are
-    the next to do; cost is the sum of this epoch's window losses; trace holds this epoch's curve and rows one
-    dictionary for each epoch behind.
+    the next to do; cost is the sum of this epoch's window losses; trace holds this epoch's curve, cuts what was
+    compared whenever components were cut out in it, and rows one dictionary for each epoch behind.
     """
 
     params: Arrays
@@ -31,11 +31,13 @@ class Progress:
     cost: float = 0.0
     seconds: float = 0.0
     trace: list[dict[str, Any]] = field(default_factory=list)
+    cuts: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, path: Path, **about: Any) -> None:
         """Write everything, with `about` beside it, whole or not at all."""
-        counters = {name: getattr(self, name) for name in ("epoch", "step", "cost", "seconds", "trace", "rows")}
+        names = ("epoch", "step", "cost", "seconds", "trace", "cuts", "rows")
+        counters = {name: getattr(self, name) for name in names}
         arrays = checkpoint.join(params=self.params, state=self.state, alive=self.alive, prox=self.prox)
         checkpoint.save(path, arrays, counters=counters, random=self.rng.bit_generator.state, **about)
 

@@ -1,5 +1,6 @@
 """A run's folder, its progress on the terminal, and its end: finished, interrupted or failed."""
 
+import ctypes
 import json
 import os
 import platform
@@ -74,6 +75,21 @@ class Throttle:
         due = time.monotonic() - self.last >= self.seconds
         self.last = time.monotonic() if due else self.last
         return due
+
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep the memory of freed arrays for the arrays of its next step.
+
+    glibc gives large arrays back to the system as they are freed, and the system zeroes the pages of each new one:
+    a quarter of the time of a step of --small. Other C libraries have no such call; there nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
+    if mallopt:
+        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
+            mallopt(parameter, value)
 
 
 def versions() -> dict[str, Any]:
