@@ -64,17 +64,22 @@ def measured() -> str:
         *(f"| {name} | `{load(name)[2]}` |" for name in names),
         "",
     ]
-    (ours, *_), (dense, *_) = load("small"), load("small-dense")
-    ratio = ours["valid_perplexity"]["compact"] / dense["valid_perplexity"]["full"] - 1
-    gone = 1 - sum(ours["components"]["compact"].values()) / sum(ours["components"]["full"].values())
-    text += [
-        f"`--small` removes {gone:.0%} of all units; its compact model's validation perplexity is "
-        f"{abs(ratio):.1%} {'above' if ratio > 0 else 'below'} that of `--small --method dense`.",
-        "",
-    ]
+    text += [_tour("small", "`--small`"), "", _tour("rhn-small", "`--small --model rhn`"), ""]
     if (RESULTS / "zaremba-small-4").exists():
         text += _first_epochs()
     return "\n".join(text).rstrip()
+
+
+def _tour(name: str, flags: str) -> str:
+    """What a tour removes, and what that costs beside its dense twin."""
+    (ours, *_), (dense, *_) = load(name), load(f"{name}-dense")
+    compact, full = (sum(ours["components"][one].values()) for one in ("compact", "full"))
+    perplexity, twin = ours["valid_perplexity"]["compact"], dense["valid_perplexity"]["full"]
+    return (
+        f"{flags} removes {1 - compact / full:.0%} of all units; its compact model's validation perplexity, "
+        f"{perplexity:.2f}, is {abs(perplexity / twin - 1):.1%} {'above' if perplexity > twin else 'below'} that of the "
+        f"same network trained with `--method dense` for as many epochs, {twin:.2f}."
+    )
 
 
 def _first_epochs() -> list[str]:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from issref.iss.layout import Layout, Params, Segment
-from issref.ops.lstm import GATES
+from issref.ops import lstm, rhn
 from issref.training.checkpoint import write_whole
 
 Rows = Sequence[Mapping[str, Any]]
@@ -24,6 +24,7 @@ Lines = Sequence[tuple[Sequence[float], Sequence[float], str, str]]  # x, y, the
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's, colour-blind safe
 TRAIN, VALID, ZERO = "#8C8C8C", "#222222", "#F2DDBB"
+GATES = {len(gates): gates for gates in (lstm.GATES, rhn.GATES)}  # of the blocks of columns, by their number
 CELLS = (400, 800)  # the most rows and columns of an image
 STYLE: dict[Any, Any] = {
     "figure.dpi": 200,  # 1500 pixels wide
@@ -199,7 +200,7 @@ def _draw_matrix(
     for axis, (along, line) in enumerate(((axes.yaxis, axes.axhline), (axes.xaxis, axes.axvline))):
         values, step = _thinned(values, axis, any(segment.space in norms for segment in segments[axis]))
         places = [(segment.start + segment.stop) / 2 for segment in segments[axis]]
-        along.set_ticks(places, _names(segments[axis], norms, step))
+        along.set_ticks(places, _names(segments[axis], norms, step, columns=axis == 1))
         for segment in segments[axis][1:]:
             line(segment.start, color="black", linewidth=0.8)
     if values.size:
@@ -220,10 +221,10 @@ def _thinned(values: np.ndarray, axis: int, grouped: bool) -> tuple[np.ndarray, 
     return np.maximum.reduceat(values, starts, axis), step
 
 
-def _names(segments: list[Segment], norms: Norms, step: int) -> list[str]:
+def _names(segments: list[Segment], norms: Norms, step: int, columns: bool) -> list[str]:
     """What stands beside each segment: its gate, how many of its components are alive, or its size."""
-    if len(segments) == len(GATES) and len({segment.space for segment in segments}) == 1:
-        return [f"{segment.space}, {gate} gate" for segment, gate in zip(segments, GATES, strict=True)]
+    if columns and len(segments) in GATES and len({segment.space for segment in segments}) == 1:
+        return [f"{one.space}, {gate} gate" for one, gate in zip(segments, GATES[len(segments)], strict=True)]
     pooled = f" (the largest of every {step})" if step > 1 else ""
     alive = {space: f"\n{np.count_nonzero(values):,} of {len(values):,}\nalive" for space, values in norms.items()}
     return [space + alive.get(space, f" {stop - start:,}{pooled}") for space, start, stop, _ in segments]

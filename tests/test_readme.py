@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from issref import train_ptb
-from issref.models import ptb_lstm
+from issref.models import ptb_lstm, ptb_rhn
 from issref.training.run import write_json
 from issref.training.settings import PRESETS
 
@@ -26,12 +26,12 @@ def test_the_library_snippet_runs_and_some_components_die(tmp_path):
     assert "False" in dead[1]
 
 
-def test_the_layout_table_is_the_models():
-    layout = ptb_lstm.layout(ptb_lstm.Config())
-    for array in layout.axes:
-        cells = layout.spell(array).split(", ")
-        row = f"| `{array}` | {' | '.join(cells)} |"
-        assert row in README.replace(" | |\n", " |\n"), row
+def test_the_layout_tables_are_the_models():
+    for layout in (ptb_lstm.layout(ptb_lstm.Config()), ptb_rhn.layout(ptb_rhn.Config(depth=2))):
+        for array in layout.axes:
+            cells = layout.spell(array).split(", ")
+            row = f"| `{array}` | {' | '.join(cells)} |"
+            assert row in README.replace(" | |\n", " |\n"), row
 
 
 def test_every_command_in_the_readme_is_understood(tmp_path, monkeypatch):

@@ -59,6 +59,11 @@ def finished(text, tmp_path_factory):
     return out
 
 
+def rows_of(run):
+    """What metrics.jsonl has of each epoch."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def sentence(capsys):
     """The one line on stderr that says why the command ended."""
     lines = [line for line in capsys.readouterr().err.splitlines() if "issref: " in line]
@@ -85,47 +90,72 @@ def test_a_run_learns_its_size_and_writes_all_of_it(finished):
         assert result[split]["compact"] == pytest.approx(result[split]["full"], rel=1e-5)
     assert result["corpus"]["sha256"]
     assert {"python", "numpy", "numba", "blas"} <= result["versions"].keys()
-    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(finished)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[-1]["alive"] == small
 
 
-@pytest.fixture(scope="session")
-def both_ways(text, tmp_path_factory):
-    """The folders of the same run in float64, with the arrays cut at each death and with zeros kept."""
-    out = tmp_path_factory.mktemp("runs")
+RHN = (
+    "--preset rhn-small --hidden-sizes 16 --depth 2 --drops 0.1 0.1 0.1 0.1 --batch 4 --steps 8 --epochs 3 "
+    "--init-scale 0.3 --strength 0.03 --learning-rate 0.5 --threads 1 --weight-decay 1e-4"
+)
+CALM = {  # a path on which rounding does not grow fast
+    "lstm": "--dtype float64 --keep 0.9 --learning-rate 0.5 --strength 0.01 0.014",
+    "rhn": f"{RHN} --dtype float64 --selection last",
+}
+
+
+@pytest.fixture(scope="session", params=CALM)
+def both_ways(request, text, tmp_path_factory):
+    """The folders and the losses, step by step, of the same run in float64, with the arrays cut at each death and
+    with zeros kept."""
+    out, folders, losses, step = tmp_path_factory.mktemp("runs"), [], [], command.show.step
     for way in ("shrink", "no-shrink"):
-        calm = "--dtype float64 --keep 0.9 --learning-rate 0.5 --strength 0.01 0.014"  # else rounding grows fast
-        assert command.main(flags(text, out / way, f"--{way}", *calm.split())) == 0
-    return out / "shrink", out / "no-shrink"
+        folders.append(out / way)
+        losses.append([])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(command.show, "step", lambda *args: (losses[-1].append(args[1].cost), step(*args)))
+            common = flags(text, out / way) if request.param == "lstm" else flags(text, out / way)[:4]
+            assert command.main([*common, f"--{way}", *CALM[request.param].split()]) == 0
+    return folders, losses
 
 
 def test_the_zeros_are_the_proximal_steps_own(both_ways):
-    at, _ = Progress.load(both_ways[1] / "checkpoint.safetensors")
-    params, about = checkpoint.load(both_ways[1] / "model.safetensors")
+    (_, kept), _ = both_ways
+    at, _ = Progress.load(kept / "checkpoint.safetensors")
+    params, about = checkpoint.load(kept / "model.safetensors")
     full, _ = expand(params, Layout.from_json(json.dumps(about["layout"])), at.alive)
     for array, values in at.params.items():  # nothing but whole components is zero, biases included
         np.testing.assert_array_equal(values, full[array])
 
 
 def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways):
-    curves = []
-    for run in both_ways:
-        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        curves.append([point["train_perplexity"] for row in rows for point in row["trace"]])
-        living = [point["alive"] for row in rows for point in row["trace"]]
+    folders, losses = both_ways
+    assert len(losses[0]) >= 200
+    np.testing.assert_allclose(*losses, rtol=1e-10)
+    for run in folders:
+        living = [point["alive"] for row in rows_of(run) for point in row["trace"]]
         assert len({tuple(counts.values()) for counts in living}) > 2  # several deaths on the way
-    np.testing.assert_allclose(*curves, rtol=1e-10)
-    small, kept = (checkpoint.load(run / "model.safetensors")[0] for run in both_ways)
+    small, kept = (checkpoint.load(run / "model.safetensors")[0] for run in folders)
     for array, values in small.items():
         np.testing.assert_allclose(values, kept[array], rtol=0, atol=1e-9)
-    at, _ = Progress.load(both_ways[0] / "checkpoint.safetensors")
+    at, _ = Progress.load(folders[0] / "checkpoint.safetensors")
     for array, values in at.params.items():
         assert values.shape == small[array].shape
 
 
+def test_each_cut_is_recorded_with_the_difference_it_made(both_ways):
+    (shrunk, kept), _ = both_ways
+    cuts = [cut for row in rows_of(shrunk) for cut in row["cuts"]]
+    result = json.loads((shrunk / "result.json").read_text())
+    assert len(cuts) == result["cuts"]["count"] > 2
+    assert max(cut["max_output_difference"] for cut in cuts) <= 1e-12 * result["largest_logit"]
+    assert cuts[-1]["alive"] == result["components"]["compact"]
+    assert [cut for row in rows_of(kept) for cut in row["cuts"]] == []  # nothing was cut
+
+
 def test_in_float64_full_and_compact_agree_to_rounding(both_ways):
-    for run in both_ways:
+    for run in both_ways[0]:
         result = json.loads((run / "result.json").read_text())
         assert result["components"]["compact"] != result["components"]["full"]
         assert result["max_output_difference"] <= 1e-12 * result["largest_logit"]
@@ -161,9 +191,7 @@ def same_run(one, other):
         assert first.keys() == second.keys()
         for array, values in first.items():
             np.testing.assert_array_equal(values, second[array], strict=True, err_msg=array)
-    first, second = (
-        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, other)
-    )
+    first, second = map(rows_of, (one, other))
     assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
 
 
@@ -185,6 +213,57 @@ def test_an_interrupted_run_ends_with_the_same_numbers(stops, text, finished, tm
         assert command.main(["--resume", str(out)]) == 130
     assert command.main(["--resume", str(out)]) == 0
     same_run(out, finished)
+
+
+@pytest.fixture(scope="session")
+def finished_rhn(text, tmp_path_factory):
+    """The folder of a whole run of a highway network, with every mask and the weights of the best epoch."""
+    out = tmp_path_factory.mktemp("runs") / "rhn"
+    assert command.main([*flags(text, out)[:4], *RHN.split()]) == 0
+    return out
+
+
+def test_a_highway_network_interrupted_twice_ends_with_the_same_numbers(text, finished_rhn, tmp_path, monkeypatch):
+    out, done, step = tmp_path / "run", [0], command.show.step
+
+    def interrupted_step(*arguments):
+        step(*arguments)
+        done[0] += 1
+        if done[0] in (60, 250):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(command.show, "step", interrupted_step)
+    assert command.main([*flags(text, out)[:4], *RHN.split()]) == 130
+    assert command.main(["--resume", str(out)]) == 130
+    assert command.main(["--resume", str(out)]) == 0
+    same_run(out, finished_rhn)
+
+
+def test_the_weights_of_the_best_epoch_are_those_a_run_ends_with(text, tmp_path):
+    """Training goes on after the best epoch, here by a rate that spoils it, and the best epoch's weights stay."""
+    wild = "--epochs 3 --method dense --flat-epochs 2 --decay 100"
+    assert command.main([*flags(text, tmp_path / "run")[:4], *RHN.split(), *wild.split()]) == 0
+    rows = rows_of(tmp_path / "run")
+    assert rows[2]["valid_perplexity"] > 2 * rows[1]["valid_perplexity"]
+    best, _ = Progress.load(tmp_path / "run" / "best.safetensors")
+    params, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")
+    for array, values in params.items():
+        np.testing.assert_array_equal(values, best.params[array])
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["valid_perplexity"]["full"] < 1.5 * rows[1]["valid_perplexity"]
+
+
+def test_the_released_way_of_an_rhn_thresholds_its_matrices_and_spares_its_biases(text, tmp_path):
+    more = "--method released --threshold 0.02 --epochs 1 --weight-decay 0"
+    assert command.main([*flags(text, tmp_path / "run")[:4], *RHN.split(), *more.split()]) == 0
+    at, _ = Progress.load(tmp_path / "run" / "checkpoint.safetensors")
+    matrices, biases = (
+        np.concatenate([values.ravel() for values in at.params.values() if values.ndim == axes]) for axes in (2, 1)
+    )
+    assert (matrices == 0).any()
+    assert not ((matrices != 0) & (np.abs(matrices) < 0.02)).any()
+    assert (biases != 0).all()
+    assert (np.abs(biases) < 0.02).any()
 
 
 def test_a_run_can_be_resumed_for_more_epochs_but_not_with_other_settings(text, finished, tmp_path, capsys):
@@ -241,6 +320,11 @@ def test_eval_shows_the_headline_and_names_the_other_protocol(finished, capsys):
         (("--init-scale", "inf"), "--init-scale: needs a number above 0, got inf"),
         (("--strength", "1", "2", "3"), "--strength: needs one number, or one for each layer, got 3 for 2 layers"),
         (("--small",), "--small: is --preset small, found --preset zaremba-small beside it"),
+        (
+            ("--model", "rhn"),
+            "--hidden-sizes: --model rhn needs one width, for its embedding too, got 2 and --embed-size None",
+        ),
+        (("--drops", "0", "0", "0", "1"), "--drops: needs four probabilities from 0 to below 1, got (0.0, "),
         (("--corpus", "nowhere"), "corpus: needed auto, ptb, embedded or a folder"),
         (("--steps", "5000"), "windows: needed 20004 words for 4 x 5000 steps, found 3900"),
         (

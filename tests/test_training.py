@@ -3,8 +3,11 @@
 import json
 import math
 import os
+import platform
 import resource
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issref.training import checkpoint
-from issref.training.optimizers import clip_scale, global_norm, sgd
+from issref.training.optimizers import add_weight_decay, clip_scale, global_norm, sgd
 from issref.training.progress import Progress
 from issref.training.run import finish_the_step, new_folder, write_json
 from issref.training.settings import PRESETS, Settings, read_settings
@@ -51,7 +54,16 @@ def test_sgd_leaves_the_old_params_alone_and_keeps_their_precision():
         np.testing.assert_allclose(after[name], expected[name], rtol=1e-6)
 
 
-# ---------------------------------------------------------------- settings: method.md 2.2 and 2.4, by hand
+@given(seed=st.integers(0, 99), decay=st.floats(0, 1))
+def test_weight_decay_adds_the_gradient_of_half_the_squared_norm(seed, decay):
+    params, grads = arrays_of(seed), arrays_of(seed + 100)
+    expected = {name: grads[name] + decay * params[name] for name in params}
+    add_weight_decay(grads, params, decay)
+    for name in params:
+        np.testing.assert_allclose(grads[name], expected[name], rtol=1e-15)
+
+
+# ---------------------------------------------------------------- settings: the released code's, by hand
 
 PUBLISHED = {  # init, rate, clip, steps, width, epochs, keep, batch, then rates by epoch (counted from 1)
     "zaremba-small": (0.1, 1.0, 5.0, 20, 200, 13, 1.0, 20, {1: 1, 4: 1, 5: 0.5, 13: 0.5**9}),
@@ -70,6 +82,22 @@ def test_presets_are_the_published_configurations(name):
     assert preset.hidden_sizes == (width, width)
     for epoch, expected in rates.items():
         assert preset.rate(epoch - 1) == pytest.approx(expected, rel=1e-12)
+
+
+RHN_RATES = {1: 0.2, 20: 0.2, 21: 0.2 / 1.02, 500: 0.2 / 1.02**480}
+
+
+@pytest.mark.parametrize(("name", "method", "fraction"), [("rhn-sota", "dense", 1), ("rhn-iss", "prox", 0.6)])
+def test_highway_presets_are_the_published_configurations(name, method, fraction):
+    """The released code's, by hand; its ISS run has three fifths of the dropout."""
+    settings = PRESETS[name]
+    assert settings.drops == pytest.approx([fraction * drop for drop in (0.25, 0.75, 0.25, 0.75)])
+    expected = {"model": "rhn", "method": method, "hidden_sizes": (830,), "depth": 10, "tied": True}
+    expected |= {"init_scale": 0.04, "transform_bias": -2.0, "steps": 35, "batch": 20, "epochs": 500, "clip": 10.0}
+    expected |= {"weight_decay": 1e-7, "threshold": 4e-4, "strength": (0.005,), "selection": "best"}
+    assert {field: getattr(settings, field) for field in expected} == expected
+    for epoch, rate in RHN_RATES.items():
+        assert settings.rate(epoch - 1) == pytest.approx(rate, rel=1e-12)
 
 
 def test_iss_large_has_the_strength_and_threshold_of_the_released_run():
@@ -181,6 +209,31 @@ def test_a_folder_with_a_run_or_without_permission_is_refused(tmp_path):
 def test_json_lines_are_a_row_a_line(tmp_path):
     write_json(tmp_path / "rows", [{"epoch": 1}, {"epoch": 2}])
     assert [json.loads(line)["epoch"] for line in (tmp_path / "rows").read_text().splitlines()] == [1, 2]
+
+
+COUNT_FAULTS = """
+import resource, sys
+import numpy as np
+from issref.training.run import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for n in range(20):
+    if n == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(6_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told")
+def test_freed_memory_is_kept_for_the_next_arrays():
+    """Each page that the system hands out anew is a fault; 48 MB are hundreds of them, even if huge."""
+    faults = [
+        int(subprocess.run((sys.executable, "-c", COUNT_FAULTS, way), capture_output=True, check=True).stdout)
+        for way in ("keep", "give back")
+    ]
+    assert faults[0] < 10
+    assert faults[1] > 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,49 @@
+# pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
+"""Keras' LSTM layer: kernel (D, 4H), recurrent_kernel (H, 4H), bias (4H,), in the order of get_weights().
+
+The forget gate has no further bias: unit_forget_bias is about the first values only.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from issref.iss.layout import Params
+from issref.verify.frameworks import files
+from issref.verify.frameworks.dialect import Arrays, Dialect
+
+GATES = ("input", "forget", "candidate", "output")
+SPELLING = Dialect("lstm#/*", {"kernel": (("x",), GATES), "recurrent_kernel": (("h",), GATES), "bias": (GATES,)})
+axes, layout = SPELLING.axes, SPELLING.layout
+to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
+read, write = files.read, files.write
+
+_PLAIN = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False}
+
+
+def arrays(layers: Iterable[Any]) -> Params:
+    """The weights of keras.layers.LSTM, from the input up; ValueError if one computes with other activations."""
+    found = {}
+    for number, layer in enumerate(layers):
+        settings = layer.get_config()
+        for name, value in _PLAIN.items():
+            if settings.get(name) != value:
+                raise ValueError(f"{layer.name}: needs {name} {value!r}, found {settings.get(name)!r}")
+        weights = zip(SPELLING.arrays, layer.get_weights(), strict=False)  # without a bias, there are two
+        found |= {f"lstm{number}/{array}": values for array, values in weights}
+    return found
+
+
+def build(arrays: Arrays) -> list[Any]:
+    """A built keras.layers.LSTM for each layer, that returns (outputs, h, c); the axes are batch, time, D."""
+    import keras
+
+    built = []
+    for layer in SPELLING.find(arrays):
+        sizes, dtype = SPELLING.sizes(layer), layer["kernel"].dtype.name
+        lstm = keras.layers.LSTM(
+            sizes["h"], use_bias="bias" in layer, return_sequences=True, return_state=True, dtype=dtype
+        )
+        lstm.build((None, None, sizes["x"]))
+        lstm.set_weights([layer[array] for array in SPELLING.arrays if array in layer])
+        built.append(lstm)
+    return built

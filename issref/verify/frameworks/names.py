@@ -1,0 +1,71 @@
+"""Which of a model's names are the layers of an LSTM: models differ in their names, layers only in a number."""
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
+
+Places = dict[str, dict[str, str]]  # {place: {array: name}}; a place is a name with "*" for the array
+
+
+def find(names: Collection[str], matrices: Sequence[str], biases: Sequence[str], stack: str | None) -> Places:
+    """The layers of one stack, from the input up: {"lstm.*_l0": {"weight_ih": "lstm.weight_ih_l0", ...}, ...}.
+
+    `stack` is a place with "#" for each number, "lstm.*_l#"; more than one LSTM needs it. Biases may be left
+    out, all of them. Raises ValueError if an array or a layer is missing, or if one is of no plain LSTM.
+    """
+    arrays = (*matrices, *biases)
+    places = _places(names, arrays)
+    layers = {place: places[place] for place in _choose(places, arrays, stack)}
+    biased = any(bias in layer for layer in layers.values() for bias in biases)
+    for place, layer in layers.items():
+        for array in arrays if biased else matrices:
+            if array not in layer:
+                raise ValueError(f"{place.replace('*', array)}: needs to be there, found {sorted(layer.values())}")
+    _check_numbers([*layers])
+    _check_strangers(names, places, layers, arrays)
+    return layers
+
+
+def _places(names: Iterable[str], arrays: Iterable[str]) -> Places:
+    spelling = re.compile(rf"(.*[/.]|)({'|'.join(map(re.escape, arrays))})(_l\d+\w*|)")
+    places: Places = {}
+    for name in names:
+        if found := spelling.fullmatch(name):
+            places.setdefault(f"{found[1]}*{found[3]}", {})[found[2]] = name
+    return places
+
+
+def _choose(places: Iterable[str], arrays: Iterable[str], stack: str | None) -> list[str]:
+    stacks: dict[str, list[str]] = {}
+    for place in sorted(places, key=_numbers):
+        stacks.setdefault(re.sub(r"\d+", "#", place), []).append(place)
+    if not stacks:
+        raise ValueError(f"arrays: an LSTM needs {', '.join(arrays)}, found none of them")
+    if stack is None and len(stacks) > 1:
+        raise ValueError(f"arrays: more than one LSTM needs a choice of stack, found {sorted(stacks)}")
+    if stack is not None and stack not in stacks:
+        raise ValueError(f"arrays: stack {stack!r} needs to be there, found {sorted(stacks)}")
+    return stacks[stack or next(iter(stacks))]
+
+
+def _numbers(place: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", place)))
+
+
+def _check_numbers(layers: list[str]) -> None:
+    """One number counts the layers up by one; that of a PyTorch LSTM (_l0, _l1) from 0."""
+    for pair in pairwise(map(_numbers, layers)):
+        if sum(abs(below - above) for below, above in zip(*pair, strict=True)) != 1:
+            raise ValueError(f"arrays: layers need numbers that leave none out, found {layers}")
+    if re.search(r"\*_l[1-9]", layers[0]):
+        raise ValueError(f"arrays: layers need numbers from 0 up, found {layers}")
+
+
+def _check_strangers(names: Iterable[str], places: Places, layers: Iterable[str], arrays: Iterable[str]) -> None:
+    """Beside the arrays of a layer there is no other: no projection, no peephole."""
+    known = {name for layer in places.values() for name in layer.values()}
+    for place in layers:
+        beside = re.compile(re.escape(place.partition("*")[0]) + r"[^/.]*")
+        for name in names:
+            if name not in known and beside.fullmatch(name):
+                raise ValueError(f"{name}: a plain LSTM has {', '.join(arrays)}, and no such array")
