@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TUTORIALS = sorted((Path(__file__).parent.parent / "tutorials").glob("[0-9]_*.py"))
-FIGURES = {"1_one_unit": 3, "4_proximal_steps": 4}
+FIGURES = {"1_one_unit": 3, "4_proximal_steps": 4, "6_highways": 2}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 each_tutorial = pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)

@@ -215,13 +215,14 @@ _RHN_SOTA = Settings(
 _RHN_TOUR = replace(
     _RHN_SOTA,
     method="prox",
+    strength=(0.0105,),
     hidden_sizes=(128,),
     depth=3,
     drops=(0.0, 0.0, 0.0, 0.0),
-    epochs=3,
-    learning_rate=1.0,
+    epochs=4,
+    learning_rate=0.5,
     flat_epochs=2,
-    decay=0.3,
+    decay=0.4,
 )
 PRESETS = {
     "small": _TOUR,

@@ -1,0 +1,450 @@
+# %% [markdown]
+# # The same table on another network
+#
+# Tutorial 1 took a unit out of an LSTM. All it needed to know about LSTMs stood in one table, the
+# layout. Here we take a network that is built in another way, the *recurrent highway network* of
+# Zilly et al. (2017), whose width Wen et al. (arXiv 1709.05027, section 4.1) learn as a whole. One
+# unit of it reaches from the embedding through every layer to the softmax. We write down its
+# layout; the functions of tutorial 1, which you should have read, do the rest. Every number in the
+# text is computed below, and an `assert` next to it checks it.
+
+# %%
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
+
+from issref import Layout, alive, compact, group_norms, iss_groups, prox, zero_dead
+from issref.methods import dense_update
+from issref.models import ptb_rhn
+from issref.ops.rhn import GATES, rhn
+from issref.report import COLOURS, STYLE
+from issref.training.optimizers import add_weight_decay, global_norm
+from issref.verify.released import rhn_variables, write_groups
+
+plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})
+FIGURES = Path("figures")
+FIGURES.mkdir(exist_ok=True)
+
+# %% [markdown]
+# ## A layer that is deep at every step
+#
+# The network keeps one vector, the state $s$ of width $W$. To read the word $x_t$ it begins with
+# $s = s_{t-1}$ and changes $s$ several times, in the *micro-layers* $d = 0, 1, \ldots, D - 1$:
+#
+# $$h = \tanh(u H_d + b_d), \qquad t = \sigma(u T_d + b'_d), \qquad s \leftarrow s + t\,(h - s),$$
+#
+# with $u = [x_t, s]$ in micro-layer 0 and $u = s$ in all others. What $s$ is in the end is $s_t$.
+# The vector $h$ is the *candidate*, $t$ is the *transform gate* (as an index, $t$ is the time
+# step). Note two things. The input enters once, in micro-layer 0. And there is no second gate:
+# since $s + t (h - s) = t\,h + (1 - t)\,s$, the *carry*, what $s$ keeps of itself, is $1 - t$.
+# Where $t$ is small, $s$ passes almost unchanged, as on a highway.
+#
+# A `kernel` holds $H_d$ and $T_d$ side by side. Here is one time step with a state of one number
+# and two micro-layers, small enough for a pocket calculator; then `issref.ops.rhn` does the same.
+
+# %%
+two_layers = (
+    np.array([[1.0, 2.0], [-1.0, 0.0]]), np.zeros(2),  # H_0 = (1, -1), T_0 = (2, 0): input, state
+    np.array([[2.0, -1.0]]), np.zeros(2),  # H_1 = 2, T_1 = -1
+)  # fmt: skip
+x, s = np.array([1.0]), np.array([0.5])
+for d in (0, 1):
+    u = np.concatenate([x, s]) if d == 0 else s
+    h, t = np.split(u @ two_layers[2 * d] + two_layers[2 * d + 1], 2)
+    h, t = np.tanh(h), 1 / (1 + np.exp(-t))
+    s = s + t * (h - s)
+    print(f"micro-layer {d}:  h {h[0]:.4f}   t {t[0]:.4f}   s {s[0]:.4f}")
+
+(hidden, _), _ = rhn(np.ones((1, 1, 1)), np.array([[0.5]]), *two_layers)
+print(f"ops.rhn:                             s {hidden[0, 0, 0]:.4f}")
+assert f"{s[0]:.4f}" == f"{hidden[0, 0, 0]:.4f}" == "0.5690"
+
+# %% [markdown]
+# ## One width
+#
+# In the language model, $x_t$ is the row of the embedding $E$ that belongs to the word read, and
+# the logits of the next word are $s_t E^\top + b$. It is the same $E$, of shape $(V, W)$ for $V$
+# words: input and output are *tied*. An LSTM language model has one size for the embedding and one
+# for each layer; here there is a single one, for two reasons.
+#
+# - *The carry.* $s + t (h - s)$ is taken entry by entry, so entry $k$ of $h$ and $t$ in every
+#   micro-layer (column $k$ of $H_d$, column $k$ of $T_d$) belongs to entry $k$ of $s$. And $s$ is
+#   the state of all micro-layers: row $k$ of each $H_d$ and $T_d$ reads the same entry.
+# - *The tied embedding.* In micro-layer 0, $x_t$ meets rows of its own, so the highway would not
+#   mind an input of another width than $s$. The softmax would: a row of $E$ is the input $x_t$ when
+#   its word is read, and is multiplied with $s_t$ when its word is predicted. So $x_t$ is as long
+#   as $s_t$, and column $k$ of $E$ belongs to entry $k$ of both.
+#
+# We take 7 words, a width of 4 and 3 micro-layers, and fill all arrays with random numbers, biases
+# too. Besides the words there is one space, and it lies along every other axis.
+
+# %%
+WORDS = ["the", "a", "sees", ".", "cat", "dog", "bird"]
+V, W, D, STEPS, BATCH = len(WORDS), 4, 3, 12, 5
+drops = dict.fromkeys(("drop_word", "drop_input", "drop_state", "drop_output"), 0.3)
+config = ptb_rhn.Config(vocabulary=V, width=W, depth=D, **drops)
+layout = ptb_rhn.layout(config)
+states = ptb_rhn.state_layout(layout, BATCH)
+for array in layout.axes:
+    print(f"{array:15} {layout.shape(array)!s:8} axes: {layout.spell(array)}")
+assert layout.spell("micro0/kernel") == "2 width, 2 width"
+
+rng = np.random.default_rng(0)
+params = {array: rng.normal(0, 0.8, layout.shape(array)) for array in layout.axes}
+state = {array: rng.normal(0, 0.5, states.shape(array)) for array in states.axes}
+tokens, targets = rng.integers(0, V, (2, STEPS, BATCH))
+
+# %% [markdown]
+# The rows of `micro0/kernel` are the input and then the state, "2 width"; the columns of every
+# micro-layer are the candidate and then the transform gate. Everything that belongs to unit 2:
+
+# %%
+UNIT = 2
+KINDS = {
+    "columns of $H_d$, $T_d$: compute the unit": COLOURS[0],
+    "state rows: read its entry of $s$": COLOURS[4],
+    "input row: reads its entry of $x_t$": COLOURS[2],
+    "embedding column: writes its entry of $x_t$;\nhere the softmax reads $s_t$": COLOURS[3],
+    "both: the unit reads itself": "#1B1B3A",
+    "bias entries: cut, not penalised": COLOURS[5],
+}
+COLUMN, STATE, INPUT, EMBEDDING, SELF, BIAS = range(1, 7)
+cells = {}
+for array in layout.axes:
+    rows, columns = at = ([], [])
+    for found, axis, segment in layout.occurrences("width"):
+        if found == array:
+            at[axis].append(segment.start + UNIT)
+    cells[array] = kinds = np.zeros(layout.shape(array), int)
+    kinds[rows] = STATE if kinds.ndim == 2 else BIAS
+    if array == "micro0/kernel":
+        kinds[rows[0]] = INPUT
+    if columns:
+        kinds[:, columns] = COLUMN if rows else EMBEDDING
+        kinds[np.ix_(rows, columns)] = SELF
+
+figure, panels = plt.subplots(2, 4, figsize=(8.6, 3.7), height_ratios=(8, 1))
+arrays = sorted(layout.axes, key=lambda array: ("bias" in array, "micro" in array))
+for axes, array in zip(panels.flat, arrays, strict=True):
+    kinds = np.atleast_2d(cells[array])
+    look = {"cmap": ListedColormap(["#E6E6E6", *KINDS.values()]), "vmin": 0, "vmax": len(KINDS)}
+    axes.pcolormesh(kinds, edgecolors="white", linewidth=1, **look)
+    axes.set(title=array, xlim=(0, 8), ylim=(8 if "kernel" in array else 1, 0), aspect="equal")
+    axes.set(xticks=[], yticks=[], anchor="NW", frame_on=False)
+    axes.xaxis.tick_top()
+    if array.startswith("micro") and "kernel" in array:
+        axes.set_xticks([2, 6], GATES)
+        axes.set_yticks([2, 6][: len(kinds) // 4], ["input", "state"][-len(kinds) // 4 :])
+        axes.vlines(4, 0, len(kinds), color="#555555", linewidth=1)
+        axes.hlines([4] if len(kinds) > 4 else [], 0, 8, color="#555555", linewidth=1)
+    axes.tick_params(length=0, grid_alpha=0)
+legend = [Patch(color=colour, label=name) for name, colour in KINDS.items()]
+figure.legend(handles=legend, loc="outside lower center", frameon=False, ncols=3, fontsize=8)
+figure.savefig(FIGURES / "6_slices.png")
+
+# %% [markdown]
+# The dark cells belong to the unit once. So the size of its group, biases not counted, is as
+# follows. The embedding column has $V$ weights. The columns of $H_d$ and $T_d$ have $2 (D + 1) W$
+# in all, since those of micro-layer 0 are $2 W$ long and the others $W$. The rows have as many: one
+# for each micro-layer and one more for the input, each $2 W$ long. And there are $2 (D + 1)$
+# crossings, which both of them contain:
+#
+# $$|G| = V + 4 (D + 1) W - 2 (D + 1).$$
+#
+# ## The same functions
+#
+# Nothing in `issref.iss` has heard of highways. `iss_groups` turns the table into a group number
+# for every row and column, and all the rest reads those. We count the weights of a group by the
+# formula, in the figure, and by the norm of a group whose weights are all 1.
+
+
+# %%
+def group_size(layout, space):
+    """How many weights are in the group of one component of a space."""
+    ones = {array: np.ones(layout.shape(array)) for array in layout.axes}
+    return round(group_norms(ones, iss_groups(layout, [space]))[0] ** 2)
+
+
+formula = V + 4 * (D + 1) * W - 2 * (D + 1)
+in_figure = sum(int((kinds > 0).sum()) for kinds in cells.values() if kinds.ndim == 2)
+print(f"weights of a group: {formula}, {in_figure}, {group_size(layout, 'width')}")
+assert formula == in_figure == group_size(layout, "width") == 63
+
+# %% [markdown]
+# ## The released group file
+#
+# The authors' network has width 830, 10 micro-layers and 10,000 words. Their code has no layout; it
+# reads a file, `groups_hidden830.json`, in which the slices of every matrix are listed: 43 entries.
+# They come out of the table, once that is written with the authors' names ($H_d$ and $T_d$ are
+# separate there).
+
+# %%
+authors = rhn_variables(830, 10)
+(entries,) = json.loads(write_groups(authors, ["width"]))["groups"]
+for entry in entries[:4]:
+    print(" ".join(f"{name} {value}" for name, value in entry.items()))
+print(f"{len(entries)} entries: embedding 1, H_0 and T_0 3 each, the 18 others 2 each")
+assert len(entries) == 1 + 2 * 3 + 18 * 2 == 43
+
+# %% [markdown]
+# Look at `h_0` with axis 1, from 0 to 830 and from 830 to 1660: these are its input rows and its
+# state rows. The code squares the matrix, sums along `axis`, takes the stretch from `start` to
+# `end`, and adds up the stretches of all entries; number $k$ of the result is the squared norm of
+# unit $k$ (each entry times its `multi`, here 1). **So `axis` is the one that is summed away.**
+# Axis 1 leaves one number for each row: the slices are rows. Axis 0, in the first and the fourth
+# entry, leaves one for each column.
+#
+# So each entry gives a unit as many weights as `axis` is long. A crossing is in an entry of rows
+# and in one of columns, and is counted twice. (`penalty` has this convention as `self_weight=2`.)
+# To count it once, we need no weights at all: we ask how many parameters a network has less if it
+# is one unit narrower, and subtract its $2 D$ biases.
+
+# %%
+twice = sum(authors.shape(entry["var_name"])[entry["axis"]] for entry in entries)
+paper = ptb_rhn.layout(ptb_rhn.Config(vocabulary=10_000, width=830, depth=10))
+once = paper.parameters() - paper.resized({"width": 829}).parameters() - 2 * 10
+print(f"weights of a group: {twice:,} by the file, {once:,} as a set, {twice - once} fewer")
+assert f"{twice:,}" == "46,520"
+assert once == 10_000 + 4 * 11 * 830 - 2 * 11 == twice - 22
+
+# %% [markdown]
+# ## Who reads a unit
+#
+# As in tutorial 1, a unit may go once everything that *reads* it is zero; what computes it does not
+# matter. The readers are rows, the input row and a state row for each micro-layer, and one column:
+# that of the embedding, because there the softmax multiplies $s_t[k]$. `ptb_rhn.readers` says so.
+#
+# We zero all readers of unit 2, or all but one, and then cut the unit. Dropout is on, with all four
+# masks. They are *variational*: drawn once for each sentence, the same at every step and in every
+# micro-layer. So the masks of input, state and output have the shape (sentences, width), and unit 2
+# has a column in them that must go with it. They have a layout too, and `compact` cuts them, like
+# the carried state. (The mask of words has one number for each word read, and no width.)
+
+# %%
+masks = ptb_rhn.draw_masks(config, dict(layout.sizes), rng, STEPS, BATCH)
+mask_layout = ptb_rhn.mask_layout(layout, masks)
+kept = {"width": np.arange(W) != UNIT}
+small_state, _ = compact(state, states, kept)
+small_masks, _ = compact(masks, mask_layout, kept)
+READING = {
+    "embedding column": ("embed/kernel", (slice(None), UNIT)),
+    "input row": ("micro0/kernel", UNIT),
+    "state row of micro0": ("micro0/kernel", W + UNIT),
+    "state row of micro1": ("micro1/kernel", UNIT),
+    "state row of micro2": ("micro2/kernel", UNIT),
+}
+
+
+def difference(network, small, small_masks=small_masks):
+    """The largest change of a logit when the network is replaced by the small one, all masks on."""
+    (full_logits, _), _ = ptb_rhn.logits(network, state, tokens=tokens, masks=masks)
+    (logits, _), _ = ptb_rhn.logits(small, small_state, tokens=tokens, masks=small_masks)
+    return np.abs(full_logits - logits).max()
+
+
+groups = iss_groups(layout, ["width"])
+changes = {}
+for forgotten in (*READING, "nothing"):
+    network = {array: values.copy() for array, values in params.items()}
+    for name, (array, index) in READING.items():
+        network[array][index] *= name == forgotten
+    lives = bool(alive(network, groups, ptb_rhn.readers)["width"][UNIT])
+    small, _ = compact(network, layout, kept)
+    changes[forgotten] = difference(network, small)
+    print(f"forgotten: {forgotten:19}  alive: {lives!s:5}  change {changes[forgotten]:.2f}")
+    assert lives == (forgotten != "nothing")
+assert f"{changes['embedding column']:.2f}" == "1.15"
+assert changes["nothing"] < 1e-13
+
+# %% [markdown]
+# Forget the embedding column, and the unit still speaks to every logit; forget one state row, and
+# it still speaks to all units. With nothing forgotten the outputs are the same, although the unit's
+# biases and columns are as lively as before. The input row alone does no harm, as it reads
+# $x_t[2]$, an entry of the embedding column, which is zero. `alive` asks for it all the same: it
+# looks at one slice at a time, and errs on the safe side.
+#
+# To forget to *cut* a slice of weights shows at once, as in tutorial 1: the shapes no longer fit.
+# With masks one can go wrong in silence. Cut the last column of each instead of that of unit 2, and
+# the shapes fit, but unit 3 has got the mask of unit 2.
+
+# %%
+wrong_masks, _ = compact(masks, mask_layout, {"width": np.arange(W) != W - 1})
+mixed_up = difference(network, small, wrong_masks)
+print(f"masks cut in the wrong place: a logit changes by {mixed_up:.2f}")
+assert mixed_up > 1
+
+# %% [markdown]
+# ## Why the dead stay dead
+#
+# In training, the proximal step makes a whole group zero. Biases are in no group, and the transform
+# gates begin with theirs at $-2$, far from zero. Does a unit with such biases come back? Its entry
+# of $h$ is then $\tanh(b_d[k])$, so $s[k]$ moves away from zero. The gradient of a reader is $s[k]$
+# times the gradient of what it feeds, so the next step can wake the unit.
+#
+# If $b_d[k]$ is zero, $h[k] = \tanh(0) = 0$, and from $s[k] = 0$ the state moves by $t\,(0 - 0)$,
+# whatever $t$ is: it stays zero, and no gradient reaches the readers. As these are zero themselves,
+# nothing comes back through them to $h$ and $t$ either. Every gradient is exactly zero, even with a
+# live $b'_d[k]$. But weight decay pulls on every bias (in the released code, with $10^{-7}$). This
+# adds to the norm of the whole gradient, by which training clips it, and so the living would feel
+# the dead. A carried state that is not zero would wake the readers, too. So `zero_dead` sets
+# *everything* of a dead unit to zero: both biases and, with a layout of its own, the state.
+
+
+# %%
+def on_dead(values):
+    """The norm of what lies on the dead unit's slices."""
+    living = zero_dead(values, layout, kept)
+    return global_norm({array: values[array] - living[array] for array in values})
+
+
+dead, quiet = zero_dead(params, layout, kept), zero_dead(state, states, kept)
+transform = {array: values.copy() for array, values in dead.items()}
+for d in range(D):
+    transform[f"micro{d}/bias"][W + UNIT] = -2
+cases = {
+    "all biases live": ({**dead, **{a: params[a] for a in params if "bias" in a}}, quiet),
+    "only the state lives": (dead, state),
+    "only b' lives": (transform, quiet),
+    "everything is zero": (dead, quiet),
+}
+felt = {}
+for name, (network, before) in cases.items():
+    _, backward = ptb_rhn.loss(network, before, tokens=tokens, targets=targets, masks=masks)
+    grads, _ = backward(1.0)
+    of_loss = on_dead(grads)
+    add_weight_decay(grads, network, 1e-7)
+    felt[name] = of_loss, on_dead(grads)
+    print(f"{name:20}  gradient {of_loss:.1e}, with weight decay {on_dead(grads):.1e}")
+assert felt["all biases live"][0] > 0.01 < felt["only the state lives"][0]
+assert felt["only b' lives"][0] == 0 < felt["only b' lives"][1]
+assert felt["everything is zero"] == (0, 0)
+
+# %% [markdown]
+# ## A width that learns itself
+#
+# Now the whole method, on a made-up text of our 7 words: "the cat sees a dog ." with two different
+# animals of three. Only they are uncertain, $\log 3 + \log 2$ nats in six words. To know that a cat
+# does not see a cat, the network has to remember the subject while it reads "sees a"; one that
+# forgets it needs $2 \log 3$.
+#
+# We start with width 16. Each step is a clipped gradient step on the loss, with weight decay, and
+# then the exact proximal step. What dies is cut out at once, and training goes on with smaller
+# arrays. In a second, shorter run the dead are kept as zeros. By the last section nobody feels
+# them, so both runs should be one.
+
+# %%
+rng = np.random.default_rng(3)
+animals = [rng.choice(["cat", "dog", "bird"], 2, replace=False) for _ in range(16 * 60)]
+said = " ".join(f"the {one} sees a {other} ." for one, other in animals)
+text = np.array([WORDS.index(word) for word in said.split()]).reshape(16, 360).T  # (time, batch)
+WINDOW, RATE, STRENGTH = 24, 0.2, 0.04
+
+
+def train(steps, remove):
+    """The layout at the end, and for each step the loss of a word and the number of units alive."""
+    start = ptb_rhn.Config(V, 16, D, init_scale=0.3)
+    now, curve, state = ptb_rhn.layout(start), [], {}
+    params = ptb_rhn.initial(start, now, np.random.default_rng(2))
+    for step in range(steps):
+        place = step * WINDOW % (len(text) - WINDOW)
+        state = state if place > 0 else ptb_rhn.zero_state(params, 16)
+        read, aims = text[place : place + WINDOW], text[place + 1 : place + WINDOW + 1]
+        (loss, state), backward = ptb_rhn.loss(params, state, tokens=read, targets=aims)
+        grads, _ = backward(1.0)
+        add_weight_decay(grads, params, 1e-7)
+        params = dense_update(params, grads, RATE, clip=10.0)
+        groups, carried = iss_groups(now, ["width"]), ptb_rhn.state_layout(now, 16)
+        params, certificate = prox(params, groups, RATE * STRENGTH)
+        living = groups.split(~certificate.dead)
+        state, _ = remove(state, carried, living)
+        params, now = remove(params, now, living)
+        curve.append((loss / WINDOW, int(living["width"].sum())))
+    return now, np.array(curve).T
+
+
+learnt, (losses, widths) = train(1200, remove=compact)
+_, same = train(450, remove=lambda values, axes, living: (zero_dead(values, axes, living), axes))
+apart = np.abs(np.stack((losses, widths))[:, :450] - same).max()
+at_best, forgetful, trained = np.log(6) / 6, np.log(9) / 6, losses[-100:].mean()
+counts = [learnt.resized({"width": width}).parameters() for width in (16, learnt.sizes["width"])]
+print(f"width 16 -> {learnt.sizes['width']}, parameters {counts[0]} -> {counts[1]}")
+print(f"nats for a word: trained {trained:.3f}, at best {at_best:.3f}, forgetful {forgetful:.3f}")
+print(f"difference of the two runs: {apart:.0e}, with {int(same[1, -1])} units alive at the end")
+assert learnt.sizes["width"] == 8
+assert counts == [2263, 623]
+assert [f"{nats:.3f}" for nats in (trained, at_best, forgetful)] == ["0.315", "0.299", "0.366"]
+assert apart < 1e-9
+
+# %%
+figure, (above, below) = plt.subplots(2, 1, figsize=(7.5, 3.9), sharex=True, height_ratios=(3, 2))
+passes = losses[: 85 * 14].reshape(85, 14).mean(axis=1)  # 14 windows are one pass over the text
+above.plot(14 * np.arange(1, 86), passes, color=COLOURS[0])
+for level, name, side in ((at_best, "at best", "top"), (forgetful, "forgetful", "bottom")):
+    above.axhline(level, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
+    above.text(1200, level, name, ha="right", va=side, color="#555555")
+above.set(ylim=(0.28, 0.42), title="loss of a word in nats, mean over each pass of the text")
+below.step(np.arange(1, 1201), widths, color=COLOURS[1], where="post")
+below.set(ylim=(0, 17), xlim=(0, 1200), xlabel="step", title="width")
+figure.savefig(FIGURES / "6_training.png")
+
+# %% [markdown]
+# Half of the units are gone, no death can be seen in the loss, and the network still remembers its
+# subject. (From another seed it may end in a worse minimum and forget it.) The loss stays a little
+# above the best, because the penalty shrinks the living, too.
+#
+# ## Exercise
+#
+# 1. Give the softmax a kernel of its own, of shape $(W, V)$: `Config(tied=False)`. Which slices
+#    read a unit now, and what has become of the embedding column?
+# 2. How many weights are in its group, and how many parameters go with the unit?
+# 3. Untied, nothing asks that $x_t$ be as long as $s_t$. Write the layout with two spaces, `embed`
+#    and `width`, of sizes $E$ and $W$. What reads a component of `embed`? How large are the groups?
+#
+# Try to answer before you read on.
+#
+# ### Answer
+#
+# 1. The input row, the state rows, and the row of `softmax/kernel`: rows only, as in an LSTM. The
+#    embedding column only writes, like the columns of $H_d$ and $T_d$, and may be anything.
+# 2. The row of the softmax is new: $|G| = 2 V + 4 (D + 1) W - 2 (D + 1)$, and $2 D$ biases go too.
+# 3. Two lines change. A component of `embed` is read by its row of `micro0/kernel` alone, so its
+#    group has $V + 2 W$ weights. That of `width` has lost these, and its columns in micro-layer 0
+#    are $E + W$ long: it has $V + 2 E + 4 D W - 2 D$.
+
+# %%
+untied = ptb_rhn.layout(ptb_rhn.Config(V, W, D, tied=False))
+gone = untied.parameters() - untied.resized({"width": W - 1}).parameters()
+print(f"untied: {group_size(untied, 'width')} weights in a group, {gone} parameters go with it")
+assert group_size(untied, "width") == 2 * V + 4 * (D + 1) * W - 2 * (D + 1) == 70
+assert gone == 70 + 2 * D == 76
+
+named = {**untied.axes, "embed/kernel": (("word",), ("embed",))}
+named["micro0/kernel"] = (("embed", "width"), 2 * ("width",))
+free = Layout(named, {**untied.sizes, "embed": 5})
+print(f"two sizes: groups of {group_size(free, 'embed')} and {group_size(free, 'width')} weights")
+assert group_size(free, "embed") == V + 2 * W == 15
+assert group_size(free, "width") == V + 2 * 5 + 4 * D * W - 2 * D == 59
+
+random = {array: rng.normal(0, 0.8, free.shape(array)) for array in free.axes}
+random["micro0/kernel"][1] = 0  # nobody reads component 1 of the embedding
+living = alive(random, iss_groups(free, ["embed", "width"]), ptb_rhn.untied_readers)
+narrow, narrow_layout = compact(random, free, living)
+(full, _), _ = ptb_rhn.logits(random, state, tokens=tokens)
+(cut, _), _ = ptb_rhn.logits(narrow, state, tokens=tokens)
+print(f"sizes {dict(narrow_layout.sizes)}, a logit changes by {np.abs(full - cut).max():.0e}")
+assert narrow_layout.sizes == {"word": 7, "embed": 4, "width": 4}
+assert np.abs(full - cut).max() < 1e-13
+
+# %% [markdown]
+# ## Where to go next
+#
+# - `python -m issref.train_ptb --preset rhn-small` does all this on Penn TreeBank, in minutes.
+# - `issref/ops/rhn.py` has the layer's backward pass, `issref/models/ptb_rhn.py` layout and
+#   readers.
+# - Tutorial 4 derives the proximal step that has decided here who dies.
+# - A network of your own needs what this one needed: a table of its axes, and a list of what reads
+#   a unit. If its outputs change when you cut, one of the two is wrong.
