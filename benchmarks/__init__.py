@@ -1,1 +1,1 @@
-"""Measurements: what is timed (`pytest benchmarks`), what was measured (`results/`), and the README's tables."""
+"""Measurements: what is timed (`python -m benchmarks`, `pytest benchmarks`) and the README's tables (`readme`)."""

@@ -47,6 +47,17 @@ def small() -> str:
     )
 
 
+def mutations() -> str:
+    """The mutation score of the conformance suite."""
+    score = json.loads((RESULTS / "mutation_score.json").read_text())
+    share = score["caught"] / (score["mutants"] - len(score["equivalent"]))
+    return (
+        f"Mutation score {share:.0%}: of {score['mutants']} wrong implementations the suite catches {score['caught']}, "
+        f"and the diagnosis names {score['named']} of the {score['known']} known mistakes among them "
+        "(`python tests/test_mutations.py`)."
+    )
+
+
 def measured() -> str:
     """Every run kept in `results`, the command of each, and the first epochs of zaremba-small by epoch."""
     names = sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
@@ -124,7 +135,8 @@ def _where(result: dict[str, Any]) -> str:
 
 def written(readme: str) -> str:
     """The README with every measured part as the result files have it now."""
-    for name, part in {"small": small(), "measured": measured()}.items():
+    parts = {"small": small(), "mutations": mutations(), "measured": measured()}
+    for name, part in parts.items():
         marked = f"<!-- {name} -->\n{part}\n<!-- /{name} -->"
         readme = re.sub(
             f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, text=marked: text, readme, flags=re.DOTALL

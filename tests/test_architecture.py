@@ -51,7 +51,8 @@ def imports(path):
                 full = f"{node.module}.{alias.name}"
                 yield full if full in MODULES else node.module
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            yield ast.literal_eval(node.args[0])
+            named = (argument.value for argument in node.args if isinstance(argument, ast.Constant))
+            yield from named  # what is no constant is the user's own, named on the command line
 
 
 def inside(module, packages):

@@ -174,7 +174,7 @@ def _flag(name: str) -> str:
 # minutes, with a large first rate: the pull on a group is the sum of rate times strength, its bias the strength
 # alone, so a large rate lets components die early at a small strength.
 _ZAREMBA_SMALL = Settings()
-_TOUR = replace(_ZAREMBA_SMALL, epochs=2, learning_rate=2.0, flat_epochs=1, decay=0.3, strength=(0.003, 0.0024))
+_TOUR = replace(_ZAREMBA_SMALL, epochs=3, learning_rate=2.0, flat_epochs=2, decay=0.15, strength=(0.003, 0.0024))
 _ZAREMBA_MEDIUM = Settings(
     hidden_sizes=(650, 650),
     init_scale=0.05,

@@ -1,0 +1,156 @@
+"""Measure, and write what was measured to results/benchmarks.json and RESULTS.md.
+
+python -m benchmarks                               everything: about ten minutes, and half an hour for shrink-*
+python -m benchmarks step-small evaluation         some; the others' entries stay as they are
+python -m benchmarks shrink-small --run small=RUN  of a run that is finished, made on this machine
+python -m benchmarks --json FILE                   the figures of the table of targets, under their stable names
+"""
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from matplotlib import rc_context
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from benchmarks import (
+    evaluation,
+    loops,
+    memory,
+    page,
+    prox,
+    record,
+    roofline,
+    scaling,
+    shrink,
+    sparsity,
+    start,
+    steps,
+)
+from benchmarks.targets import TARGETS, values
+from benchmarks.timing import THREADS
+from benchmarks.words import Figures
+from issref.report import STYLE
+from issref.training.checkpoint import write_whole
+from issref.training.run import keep_freed_memory, write_json
+
+PROGRAM = "python -m benchmarks"
+IDLE = 0.1  # cores that others may use
+Name = Literal[
+    "step-small", "step-medium", "step-large", "evaluation", "prox-small", "prox-large", "memory", "roofline",
+    "sparsity", "loops", "scaling", "start", "shrink-small", "shrink-zaremba",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Command:
+    """Measure what issref costs, beside the frameworks and the machine's limits."""
+
+    names: tyro.conf.Positional[tuple[Name, ...]] = ()
+    """Which to measure; all if none is named."""
+    json: Path | None = None
+    """File for the figures of the table of targets, by name; null for those not measured by this command."""
+    seconds: float = 12.0
+    """Time for the turns of each benchmark; each takes at least five turns, and some take longer."""
+    run: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FOLDER")] = ()
+    """small=FOLDER, zaremba=FOLDER: finished runs that the shrink benchmarks read instead of training."""
+    folder: Path = record.HERE
+    """Where results/benchmarks.json, RESULTS.md and pictures/ are."""
+
+    def finished(self, name: str) -> Path | None:
+        """The folder that --run gives for a name."""
+        runs = dict(given.split("=", 1) for given in self.run)
+        return Path(runs[name]) if name in runs else None
+
+    def check(self) -> None:
+        """Raise ValueError for a --run that names none."""
+        for given in self.run:
+            if given.partition("=")[0] not in shrink.RUNS or not given.partition("=")[2]:
+                raise ValueError(f"--run: needs NAME=FOLDER with a name of {list(shrink.RUNS)}, found {given!r}")
+
+
+BENCHMARKS: dict[Name, Callable[[Command], Figures]] = {
+    "step-small": lambda command: steps.measure("small", command.seconds),
+    "step-medium": lambda command: steps.measure("medium", command.seconds),
+    "step-large": lambda command: steps.measure("large", command.seconds),
+    "evaluation": lambda command: evaluation.measure(command.seconds),
+    "prox-small": lambda command: prox.measure("small", command.seconds),
+    "prox-large": lambda command: prox.measure("large", command.seconds),
+    "memory": lambda command: memory.measure(),
+    "roofline": lambda command: roofline.measure(3 * command.seconds),
+    "sparsity": lambda command: sparsity.measure(command.seconds),
+    "loops": lambda command: loops.measure(command.seconds),
+    "scaling": lambda command: scaling.measure(2 * command.seconds),
+    "start": lambda command: start.measure(),
+    "shrink-small": lambda command: shrink.measure("small", command.seconds, command.finished("small")),
+    "shrink-zaremba": lambda command: shrink.measure("zaremba", command.seconds, command.finished("zaremba")),
+}
+
+
+def measure(name: Name, command: Command, spelled: str) -> None:
+    """Run one benchmark, keep its entry, and write the page anew."""
+    others, started = record.others_seconds(), time.perf_counter()
+    figures = BENCHMARKS[name](command)
+    seconds = time.perf_counter() - started
+    busy = (record.others_seconds() - others) / seconds
+    if busy > IDLE:
+        tqdm.write(f"{name}: other processes kept {busy:.1f} cores busy, to be measured again on an idle machine")
+    entry = record.entry(figures, spelled, seconds, busy)
+    entries = record.keep(command.folder, name, entry)
+    write(command.folder, entries)
+    for target in TARGETS:
+        if target.name in figures:
+            measured, verdict = page.judged(target, figures)
+            tqdm.write(f"{target.name:24}{measured}, wanted {target.wanted()}: {verdict}")
+
+
+def write(folder: Path, entries: record.Entries) -> None:
+    """RESULTS.md and its pictures."""
+    write_whole(folder / "RESULTS.md", page.written(entries).encode())
+    for module in page.PICTURES:
+        if drawn := module.picture(record.figures_of(entries)):
+            (folder / module.PICTURE).parent.mkdir(exist_ok=True)
+            content = io.BytesIO()
+            with rc_context(STYLE):
+                drawn.savefig(content, format="png")
+            write_whole(folder / module.PICTURE, content.getvalue())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command: 0 if all went well, 1 if a benchmark failed, 2 for bad input, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = tyro.cli(Command, args=arguments, prog=PROGRAM)
+    keep_freed_memory()
+    measured, code = [], 0
+    try:
+        command.check()
+        names = command.names or tuple(BENCHMARKS)
+        with threadpool_limits(THREADS, user_api="blas"):
+            tqdm.write(page.machine(record.environment()))
+            for name in tqdm(names, "benchmarks", unit="benchmark"):
+                tqdm.write(f"{name} ...")
+                try:
+                    measure(name, command, " ".join((PROGRAM, *arguments)))
+                    measured.append(name)
+                except Exception as error:  # the others are still worth their time
+                    tqdm.write(f"{name}: not measured, {type(error).__name__}: {error}")
+                    code = 1
+    except ValueError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        code = 130
+    if command.json:
+        entries = {name: entry for name, entry in record.load(command.folder).items() if name in measured}
+        write_json(command.json, values(record.figures_of(entries)))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

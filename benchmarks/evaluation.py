@@ -1,0 +1,124 @@
+"""Evaluation of the paper's compact model, against PyTorch and ONNX Runtime, and of the dense one beside it.
+
+Ten rows of thirty words through the model, logits included, softmax not, from a zero state.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.steps import SIZES, task
+from benchmarks.timing import interleaved, milliseconds, optional, ratio
+from benchmarks.words import Figures, Measured, number, part, table
+from issref.iss.layout import Layout, Params
+from issref.models import ptb_lstm as model
+from issref.ops.lstm import lstm
+
+DENSE, COMPACT, EMBED = (1500, 1500), (373, 315), 1500  # paper, table 1: the ISS of the large model
+STEPS, BATCH = 30, 10
+PAPER = 10.59  # times as fast, measured by the paper
+
+
+def weights(hidden_sizes: tuple[int, ...], embed_size: int = EMBED) -> tuple[Params, Layout]:
+    """A model of these widths."""
+    work = task(replace(SIZES["large"], hidden_sizes=hidden_sizes, embed_size=embed_size))
+    return work.params, work.layout
+
+
+def evaluation(params: Params, tokens: np.ndarray) -> Callable[[], np.ndarray]:
+    """The logits of a window from a zero state, at a call."""
+    state = model.zero_state(params, tokens.shape[1])
+    return lambda: model.logits(params, state, tokens=tokens)[0][0]
+
+
+def lstms(params: Params) -> Callable[[], np.ndarray]:
+    """The LSTM layers alone, on inputs that are there already."""
+    names, state = model.spaces(params), model.zero_state(params, BATCH)
+    inputs = np.random.default_rng(0).standard_normal((STEPS, BATCH, EMBED), np.float32)
+
+    def run() -> np.ndarray:
+        x = inputs
+        for name in names:
+            (x, *_), _ = lstm(
+                x, state[f"{name}/h"], state[f"{name}/c"], params[f"{name}/kernel"], params[f"{name}/bias"]
+            )
+        return x
+
+    return run
+
+
+def measure(seconds: float) -> Figures:
+    """compact_vs_torch: how many times as fast; compact_vs_onnxruntime: time over its; dense_vs_compact."""
+    (compact, small), (dense, large) = weights(COMPACT), weights(DENSE)
+    tokens = np.random.default_rng(0).integers(0, len(compact["softmax/bias"]), (STEPS, BATCH))
+    sides: dict[str, Callable[[], np.ndarray]] = {"compact": evaluation(compact, tokens)}
+    for side, name in {"torch_side": "torch", "onnx_side": "onnxruntime"}.items():
+        if framework := optional(f"benchmarks.{side}"):
+            sides[name] = framework.evaluation(compact, tokens)
+    for name, side in sides.items():
+        _check_outputs(name, side(), sides["compact"]())
+    sides |= {
+        "dense": evaluation(dense, tokens),
+        "compact_lstms": lstms(compact),
+        "dense_lstms": lstms(dense),
+    }
+    times = interleaved(sides, seconds)
+    figures = milliseconds(times) | ratio(times, "dense", "compact", "dense_vs_compact")
+    figures |= ratio(times, "dense_lstms", "compact_lstms", "lstms_dense_vs_compact")
+    for name, layout in {"compact": small, "dense": large}.items():
+        figures[f"{name}_multiply_adds"] = model.multiply_adds(layout)
+        softmax = math.prod(layout.shape("softmax/kernel"))
+        figures[f"{name}_lstms_multiply_adds"] = figures[f"{name}_multiply_adds"] - softmax
+    if "torch" in sides:
+        figures |= ratio(times, "torch", "compact", "compact_vs_torch")
+    if "onnxruntime" in sides:
+        figures |= ratio(times, "compact", "onnxruntime", "compact_vs_onnxruntime")
+    return figures
+
+
+def _check_outputs(name: str, theirs: np.ndarray, ours: np.ndarray) -> None:
+    """The same weights and words give the same logits."""
+    if (difference := float(np.abs(theirs - ours).max())) > 1e-5:
+        raise ArithmeticError(f"{name} and issref need the same logits, found a difference of {difference}")
+
+
+def limits(measured: Measured) -> str:
+    """A sentence on what keeps the compact model from being faster."""
+    figures, peak = measured["evaluation"], measured.get("roofline", {}).get("peak_gflops")
+    compact, dense = (
+        2 * figures[f"{name}_multiply_adds"] * STEPS * BATCH / (1e6 * figures[f"{name}_ms"])
+        for name in ("compact", "dense")
+    )
+    return (
+        f"Of the compact model's {number(figures['compact_ms'])} ms its LSTMs need "
+        f"{number(figures['compact_lstms_ms'])}. It runs at {number(compact)} GFlop/s and the dense one at "
+        f"{number(dense)}, the peak of a large product being {number(peak)}."
+    )
+
+
+def section(measured: Measured) -> str:
+    """Every side, and what the dense model costs beside the compact one."""
+    if not (figures := measured.get("evaluation")):
+        return ""
+    sides = {
+        "issref, compact": "compact",
+        "PyTorch, compact": "torch",
+        "ONNX Runtime, compact": "onnxruntime",
+        "issref, dense": "dense",
+        "issref, compact, LSTMs alone": "compact_lstms",
+        "issref, dense, LSTMs alone": "dense_lstms",
+    }
+    rows = [[name, number(figures.get(f"{side}_ms"))] for name, side in sides.items()]
+    whole = figures["dense_multiply_adds"] / figures["compact_multiply_adds"]
+    alone = figures["dense_lstms_multiply_adds"] / figures["compact_lstms_multiply_adds"]
+    return part(
+        f"Evaluation of the compact {COMPACT} and the dense {DENSE} model, in milliseconds",
+        f"{BATCH} rows of {STEPS} words, embedding of width {EMBED}, V = 10,000, logits included and softmax "
+        "not, from a zero state. The logits of all three are checked to be the same.",
+        table(["", "ms"], rows),
+        f"Dense over compact: {number(figures['dense_vs_compact'])} times with the logits, at {whole:.2f} "
+        f"times the multiply-adds; {number(figures['lstms_dense_vs_compact'])} times for the LSTMs alone, at "
+        f"{alone:.2f} times; the paper measured {PAPER}.",
+    )

@@ -1,0 +1,99 @@
+"""The measurements as they are kept: an entry for each benchmark, with its machine, versions and moment."""
+
+import json
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_info
+
+from benchmarks.words import Figures, Measured
+from issref.training.run import versions, write_json
+
+HERE = Path(__file__).parent
+Entries = dict[str, dict[str, Any]]
+EXTRAS = ("torch", "onnx", "onnxruntime", "scipy")
+
+
+def file_in(folder: Path) -> Path:
+    """Where the entries are kept."""
+    return folder / "results" / "benchmarks.json"
+
+
+def load(folder: Path = HERE) -> Entries:
+    """Every entry kept so far."""
+    return json.loads(file_in(folder).read_text()) if file_in(folder).exists() else {}
+
+
+def keep(folder: Path, name: str, entry: dict[str, Any]) -> Entries:
+    """Write one benchmark's new entry; the others stay as they are. Returns all."""
+    entries = load(folder) | {name: entry}
+    file_in(folder).parent.mkdir(parents=True, exist_ok=True)
+    write_json(file_in(folder), entries)
+    return entries
+
+
+def entry(figures: Figures, command: str, seconds: float, others: float) -> dict[str, Any]:
+    """The figures of one benchmark and what they depend on; `others`: the cores that other processes kept busy."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "command": command,
+        "seconds": round(seconds, 1),
+        "others": round(max(others, 0.0), 2),
+        "versions": environment(),
+        "figures": {name: float(f"{value:.6g}") for name, value in figures.items()},
+    }
+
+
+def figures_of(entries: Entries) -> Measured:
+    """The figures of each benchmark that has an entry."""
+    return {name: entry["figures"] for name, entry in entries.items()}
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions of everything that is measured or compared with."""
+    return {**versions(), "blas": blas(), "processor": processor(), **extras()}
+
+
+def extras() -> dict[str, str]:
+    """The versions of the frameworks that are installed."""
+    found = {}
+    for package in EXTRAS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def blas() -> list[str]:
+    """NumPy's BLAS with its threads; every BLAS in the process where it cannot be told which is NumPy's."""
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    own = [pool for pool in pools if "numpy" in pool["filepath"]]
+    return [
+        f"{pool['internal_api']} {pool['version']}, {pool.get('architecture')}, {pool['num_threads']} threads"
+        for pool in own or pools
+    ]
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names or [platform.processor() or platform.machine()])[0]
+
+
+def others_seconds() -> float:
+    """Seconds of processor time that other processes have used so far; 0 where the system does not say.
+
+    Those of this process's children count as its own once they have ended.
+    """
+    if not Path("/proc/stat").exists():
+        return 0.0
+    user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split()[1:]
+    busy = sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
+    return busy - sum(os.times()[:4])

@@ -1,0 +1,130 @@
+"""What cutting dead components out while training saves: a run's time over its steps times the dense step's.
+
+The run is the command itself, in a process of its own, and its time that of its training: everything between its
+first step and its last, so with every cut, every checkpoint, and every evaluation on the validation text but the
+last. The dense step is timed before and after it, on the same machine with as many threads.
+"""
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from benchmarks import children
+from benchmarks.steps import VOCABULARY, task, training_step
+from benchmarks.timing import interleaved, milliseconds
+from benchmarks.words import Figures, Measured, number, part, table
+from issref.models import ptb_lstm as model
+from issref.training.settings import PRESETS, Settings
+
+RUNS = {"small": "small", "zaremba": "zaremba-small"}
+
+
+def measure(name: str, seconds: float, finished: Path | None = None) -> Figures:
+    """shrink_ratio_<name>, of a new run, or of one that is finished in a folder and was made on this machine."""
+    folder, dense, peak = finished, {}, {}
+    if folder is None:
+        dense["before"] = dense_step(PRESETS[RUNS[name]], VOCABULARY, seconds)
+        folder = Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-benchmark-{RUNS[name]}"
+        tqdm.write(f"training {RUNS[name]}, written to {folder}")
+        arguments = ["--preset", RUNS[name], "--corpus", "ptb", "--out", folder.resolve()]
+        peak = {"peak_mb": children.peak_mb(["-m", "issref.train_ptb", *arguments], show=True)}
+    result, rows = read(folder)
+    settings, vocabulary = Settings.from_dict(result["settings"]), result["corpus"]["vocabulary"]
+    dense["after"] = dense_step(settings, vocabulary, seconds)
+    figures = ratio(name, result, rows, statistics.median(time for times in dense.values() for time in times))
+    return {**figures, **milliseconds({f"dense_{when}": times for when, times in dense.items()}), **peak}
+
+
+def dense_step(settings: Settings, vocabulary: int, seconds: float) -> list[float]:
+    """Seconds of a dense step at full width, turn by turn."""
+    with threadpool_limits(settings.threads or os.cpu_count(), user_api="blas"):
+        return interleaved({"dense": training_step(task(settings, vocabulary))}, seconds)["dense"]
+
+
+def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A finished run's result and rows; ValueError if it is none of --method prox that shrinks an LSTM."""
+    try:
+        result = json.loads((folder / "result.json").read_text())
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder}: needs a finished run, found none ({error})") from error
+    settings = Settings.from_dict(result["settings"])
+    if (found := (settings.model, settings.method, settings.shrink)) != ("lstm", "prox", True):
+        raise ValueError(f"{folder}: needs a run of an LSTM by --method prox that shrinks, found {found}")
+    return result, rows
+
+
+def ratio(name: str, result: dict[str, Any], rows: list[dict[str, Any]], dense: float) -> Figures:
+    """The figures of a run, the dense step taking `dense` seconds."""
+    steps = sum(row["trace"][-1]["step"] for row in rows)
+    counts = result["components"]
+    return {
+        f"shrink_ratio_{name}": result["seconds"]["train"] / (steps * dense),
+        "train_seconds": result["seconds"]["train"],
+        "steps": steps,
+        "components": sum(counts["full"].values()),
+        "components_left": sum(counts["compact"].values()),
+        "multiply_adds_left": _mean_multiply_adds(result, rows),
+    }
+
+
+def _mean_multiply_adds(result: dict[str, Any], rows: list[dict[str, Any]]) -> float:
+    """Multiply-adds of the network as it shrank over those of the whole, the mean over the run."""
+    settings = Settings.from_dict(result["settings"])
+    whole = task(settings, result["corpus"]["vocabulary"]).layout
+    left = [model.multiply_adds(whole.resized(point["alive"])) for row in rows for point in row["trace"]]
+    return statistics.mean(left) / model.multiply_adds(whole)
+
+
+def limits(measured: Measured, name: str) -> str:
+    """A sentence on what a run cannot save."""
+    figures = measured[f"shrink-{name}"]
+    left = number(figures["multiply_adds_left"])
+    of_all = f"{figures['components_left']:g} of {figures['components']:g}"
+    return (
+        f"On average over the run {left} of the dense model's multiply-adds were left, at its end {of_all} "
+        "components; the proximal steps, the cuts and the evaluations come on top."
+    )
+
+
+def section(measured: Measured) -> str:
+    """A line for each run."""
+    runs = {name: measured[f"shrink-{name}"] for name in RUNS if f"shrink-{name}" in measured}
+    if not runs:
+        return ""
+    rows = [
+        [
+            f"`{RUNS[name]}`",
+            f"{figures['components_left']:g} of {figures['components']:g}",
+            f"{figures['train_seconds']:,.0f}",
+            f"{figures['steps']:,.0f}",
+            number(figures.get("dense_before_ms")),
+            number(figures["dense_after_ms"]),
+            number(figures[f"shrink_ratio_{name}"]),
+            number(figures["multiply_adds_left"]),
+        ]
+        for name, figures in runs.items()
+    ]
+    head = [
+        "preset",
+        "components left",
+        "seconds of training",
+        "steps",
+        "dense step before, ms",
+        "after, ms",
+        "time over steps x dense step",
+        "multiply-adds over dense, mean of the run",
+    ]
+    return part(
+        "Training while shrinking",
+        "A whole run with the exact proximal step. Its seconds hold every step, cut and checkpoint, and the "
+        "evaluation after each epoch but the last; nothing is subtracted. The dense step beside it has no "
+        "proximal step and is timed before and after the run (after it alone, if it was given by `--run`).",
+        table(head, rows),
+    )

@@ -1,0 +1,133 @@
+"""A training step, issref's against PyTorch's and against its matrix products alone; float64 against float32.
+
+A step: loss, backward, clip, update; random words, dropout drawn inside the step where the preset has it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks import children, products
+from benchmarks.timing import interleaved, milliseconds, optional, ratio
+from benchmarks.words import Figures, Measured, number, part, table
+from issref.iss.layout import Layout, Params
+from issref.methods import dense_update
+from issref.models import ptb_lstm as model
+from issref.training.settings import PRESETS, Settings
+
+VOCABULARY = 10_000
+
+# A process of its own, where glibc's malloc is as it comes.
+TORCH_ALONE = """
+import statistics, sys
+from benchmarks import steps, timing, torch_side
+work = steps.task(steps.SIZES[sys.argv[1]])
+step = torch_side.training_step(work.params, work.settings, work.windows)
+print(statistics.median(timing.interleaved({"torch": step}, float(sys.argv[2]))["torch"]))
+"""
+SIZES = {size: PRESETS[f"zaremba-{size}"] for size in ("small", "medium", "large")}
+
+
+class Task(NamedTuple):
+    """A model to train, and windows of random words, (2, T, B) each: tokens, then targets."""
+
+    settings: Settings
+    config: model.Config
+    layout: Layout
+    params: Params
+    windows: list[np.ndarray]
+
+
+def task(settings: Settings, vocabulary: int = VOCABULARY) -> Task:
+    """The first weights of a run with these settings, and eight windows."""
+    config = model.Config(
+        vocabulary=vocabulary,
+        embed_size=settings.embed_size or settings.hidden_sizes[0],
+        hidden_sizes=settings.hidden_sizes,
+        init_scale=settings.init_scale,
+        keep=settings.keep,
+    )
+    layout, rng = model.layout(config), np.random.default_rng(0)
+    params = model.initial(config, layout, rng, settings.dtype)
+    windows = [rng.integers(0, vocabulary, (2, settings.steps, settings.batch)) for _ in range(8)]
+    return Task(settings, config, layout, params, windows)
+
+
+def training_step(work: Task) -> Callable[[], float]:
+    """One step of --method dense at a call; returns the loss."""
+    settings, config, layout, params, windows = work
+    del work  # whose first weights a run does not keep
+    state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
+    rng, turn = np.random.default_rng(0), cycle(windows)
+
+    def step() -> float:
+        nonlocal params, state
+        tokens, targets = next(turn)
+        masks = model.draw_masks(config, layout.sizes, rng, settings.steps, settings.batch)
+        (cost, state), backward = model.loss(params, state, tokens=tokens, targets=targets, masks=masks)
+        params = dense_update(params, backward(1.0)[0], settings.learning_rate, settings.clip)
+        return float(cost)
+
+    return step
+
+
+def measure(size: str, seconds: float) -> Figures:
+    """step_<size>_vs_torch: how many times as fast; step_<size>_vs_matmul: time over that of the products."""
+    settings = SIZES[size]
+    work = task(settings)
+    multiply, threads = products.multiplier(products.matrix_products(work.layout, settings.steps, settings.batch))
+    sides = {"issref": training_step(work), "products": multiply}
+    torch_side = optional("benchmarks.torch_side")
+    if torch_side:
+        sides["torch"] = torch_side.training_step(work.params, settings, work.windows)
+        _check_first_losses(sides["issref"](), sides["torch"](), tolerance=1e-4 if settings.keep == 1 else 0.02)
+    if size == "small":
+        sides["float64"] = training_step(task(replace(settings, dtype="float64")))
+    times = interleaved(sides, seconds)
+    figures = milliseconds(times) | ratio(times, "issref", "products", f"step_{size}_vs_matmul")
+    figures["products_on_one_thread"] = threads.count(1) / len(threads)
+    if torch_side:
+        figures |= ratio(times, "torch", "issref", f"step_{size}_vs_torch")
+        figures["torch_alone_ms"] = 1e3 * float(children.run(["-c", TORCH_ALONE, size, str(seconds / 4)]))
+    if size == "small":
+        figures |= ratio(times, "float64", "issref", "float64_vs_float32")
+    return figures
+
+
+def _check_first_losses(ours: float, theirs: float, tolerance: float) -> None:
+    """The same weights and words give the same loss, but for dropout."""
+    if abs(ours - theirs) > tolerance * theirs:
+        raise ArithmeticError(f"issref and PyTorch need the same first loss, found {ours} and {theirs}")
+
+
+def section(measured: Measured) -> str:
+    """A line for each size."""
+    rows = []
+    for size, settings in SIZES.items():
+        if figures := measured.get(f"step-{size}"):
+            widths = "x".join(str(width) for width in (len(settings.hidden_sizes), settings.hidden_sizes[0]))
+            shape = f"{widths}, {settings.steps} steps of {settings.batch} rows, keep {settings.keep:g}"
+            sides = ("issref", "torch", "products", "float64", "torch_alone")
+            rows.append([size, shape, *(number(figures.get(f"{side}_ms")) for side in sides)])
+    if not rows:
+        return ""
+    head = [
+        "",
+        "LSTM",
+        "issref",
+        "PyTorch eager",
+        "products alone",
+        "issref, float64",
+        "PyTorch, malloc as it comes",
+    ]
+    return part(
+        "A training step, in milliseconds",
+        "Loss, backward, clip by the global norm, update; random words, V = 10,000, float32, dropout drawn "
+        "inside the step. The products are np.matmul into arrays made before, each with the number of threads "
+        "that is best for it. PyTorch starts from the same weights, and its first loss is checked to be the "
+        "same. In the last column it has a process of its own, where freed memory is not kept.",
+        table(head, rows, words=2),
+    )

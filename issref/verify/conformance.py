@@ -1,0 +1,212 @@
+"""The conformance suite: vectors, and how a port's outputs are held against them.
+
+A suite is a folder of `vectors`: manifest.json says the cases; for each precision one safetensors file holds the
+inputs and one the expected outputs, every tensor under case/name. A port's outputs have the form of the expected
+ones. An error is counted in units in the last place of the largest entry of its tensor.
+"""
+
+import copy
+import fnmatch
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from issref.iss.layout import Params
+from issref.training.checkpoint import part
+
+VECTORS = Path(__file__).parent / "vectors"
+DTYPES = ("float32", "float64")
+VERSION = 1
+
+Case = Mapping[str, Any]  # as the manifest says it
+Port = Callable[[str, str, Params, Mapping[str, Any]], Mapping[str, Any]]
+
+
+class Suite(NamedTuple):
+    """What a port is given and what is expected of it: tensors by precision, then by case/name."""
+
+    version: int
+    cases: tuple[Case, ...]
+    pitfalls: dict[str, str]
+    inputs: dict[str, Params]
+    expected: dict[str, Params]
+
+    def chosen(self, patterns: Iterable[str], *, forward: bool = False) -> "Suite":
+        """The cases that match a pattern, without gradients if `forward`; ValueError if a pattern matches none."""
+        names, wanted = [case["name"] for case in self.cases], set()
+        for pattern in patterns:
+            if not (found := fnmatch.filter(names, pattern)):
+                raise ValueError(f"cases: {pattern!r} needs to match one of {', '.join(names)}, found none")
+            wanted.update(found)
+        cases = (case for case in self.cases if case["name"] in wanted)
+        return self._replace(cases=tuple(map(_without_gradients, cases) if forward else cases))
+
+
+class Score(NamedTuple):
+    """How a case went in one precision.
+
+    verdict: "pass", "fail", or "bad", if there are no numbers to compare, and `problem` says why. `tensor` is the
+    output that is furthest off, by `ulp` where `most` are allowed; inf: wrong, whatever the rounding.
+    """
+
+    case: str
+    op: str
+    dtype: str
+    verdict: str
+    tensor: str
+    ulp: float
+    most: int
+    problem: str
+    guards: tuple[str, ...]
+
+
+@functools.cache
+def load(version: int = VERSION) -> Suite:
+    """The installed suite; ValueError if there is none of this version, or if a file is not as it was shipped."""
+    folder = VECTORS / str(version)
+    if not (folder / "manifest.json").is_file():
+        raise ValueError(f"suite: needs version {VERSION}, found {version}")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, file in manifest["files"].items():
+        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if found != file["sha256"]:
+            raise ValueError(f"{folder / name}: needs sha256 {file['sha256']}, found {found}")
+    inputs, expected = (
+        {dtype: read(folder / f"{dtype}.{side}.safetensors") for dtype in DTYPES}
+        for side in ("inputs", "expected")
+    )
+    return Suite(version, tuple(manifest["cases"]), manifest["pitfalls"], inputs, expected)
+
+
+def copy_to(folder: Path, version: int = VERSION) -> None:
+    """The suite's files in a folder; ValueError if something is there already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: needs a folder that is new or empty, found something there")
+    shutil.copytree(VECTORS / str(version), folder, dirs_exist_ok=True)
+
+
+def read(path: Path) -> Params:
+    """The tensors of a safetensors file; ValueError in a sentence if it is not one."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    try:
+        return from_bytes(path.read_bytes())
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: needs a whole safetensors file, found {error}") from error
+
+
+def version_in(folder: Path) -> int:
+    """Which suite a folder that `copy_to` wrote holds; ValueError if its manifest does not say."""
+    path = folder / "manifest.json"
+    try:
+        version = json.loads(path.read_text())["suite"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: needs the manifest of a suite, found {why}") from error
+    if type(version) is not int:
+        raise ValueError(f"{path}: needs the version of its suite, found {version!r}")
+    return version
+
+
+def outputs_in(folder: Path) -> dict[str, Params]:
+    """What a port wrote: float32.outputs.safetensors, float64.outputs.safetensors, one of them at least."""
+    paths = {dtype: folder / f"{dtype}.outputs.safetensors" for dtype in DTYPES}
+    found = {dtype: read(path) for dtype, path in paths.items() if path.exists()}
+    if not found:
+        raise ValueError(f"{folder}: needs {' or '.join(path.name for path in paths.values())}, found neither")
+    return found
+
+
+def run(port: Port, suite: Suite, dtypes: Iterable[str]) -> tuple[dict[str, Params], dict[tuple[str, str], str]]:
+    """The outputs of a Python port; and, by precision and case, what it said where it raised."""
+    outputs, raised = {dtype: {} for dtype in dtypes}, {}
+    for dtype, found in outputs.items():
+        for case in suite.cases:
+            name, inputs = case["name"], part(suite.inputs[dtype], case["name"])
+            copied = {key: values.copy() for key, values in inputs.items()}
+            try:
+                answers = port(name, case["op"], copied, copy.deepcopy(case["keywords"]))
+                found |= {f"{name}/{key}": np.asarray(values) for key, values in answers.items()}
+            except Exception as error:  # of whatever kind: it is the port's, and a verdict on this case
+                raised[dtype, name] = f"needs outputs, found {type(error).__name__}: {error}"
+    return outputs, raised
+
+
+def score(suite: Suite, outputs: Mapping[str, Params], raised: Mapping[tuple[str, str], str]) -> list[Score]:
+    """Every case in every precision of `outputs`."""
+    return [
+        _score(case, dtype, part(found, name), part(suite.expected[dtype], name), raised.get((dtype, name)))
+        for name, case in ((case["name"], case) for case in suite.cases)
+        for dtype, found in outputs.items()
+    ]
+
+
+def ulps(found: np.ndarray, expected: np.ndarray, dtype: str) -> float:
+    """The largest |found - expected|, in units in the last place of the largest |expected|; 0 or inf of zeros."""
+    off = np.max(np.abs(found.astype(np.float64) - expected), initial=0)
+    largest = np.max(np.abs(expected), initial=0)
+    if largest == 0:
+        return np.inf if off else 0.0
+    return float(off / np.spacing(largest.astype(dtype)))
+
+
+def lines(suite: Suite, scores: list[Score]) -> Iterator[str]:
+    """The largest error of each case by precision; then what is off, and the pitfalls that are guarded there."""
+    dtypes, cells = dict.fromkeys(one.dtype for one in scores), {}
+    for one in scores:
+        off = f"{one.ulp:.3g} of {one.most:.4g}"
+        cells.setdefault(one.case, []).append({"pass": off, "fail": f"FAIL {off}"}.get(one.verdict, "BAD"))
+    yield "".join([f"{'case':24}", *(f"{f'{dtype}, ulp':>26}" for dtype in dtypes)])
+    for name, row in cells.items():
+        yield "".join([f"{name:24}", *(f"{cell:>26}" for cell in row)])
+    guards = {}
+    for one in scores:
+        if one.verdict != "pass":
+            off = f"{one.tensor}: needs an error of at most {one.most} ulp, found {one.ulp:.3g}"
+            yield f"{one.case}, {one.dtype}: {one.problem or off}"
+            guards |= dict.fromkeys(one.guards)
+    yield from (f"guarded here: {suite.pitfalls[key]}" for key in guards)
+
+
+def _score(case: Case, dtype: str, found: Params, expected: Params, raised: str | None) -> Score:
+    name, most, verdict, tensor, worst = case["name"], case["ulp"][dtype], "bad", "", 0.0
+    problem = raised or next(_problems(case["outputs"], dtype, found, expected), "")
+    if not problem:
+        errors = {key: _error(found[key], expected[key], dtype, case["exact_zeros"]) for key in case["outputs"]}
+        tensor = max(errors, key=lambda key: errors[key])
+        worst, verdict = errors[tensor], "pass" if errors[tensor] <= most else "fail"
+    return Score(name, case["op"], dtype, verdict, tensor, worst, most, problem, tuple(case["guards"]))
+
+
+def _error(found: np.ndarray, expected: np.ndarray, dtype: str, exact_zeros: bool) -> float:
+    """`ulps`; infinite for a wrong boolean, and for what is not exactly zero where that is asked for."""
+    if expected.dtype.kind != "f":
+        return 0.0 if np.array_equal(found, expected) else np.inf
+    return np.inf if exact_zeros and found[expected == 0].any() else ulps(found, expected, dtype)
+
+
+def _problems(outputs: Mapping[str, Any], dtype: str, found: Params, expected: Params) -> Iterator[str]:
+    """Why outputs cannot be compared, a sentence each."""
+    for key, kind in outputs.items():
+        wanted = dtype if kind["dtype"] == "float" else kind["dtype"]
+        if key not in found:
+            yield f"{key}: needs to be there, found {', '.join(sorted(found)) or 'no outputs'}"
+        elif list(found[key].shape) != kind["shape"]:
+            yield f"{key}: needs shape {tuple(kind['shape'])}, found {found[key].shape}"
+        elif str(found[key].dtype) != wanted:
+            yield f"{key}: needs {wanted}, found {found[key].dtype}"
+        elif strange := np.count_nonzero(~np.isfinite(found[key])):
+            yield f"{key}: needs finite numbers, found {strange} that are infinite or NaN"
+    for key in sorted(found.keys() - expected.keys()):
+        yield f"{key}: needs to be one of {', '.join(outputs)}, found another name"
+
+
+def _without_gradients(case: Case) -> Case:
+    return {**case, "outputs": {key: kind for key, kind in case["outputs"].items() if not kind["gradient"]}}

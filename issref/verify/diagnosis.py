@@ -1,0 +1,58 @@
+"""Which known mistake explains the numbers of an LSTM port."""
+
+import functools
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from issref.iss.layout import Params
+from issref.training.checkpoint import part
+from issref.verify.conformance import Score, Suite, load, ulps
+from issref.verify.mistakes import MISTAKES, Mistake
+
+FORWARD = ("hidden", "h", "c")
+
+
+def explain(suite: Suite, outputs: Mapping[str, Params], scores: Iterable[Score]) -> list[str]:
+    """The known mistakes that give a port's outputs in all LSTM cases with numbers, one that failed among them.
+
+    Where the forward pass is off, only hidden, h and c are compared: the gradients may well be the right ones of
+    the wrong function.
+    """
+    numbered = [one for one in scores if one.op == "lstm" and one.verdict != "bad"]
+    found = {one: part(outputs[one.dtype], one.case) for one in numbered}
+    forward = {one: _near(found[one], part(suite.expected[one.dtype], one.case), one, FORWARD) for one in numbered}
+    names = None if all(forward.values()) else FORWARD
+    return [name for name in MISTAKES if _explains(name, suite.version, found, names)]
+
+
+def _explains(name: str, version: int, found: Mapping[Score, Params], names: Iterable[str] | None) -> bool:
+    failed = 0
+    for one, outputs in found.items():
+        wrong = _wrong(version, one.dtype, one.case)[name]
+        if wrong is not None:
+            if not _near(outputs, wrong, one, names or outputs):
+                return False
+            failed += one.verdict == "fail"
+    return failed > 0
+
+
+def _near(found: Params, wanted: Params, one: Score, names: Iterable[str]) -> bool:
+    return all(ulps(found[name], wanted[name], one.dtype) <= one.most for name in names)
+
+
+@functools.cache
+def _wrong(version: int, dtype: str, name: str) -> dict[str, Params | None]:
+    """What every mistake makes of a case; None where its shapes do not let it be made."""
+    suite = load(version)
+    keywords = next(case["keywords"] for case in suite.cases if case["name"] == name)
+    inputs = part(suite.inputs[dtype], name)
+    inputs |= {key: values.astype(np.float64) for key, values in inputs.items() if values.dtype.kind == "f"}
+
+    def made(mistake: Mistake) -> Params | None:
+        try:
+            return mistake(inputs, keywords)
+        except ValueError:
+            return None
+
+    return {key: made(mistake) for key, mistake in MISTAKES.items()}

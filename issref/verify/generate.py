@@ -1,0 +1,75 @@
+"""Write the vectors of the suite: `python -m issref.verify.generate [FOLDER]`, over the installed ones if none.
+
+Inputs come from seeds; for float32 they are rounded first. Outputs are computed from them in long double and
+rounded to float64, for float32 too, so that a port is held against exact values and not against a rounding.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from issref.iss.layout import Params
+from issref.training.checkpoint import join, write_whole
+from issref.verify.answers import answer
+from issref.verify.cases import CASES, PITFALLS, Case
+from issref.verify.conformance import DTYPES, VECTORS, VERSION
+
+
+def write(folder: Path) -> None:
+    """All vectors, and the manifest that describes them: the same bytes each time on one machine."""
+    from safetensors.numpy import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files, cases = {}, []
+    for dtype in DTYPES:
+        inputs, outputs = {}, {}
+        for name, case in CASES.items():
+            inputs[name], outputs[name] = compute(name, case, dtype)
+        cases = [describe(name, case, inputs[name], outputs[name]) for name, case in CASES.items()]
+        for side, arrays in (("inputs", inputs), ("expected", outputs)):
+            content = save({name: np.array(values, order="C") for name, values in join(**arrays).items()})
+            files[f"{dtype}.{side}.safetensors"] = {"sha256": hashlib.sha256(content).hexdigest()}
+            write_whole(folder / f"{dtype}.{side}.safetensors", content)
+    head = json.dumps({"suite": VERSION, "files": files, "pitfalls": PITFALLS}, indent=1)
+    rows = ",\n  ".join(map(json.dumps, cases))  # a line for each case
+    write_whole(folder / "manifest.json", f'{head[:-2]},\n "cases": [\n  {rows}\n ]\n}}\n'.encode())
+
+
+def compute(name: str, case: Case, dtype: str) -> tuple[Params, Params]:
+    """Inputs in a precision, and the outputs that they have, rounded to float64."""
+    inputs = _cast(case.inputs(name), dtype)
+    return inputs, _cast(answer(name, case.op, _cast(inputs, "longdouble"), case.keywords), "float64")
+
+
+def describe(name: str, case: Case, inputs: Params, outputs: Params) -> dict[str, Any]:
+    """A case as the manifest says it."""
+    return {
+        "name": name,
+        "op": case.op,
+        "keywords": case.keywords,
+        "inputs": {key: _kind(values) for key, values in inputs.items()},
+        "outputs": {key: {**_kind(values), "gradient": _is_gradient(key)} for key, values in outputs.items()},
+        "ulp": case.ulp,
+        "exact_zeros": "exact zeros" in case.pitfalls,
+        "guards": list(case.pitfalls),
+    }
+
+
+def _cast(arrays: Params, dtype: str) -> Params:
+    return {name: values.astype(dtype) if values.dtype.kind == "f" else values for name, values in arrays.items()}
+
+
+def _kind(values: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(values.shape), "dtype": "float" if values.dtype.kind == "f" else values.dtype.name}
+
+
+def _is_gradient(name: str) -> bool:
+    return any(word.startswith("d") for word in name.split("/"))
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else VECTORS / str(VERSION))

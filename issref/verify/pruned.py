@@ -1,0 +1,211 @@
+"""An LSTM before and after somebody's pruning: which units were removed, and whether it computes the same."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from issref.ops.lstm import lstm
+from issref.verify import units as choices
+from issref.verify.convert import Checkpoint, describe, load, widths
+from issref.verify.defects import Finding, Kept, Readout, compare, compare_readouts, removed_but_read, silent
+from issref.verify.units import Layer, spell
+
+STEPS, BATCH, SEED = 20, 4, 0
+EXACT = 1e-12  # of the largest output: what another order of summation may cost in float64
+ROUNDED = 64  # in eps of the files' dtype: what the rounding of sums of two biases may, if all else is the same
+READOUTS = {"weight": "bias", "kernel": "bias", "softmax_w": "softmax_b"}  # how the names of matrix and bias end
+
+
+class Report(NamedTuple):
+    """What `pruned` found, of plain types: its `_asdict()` is JSON.
+
+    layers: {"layer", "before", "after", "kept", "removed"}, units counted as before, kept in the order of after.
+    findings: {"layer", "kind", "says", ...} with kind "gates" out of step, recurrent "rows" or "readers" of other
+    units than the columns, "biases" so cut or dropped, changed "values", and removed units that were "read".
+    difference: the largest between the outputs, in all and relative to the largest output.
+    """
+
+    before: str
+    after: str
+    preserved: bool
+    layers: list[dict[str, Any]]
+    findings: list[Finding]
+    notes: list[str]
+    difference: float
+    relative: float
+    largest: float
+
+
+class _Pair(NamedTuple):
+    """Both models in float64, rounded to the coarser dtype of the files."""
+
+    old: list[Layer]
+    new: list[Layer]
+    readouts: tuple[Readout, Readout] | None
+    dtype: np.dtype
+
+
+def pruned(
+    before: Path | str, after: Path | str, stack: str | None = None, stack_after: str | None = None
+) -> Report:
+    """Compare the LSTM of two files, of any format that `convert.load` reads: which units `after` has kept.
+
+    Units are found by their numbers, from the input up; whatever else differs is a finding. Whether the function
+    is preserved is told by the outputs alone, on random input and from a random state of the units kept, the
+    others at 0: what reads the top layer, if both files have it, else the units kept of the top layer itself.
+    Raises ValueError as `load` does, and for files of other numbers of layers, other widths of the input, or
+    with more units after than before.
+    """
+    one, other = load(before, stack), load(after, stack_after)
+    _check_comparable(one, other)
+    pair = _alike(one, other)
+    kept, findings = _compare_all(pair)
+    difference, largest = _difference(pair, [each.units for each in kept])
+    relative = difference / largest if difference else 0.0
+    tolerance = EXACT if findings else max(EXACT, ROUNDED * float(np.finfo(pair.dtype).eps))
+    return Report(
+        describe(one),
+        describe(other),
+        relative <= tolerance,
+        [*_layers(pair, kept)],
+        findings,
+        [*_notes(pair, kept, one, other)],
+        difference,
+        relative,
+        largest,
+    )
+
+
+def lines(report: Report) -> list[str]:
+    """A report for readers."""
+    written = [f"before     {report.before}", f"after      {report.after}"]
+    for layer in report.layers:
+        removed = f"removed {len(layer['removed'])}: {spell(layer['removed'])}" if layer["removed"] else "all kept"
+        written.append(f"{layer['layer']:<11}{layer['before']} -> {layer['after']} units, {removed}")
+    written += [f"note       {note}" for note in report.notes]
+    written += [f"found      {each['says']}" for each in report.findings]
+    written.append(
+        f"outputs    differ by at most {report.difference:.3g}, {report.relative:.3g} of the largest, "
+        f"{report.largest:.3g} ({STEPS} random steps, batch {BATCH}, in float64)"
+    )
+    changed = "weights were changed, the outputs were not" if report.findings else "nothing else was changed"
+    return [*written, f"preserved  {changed}" if report.preserved else "NOT PRESERVED"]
+
+
+def _check_comparable(before: Checkpoint, after: Checkpoint) -> None:
+    old, new = widths(before.params), widths(after.params)
+    if len(old) != len(new):
+        raise ValueError(f"{after.path}: needs {len(old) - 1} layers, as before, found {len(new) - 1}")
+    if old[0] != new[0]:
+        raise ValueError(f"{after.path}: needs an input of width {old[0]}, as before, found {new[0]}")
+    for number, (was, now) in enumerate(zip(old[1:], new[1:], strict=True)):
+        if now > was:
+            raise ValueError(f"{after.path}: lstm{number} needs at most {was} units, as before, found {now}")
+
+
+def _alike(before: Checkpoint, after: Checkpoint) -> _Pair:
+    dtypes = [np.result_type(*found.params.values()) for found in (before, after)]
+    dtype = max(dtypes, key=lambda each: np.finfo(each).eps)
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        return values.astype(dtype).astype(np.float64)
+
+    old, new = (
+        choices.layers({name: rounded(values) for name, values in found.params.items()})
+        for found in (before, after)
+    )
+    readouts = [_readout(found) for found in (before, after)]
+    one, other = (each and Readout(each.name, rounded(each.kernel), rounded(each.bias)) for each in readouts)
+    both = (one, other) if one and other and one.bias.shape == other.bias.shape else None
+    return _Pair(old, new, both, dtype)
+
+
+def _readout(found: Checkpoint) -> Readout | None:
+    """The one matrix with a bias, beside the LSTM, that has a row for each unit of the top layer."""
+    candidates = []
+    for name, values in found.rest.items():
+        for end, bias_end in READOUTS.items():
+            bias = found.rest.get(name.removesuffix(end) + bias_end) if name.endswith(end) else None
+            kernel = values.T if end == "weight" else values
+            if bias is not None and kernel.shape == (widths(found.params)[-1], *bias.shape):
+                candidates.append(Readout(name, kernel, bias))
+    if len(candidates) != 1:
+        return None
+    if not all(np.isfinite(values).all() for values in candidates[0][1:]):
+        raise ValueError(f"{found.path}: {candidates[0].name} and its bias need finite numbers, found others")
+    return candidates[0]
+
+
+def _compare_all(pair: _Pair) -> tuple[list[Kept], list[Finding]]:
+    """What was kept of the input and of each layer, and all that is wrong."""
+    eps, everything = float(np.finfo(pair.dtype).eps), np.arange(len(pair.old[0].x))
+    kept, findings = [Kept(everything, {tuple(everything.tolist())})], []
+    for number, (old, new) in enumerate(zip(pair.old, pair.new, strict=True)):
+        layer, found = compare(f"lstm{number}", new, old, kept[-1], eps)
+        kept, findings = [*kept, layer], [*findings, *found]
+    if pair.readouts:
+        findings += compare_readouts(pair.readouts[1], pair.readouts[0], kept[-1], eps)
+    for number, old in enumerate(pair.old):
+        findings += removed_but_read(f"lstm{number}", old, kept[number + 1].units, _readers(pair, kept, number))
+    return kept, findings
+
+
+def _readers(pair: _Pair, kept: Sequence[Kept], number: int) -> dict[str, np.ndarray]:
+    """The weights with which what is kept reads a layer, a row for each unit before."""
+    readers = {f"lstm{number}": pair.old[number].h[:, :, kept[number + 1].units]}
+    if number + 1 < len(pair.old):
+        readers[f"lstm{number + 1}"] = pair.old[number + 1].x[:, :, kept[number + 2].units]
+    elif pair.readouts:
+        readers[pair.readouts[0].name] = pair.readouts[0].kernel
+    return readers
+
+
+def _difference(pair: _Pair, units: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The largest difference between the outputs, and the largest of them."""
+    rng = np.random.default_rng(SEED)
+    x = rng.standard_normal((STEPS, BATCH, len(pair.old[0].x)))
+    small = [rng.standard_normal((2, BATCH, len(mine))) for mine in units[1:]]
+    large = [np.zeros((2, BATCH, layer.b.shape[1])) for layer in pair.old]
+    for whole, part, mine in zip(large, small, units[1:], strict=True):
+        whole[:, :, mine] = part
+    one, other = _hidden(pair.old, x, large), _hidden(pair.new, x, small)
+    if pair.readouts:
+        one, other = (h @ each.kernel + each.bias for h, each in zip((one, other), pair.readouts, strict=True))
+    else:
+        one = one[:, :, units[-1]]
+    return float(np.abs(one - other).max(initial=0)), float(np.abs((one, other)).max(initial=0))
+
+
+def _hidden(layers: Sequence[Layer], x: np.ndarray, states: Sequence[np.ndarray]) -> np.ndarray:
+    for layer, (h, c) in zip(layers, states, strict=True):
+        kernel = np.concatenate((layer.x, layer.h))
+        (x, *_), _ = lstm(x, h, c, kernel.reshape(len(kernel), layer.b.size), layer.b.ravel())
+    return x
+
+
+def _layers(pair: _Pair, kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:
+    for number, (old, mine) in enumerate(zip(pair.old, kept[1:], strict=True)):
+        units = old.b.shape[1]
+        removed = np.setdiff1d(np.arange(units), mine.units).tolist()
+        yield {
+            "layer": f"lstm{number}", "before": units, "after": len(mine.units),
+            "kept": mine.units.tolist(), "removed": removed,
+        }  # fmt: skip
+
+
+def _notes(pair: _Pair, kept: Sequence[Kept], *found: Checkpoint) -> Iterator[str]:
+    """What else the reader of a report should know."""
+    if len({values.dtype for each in found for values in each.params.values()}) > 1:
+        yield f"both are compared as {pair.dtype.name}, the coarser of their dtypes"
+    for number, (old, mine) in enumerate(zip(pair.old, kept[1:], strict=True)):
+        if (np.diff(mine.units) < 0).any():
+            yield f"lstm{number}: its units are in another order, {spell(mine.units)}"
+        rest = np.setdiff1d(np.flatnonzero(silent(old)), mine.units)
+        if any(weights[rest].any() for weights in _readers(pair, kept, number).values()):
+            yield f"lstm{number}: some removed units were read, but are 0 at any time if they are at first"
+    if pair.readouts:
+        yield f"outputs are those of {pair.readouts[0].name}, which reads the top layer"
+    else:
+        yield "outputs are those of the top layer, the units kept: no one matrix in both files reads it"

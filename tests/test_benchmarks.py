@@ -1,0 +1,278 @@
+"""The benchmarks measure what they say, and RESULTS.md is what the figures kept give."""
+
+import dataclasses
+import functools
+import json
+import os
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import get_args
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks import children, loops, memory, page, prox, record, roofline, shrink, steps, targets, timing  # noqa: E402
+from benchmarks.products import matrix_products, multiplier  # noqa: E402
+from issref import kernels  # noqa: E402
+from issref.models import ptb_lstm as model  # noqa: E402
+from issref.training.settings import PRESETS  # noqa: E402
+
+TINY = dataclasses.replace(PRESETS["zaremba-small"], hidden_sizes=(4, 3), steps=2, batch=2, embed_size=5)
+NAMES = [  # other programs look them up
+    "step_small_vs_torch", "step_medium_vs_torch", "step_large_vs_torch", "step_small_vs_matmul",
+    "step_large_vs_matmul", "compact_vs_torch", "compact_vs_onnxruntime", "dense_vs_compact", "prox_share_small",
+    "prox_share_large", "shrink_ratio_small", "shrink_ratio_zaremba", "float64_vs_float32", "peak_mb_small",
+    "peak_mb_large",
+]  # fmt: skip
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Every size is tiny, and turns are short."""
+    for module in (steps, roofline):
+        monkeypatch.setattr(module, "SIZES", dict.fromkeys(steps.SIZES, TINY))
+    for name in ("TURN", "PAUSE"):
+        monkeypatch.setattr(timing, name, 0.0)
+
+
+# what is written
+# ---------------
+
+
+def test_results_are_what_the_kept_figures_give():
+    assert (ROOT / "benchmarks" / "RESULTS.md").read_text() == page.written(record.load())
+
+
+def test_every_stable_name_is_measured_by_a_benchmark_of_the_command():
+    assert [target.name for target in targets.TARGETS] == NAMES
+    assert {target.benchmark for target in targets.TARGETS} <= set(command.BENCHMARKS)
+    assert tuple(command.BENCHMARKS) == get_args(command.Name)
+    assert targets.values({}) == dict.fromkeys(NAMES)
+
+
+@pytest.mark.parametrize("target", targets.TARGETS, ids=lambda target: target.name)
+def test_a_bound_is_met_at_itself_and_missed_just_beyond(target):
+    beyond = 0.999 if target.sign == ">=" else 1.001
+    assert target.met(target.bound)
+    assert not target.met(target.bound * beyond)
+    assert page.judged(target, {target.name: target.bound * beyond})[1] == "missed"
+    assert page.judged(target, {}) == ("not measured", "-")
+
+
+def test_a_partial_run_updates_only_its_own_entries(tmp_path):
+    record.keep(tmp_path, "memory", record.entry({"peak_mb_small": 1.0}, "first", 1.0, 0.0))
+    record.keep(tmp_path, "prox-small", record.entry({"prox_share_small": 0.5}, "first", 1.0, 0.0))
+    before = record.load(tmp_path)
+    after = record.keep(tmp_path, "memory", record.entry({"peak_mb_small": 2.0}, "second", 1.0, 0.0))
+    assert after == record.load(tmp_path)
+    assert after["prox-small"] == before["prox-small"]
+    assert (after["memory"]["figures"], after["memory"]["command"]) == ({"peak_mb_small": 2.0}, "second")
+
+
+# what is measured
+# ----------------
+
+
+@given(
+    noise=st.lists(st.floats(0.1, 10), min_size=1, max_size=20), theirs=st.floats(0.1, 10), ours=st.floats(0.1, 10)
+)
+def test_noise_that_hits_both_sides_alike_leaves_the_ratio(noise, theirs, ours):
+    times = {"theirs": [theirs * factor for factor in noise], "ours": [ours * factor for factor in noise]}
+    for value in timing.ratio(times, "theirs", "ours", "name").values():
+        assert value == pytest.approx(theirs / ours)
+
+
+def test_the_sides_take_turns(monkeypatch):
+    for name in ("TURN", "PAUSE"):
+        monkeypatch.setattr(timing, name, 0.0)
+    calls = []
+    times = timing.interleaved({side: lambda side=side: calls.append(side) for side in "ab"}, 0.0, least=3)
+    assert "".join(calls).endswith("ababab")
+    assert [len(found) for found in times.values()] == [len(calls) // 2 - 2] * 2
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=3).map(tuple),
+    vocabulary=st.integers(1, 50),
+    embed=st.integers(1, 20),
+    batch=st.integers(1, 5),
+    length=st.integers(1, 6),
+)
+def test_products_are_one_forward_and_two_backward_a_word(sizes, vocabulary, embed, batch, length):
+    layout = model.layout(model.Config(vocabulary=vocabulary, embed_size=embed, hidden_sizes=sizes))
+    products = matrix_products(layout, length, batch)
+    assert sum(product.multiply_adds for product in products) == 3 * model.multiply_adds(layout) * length * batch
+
+
+def test_the_products_multiply_and_the_step_steps(tiny):
+    work = steps.task(TINY, 11)
+    multiply, threads = multiplier(matrix_products(work.layout, TINY.steps, TINY.batch))
+    assert multiply() is None
+    assert set(threads) <= set(range(1, timing.THREADS + 1))
+    step = steps.training_step(work)
+    assert step() == pytest.approx(TINY.steps * np.log(11), rel=0.05)
+
+
+def test_every_kernel_is_met_in_a_step_of_an_lstm_or_an_rhn():
+    rhn = dataclasses.replace(PRESETS["rhn-small"], hidden_sizes=(4,))
+    arguments = loops.recorded(TINY, rhn, vocabulary=11)
+    assert set(arguments) == set(prox.kernel_names())
+    for name, given_ in arguments.items():
+        getattr(kernels, name)(*given_)
+
+
+def test_parts_of_the_roofline_add_up_to_the_step_and_count_its_products(tiny):
+    work = steps.task(TINY, 11)
+    figures = roofline.parts(work, 0.0, least=1)
+    parts = [name.removesuffix("/ms") for name in figures if name.endswith("/ms")]
+    assert {"lstm, forward", "lstm, backward", "linear, backward", "lstm_cell", "sgd", "global_norm"} <= set(parts)
+    assert figures["step_ms"] == pytest.approx(sum(figures[f"{part}/ms"] for part in parts))
+    products = matrix_products(work.layout, TINY.steps, TINY.batch)
+    gflop = sum(figures.get(f"{part}/gflop", 0) for part in parts)
+    assert gflop == pytest.approx(2e-9 * sum(product.multiply_adds for product in products))
+
+
+def test_the_time_of_a_kernel_is_not_that_of_its_op_too(tiny, monkeypatch):
+    cell, seconds = kernels.lstm_cell, 0.005
+
+    @functools.wraps(cell)
+    def slow(*arguments):
+        time.sleep(seconds)
+        return cell(*arguments)
+
+    monkeypatch.setattr(kernels, "lstm_cell", slow)
+    step = steps.training_step(steps.task(TINY, 11))
+    step()
+    with roofline.clocks() as found:
+        step()
+    slept = 1e3 * seconds * TINY.steps * len(TINY.hidden_sizes)
+    assert found["lstm_cell/ms"] >= slept > found["lstm, forward/ms"]
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux says what all processes use")
+def test_what_children_use_is_not_that_of_others():
+    def everybody():
+        with patch.object(os, "times", return_value=(0.0,) * 5):
+            return record.others_seconds()
+
+    before = everybody(), record.others_seconds()
+    children.run(["-c", "import time\nwhile time.process_time() < 0.5: pass"])
+    all_of_it, others = everybody() - before[0], record.others_seconds() - before[1]
+    assert all_of_it - others >= 0.45
+
+
+def test_a_childs_peak_is_its_own(tmp_path):
+    ours = np.ones(40_000_000)  # 320 MB here are not the child's
+    small, large = (
+        children.peak_mb(["-c", f"import numpy; numpy.ones({count})"]) for count in (10_000, 10_000_000)
+    )
+    assert small < 200 < ours.nbytes / 1e6
+    assert 60 < large - small < 100
+
+
+def test_a_child_that_fails_says_why():
+    with pytest.raises(ValueError, match=r"code 1 and: KeyError: 'gone'"):
+        children.run(["-c", "{}['gone']"])
+
+
+def run_that_shrank(**settings):
+    """A finished run's result and rows: 4 + 3 components, half a second for ten steps."""
+    chosen = {**dataclasses.replace(TINY, epochs=2).to_dict(), **settings}
+    components = {"full": {"lstm0": 4, "lstm1": 3}, "compact": {"lstm0": 2, "lstm1": 3}}
+    result = {
+        "settings": chosen,
+        "components": components,
+        "seconds": {"train": 0.5},
+        "corpus": {"vocabulary": 11},
+    }
+    rows = [{"trace": [{"step": 5, "alive": components[one]}]} for one in ("full", "compact")]
+    return result, rows
+
+
+def test_shrinking_compares_a_run_with_as_many_dense_steps():
+    figures = shrink.ratio("small", *run_that_shrank(), dense=0.1)
+    assert figures["shrink_ratio_small"] == pytest.approx(0.5 / (10 * 0.1))
+    assert (figures["components_left"], figures["components"]) == (5, 7)
+    full, left = 9 * 16 + 7 * 12 + 3 * 11, 7 * 8 + 5 * 12 + 3 * 11
+    assert figures["multiply_adds_left"] == pytest.approx((1 + left / full) / 2)
+
+
+def test_shrinking_reads_only_runs_that_shrank(tmp_path):
+    with pytest.raises(ValueError, match="needs a finished run, found none"):
+        shrink.read(tmp_path)
+    result, rows = run_that_shrank(method="dense")
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match="needs a run of an LSTM by --method prox that shrinks"):
+        shrink.read(tmp_path)
+
+
+@pytest.mark.parametrize("side", ["torch_side", "onnx_side"])
+@pytest.mark.parametrize("sizes", [(4, 4), (4, 3)])
+def test_the_frameworks_models_have_the_same_outputs(side, sizes):
+    for package in ("torch",) if side == "torch_side" else ("onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    work = steps.task(dataclasses.replace(TINY, hidden_sizes=sizes), 11)
+    tokens, state = work.windows[0][0], model.zero_state(work.params, TINY.batch)
+    (ours, _), _ = model.logits(work.params, state, tokens=tokens)
+    framework = timing.optional(f"benchmarks.{side}")
+    assert framework is not None
+    np.testing.assert_allclose(framework.evaluation(work.params, tokens)(), ours, atol=1e-6)
+
+
+# the command
+# -----------
+
+
+def test_the_command_measures_writes_and_says_what_is_missing(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(children, "run", lambda *arguments: "0.125")
+    monkeypatch.setattr(roofline, "machine", lambda: {"peak_gflops": 100.0, "copy_gbs": 10.0})
+    uniform = dataclasses.replace(TINY, hidden_sizes=(4, 4), embed_size=4)
+    monkeypatch.setattr(steps, "SIZES", dict.fromkeys(steps.SIZES, uniform))
+    options = ["--seconds", "0", "--folder", str(tmp_path), "--json", str(tmp_path / "figures.json")]
+    assert command.main(["step-small", "roofline", *options]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    torch_is_there = find_spec("torch") is not None
+    measured = {"step_small_vs_matmul", "float64_vs_float32", *(["step_small_vs_torch"] * torch_is_there)}
+    assert [*figures] == NAMES
+    assert {name for name, value in figures.items() if value is not None} == measured
+    assert ("torch is not installed (pip install '.[benchmarks]')" in capsys.readouterr().out) != torch_is_there
+    written = (tmp_path / "RESULTS.md").read_text()
+    assert written == page.written(record.load(tmp_path))
+    assert "`step_small_vs_matmul`: Of the " in written
+    assert "| small | 2x4, 2 steps of 2 rows, keep 1 |" in written
+
+
+def test_a_benchmark_that_fails_is_said_and_the_others_go_on(tmp_path, capsys, monkeypatch):
+    def fails(command):
+        raise ValueError("no text")
+
+    monkeypatch.setitem(command.BENCHMARKS, "memory", fails)
+    monkeypatch.setitem(
+        command.BENCHMARKS, "prox-small", lambda command: {"prox_share_small": 0.05, "prox_ms": 1.0}
+    )
+    monkeypatch.setattr(prox, "section", lambda measured: "")
+    record.keep(tmp_path, "memory", record.entry({"peak_mb_small": 1.0}, "before", 1.0, 0.0))
+    monkeypatch.setattr(memory, "section", lambda measured: "")
+    options = ["--folder", str(tmp_path), "--json", str(tmp_path / "figures.json")]
+    assert command.main(["memory", "prox-small", *options]) == 1
+    said, figures = capsys.readouterr().out, json.loads((tmp_path / "figures.json").read_text())
+    assert {name for name, value in figures.items() if value is not None} == {"prox_share_small"}
+    assert "memory: not measured, ValueError: no text" in said
+    assert "5 %, wanted at most 10 %: met" in said
+    assert record.load(tmp_path)["memory"]["command"] == "before"
+
+
+@pytest.mark.parametrize("given_", ["medium=there", "small", "small="])
+def test_a_run_needs_a_name_and_a_folder(given_, tmp_path, capsys):
+    assert command.main(["shrink-small", "--run", given_, "--folder", str(tmp_path)]) == 2
+    assert "needs NAME=FOLDER" in capsys.readouterr().err

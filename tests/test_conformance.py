@@ -1,0 +1,429 @@
+"""The conformance suite: what it is, that issref passes it, and what the command says of ports and bad files."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from issref import crosscheck, kernels
+from issref.iss.groups import iss_groups
+from issref.iss.layout import Layout
+from issref.iss.penalty import penalty
+from issref.iss.prox import prox
+from issref.kernels import reference
+from issref.training.checkpoint import part
+from issref.verify import answers, cases, conformance, exact
+from issref.verify.diagnosis import explain
+from issref.verify.plain import plain_lstm
+
+FOLDER = conformance.VECTORS / "1"
+SUITE = conformance.load()
+EXTENDED = np.finfo(np.longdouble).eps < 1e-18  # on some machines long double is double
+MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
+
+
+def long_double(arrays):
+    return {name: values.astype(np.longdouble) for name, values in arrays.items()}
+
+
+def failures(port, suite=SUITE):
+    outputs, raised = conformance.run(port, suite, conformance.DTYPES)
+    return [one for one in conformance.score(suite, outputs, raised) if one.verdict != "pass"]
+
+
+# the suite
+# ---------
+
+
+def test_the_manifest_fits_its_schema():
+    schema = json.loads((FOLDER / "manifest.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(MANIFEST)
+    broken = [{**MANIFEST, "suite": "1"}, {**MANIFEST, "cases": [{**MANIFEST["cases"][0], "ulp": 64}]}]
+    for manifest in broken:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.Draft202012Validator(schema).validate(manifest)
+
+
+@pytest.mark.parametrize("dtype", conformance.DTYPES)
+def test_the_manifest_describes_every_tensor(dtype):
+    for side, arrays, precision in (
+        ("inputs", SUITE.inputs[dtype], dtype),
+        ("outputs", SUITE.expected[dtype], "float64"),
+    ):
+        described = {
+            f"{case['name']}/{key}": kind for case in MANIFEST["cases"] for key, kind in case[side].items()
+        }
+        assert described.keys() == arrays.keys()
+        for name, kind in described.items():
+            assert list(arrays[name].shape) == kind["shape"], name
+            assert arrays[name].dtype == (precision if kind["dtype"] == "float" else kind["dtype"]), name
+            assert np.isfinite(arrays[name]).all(), name
+
+
+def test_the_suite_is_small_and_explains_itself():
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 1_000_000
+    assert SUITE.version == conformance.VERSION == MANIFEST["suite"]
+    assert {pitfall for case in SUITE.cases for pitfall in case["guards"]} == SUITE.pitfalls.keys()
+    assert {case["op"] for case in SUITE.cases} == answers.OPS.keys()
+    bold = " ".join(re.findall(r"\*\*(.*?)\*\*", (FOLDER / "README.md").read_text()))
+    assert answers.OPS.keys() <= set(re.findall(r"\w+", bold))
+
+
+def test_weights_are_distinct_in_every_gate():
+    for dtype, name in ((dtype, name) for dtype in conformance.DTYPES for name in ("lstm", "lstm-square", "rhn")):
+        weights = [values for key, values in part(SUITE.inputs[dtype], name).items() if key[0] in "kb"]
+        assert len(np.unique(np.concatenate([each.ravel() for each in weights]))) == sum(
+            each.size for each in weights
+        )
+
+
+def test_a_changed_file_is_not_the_suite(tmp_path, monkeypatch):
+    conformance.copy_to(tmp_path / "1")
+    path = tmp_path / "1" / "float32.inputs.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\7")
+    monkeypatch.setattr(conformance, "VECTORS", tmp_path)
+    with pytest.raises(ValueError, match=r"float32\.inputs\.safetensors: needs sha256 \w{64}, found \w{64}"):
+        conformance.load.__wrapped__(1)
+
+
+# the expected values
+# -------------------
+
+
+def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path):
+    """Another libm may round a long double otherwise: what was shipped is compared within 1 ulp, or the budget."""
+    for folder in ("one", "two"):
+        command = (sys.executable, "-m", "issref.verify.generate", str(tmp_path / folder))
+        subprocess.run(command, cwd=Path(__file__).parents[1], check=True)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["float32.expected.safetensors", "float32.inputs.safetensors",
+                     "float64.expected.safetensors", "float64.inputs.safetensors", "manifest.json"]  # fmt: skip
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    again = json.loads((tmp_path / "one" / "manifest.json").read_text())
+    assert {**again, "files": MANIFEST["files"]} == MANIFEST
+    for dtype in conformance.DTYPES:
+        inputs = conformance.read(tmp_path / "one" / f"{dtype}.inputs.safetensors")
+        expected = conformance.read(tmp_path / "one" / f"{dtype}.expected.safetensors")
+        for name, values in SUITE.inputs[dtype].items():
+            np.testing.assert_array_equal(inputs[name], values)
+        for case in SUITE.cases:
+            found = part(expected, case["name"])
+            for key, values in part(SUITE.expected[dtype], case["name"]).items():
+                assert conformance.ulps(found[key], values, "float64") <= (
+                    1 if EXTENDED else case["ulp"]["float64"]
+                )
+
+
+@pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.op == "lstm"])
+def test_a_plain_lstm_in_long_double_gives_the_expected_values(name):
+    """Two programs that share nothing agree to the last digits; the plain one keeps its sums in float64."""
+    found = plain_lstm(long_double(part(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
+    for key, values in part(SUITE.expected["float64"], name).items():
+        assert conformance.ulps(found[key], values, "float64") <= 4, key
+
+
+@pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.op == "prox"])
+def test_expected_proximal_steps_are_minima_beyond_float64(name):
+    case, given = cases.CASES[name], part(SUITE.inputs["float64"], name)
+    groups = iss_groups(Layout.from_json(json.dumps(case.keywords["layout"])), case.keywords["strength"])
+    strength = groups.spread(case.keywords["strength"])
+    expected, dead = exact.prox(long_double(given), groups, strength)
+
+    def objective(weights):
+        moved = sum(np.sum((weights[array] - given[array]) ** 2) for array in groups.ids)
+        return moved / 2 + penalty(weights, groups, strength)[0]
+
+    rng = np.random.default_rng(0)
+    for size in 10.0 ** -np.arange(1, 10 if EXTENDED else 7):  # at 1e-9 the objective changes by 1e-17
+        other = {key: values + size * rng.standard_normal(values.shape) for key, values in expected.items()}
+        assert objective(other) > objective(expected)
+    found, certificate = prox(given, groups, strength)
+    distance = math.sqrt(sum(float(np.sum((found[array] - expected[array]) ** 2)) for array in groups.ids))
+    assert distance <= math.sqrt(2 * certificate.gap) + 1e-15
+    np.testing.assert_array_equal(certificate.dead, dead)
+    for values in (expected[array] for array in groups.ids if expected[array].any()):  # what the README promises
+        allowed = case.ulp["float64"] * float(np.spacing(np.float64(np.abs(values).max())))
+        assert math.sqrt(2e-12 * float(objective(expected))) <= allowed
+
+
+# issref as a port
+# ----------------
+
+
+def test_the_jitted_kernels_pass_with_half_of_what_is_allowed_to_spare():
+    """The budgets are no tighter than another order of summation needs."""
+    outputs, raised = conformance.run(answers.answer, SUITE, conformance.DTYPES)
+    for one in conformance.score(SUITE, outputs, raised):
+        assert one.verdict == "pass", one
+        assert one.ulp <= one.most / 2, one
+
+
+def test_the_plain_kernels_pass(monkeypatch):
+    for name in (name for name in vars(kernels) if hasattr(reference, name) and not name.startswith("_")):
+        if callable(getattr(reference, name)):
+            monkeypatch.setattr(kernels, name, getattr(reference, name))
+    assert failures(answers.answer) == []
+
+
+# the score
+# ---------
+
+
+def test_ulps_count_units_of_the_largest_entry():
+    expected = np.array([1.0, 1.5])
+    for dtype in conformance.DTYPES:
+        eps = np.finfo(dtype).eps
+        assert conformance.ulps(expected + np.array([3 * eps, 0]), expected, dtype) == 3
+        assert conformance.ulps(expected, expected, dtype) == 0
+        assert conformance.ulps(2 * expected + np.array([0, 2 * eps]), 2 * expected, dtype) == 1
+    assert conformance.ulps(np.zeros(2), np.zeros(2), "float64") == 0
+    assert conformance.ulps(np.full(2, 1e-300), np.zeros(2), "float64") == np.inf
+    assert conformance.ulps(np.zeros((0, 3)), np.zeros((0, 3)), "float32") == 0
+
+
+def test_no_mistake_explains_what_is_right_or_what_is_noise():
+    suite = SUITE.chosen(["lstm*"])
+    for noise in (0.0, 1e-3):
+        outputs, raised = conformance.run(
+            lambda *told, noise=noise: {
+                key: values + values.dtype.type(noise) for key, values in answers.answer(*told).items()
+            },
+            suite,
+            ["float64"],
+        )
+        scores = conformance.score(suite, outputs, raised)
+        assert {one.verdict for one in scores} == {"fail" if noise else "pass"}
+        assert explain(suite, outputs, scores) == []
+
+
+def test_a_port_may_spoil_what_it_is_given():
+    def spoils(case, op, inputs, keywords):
+        outputs = {key: values.copy() for key, values in answers.answer(case, op, inputs, keywords).items()}
+        for values in inputs.values():
+            values[...] = 0
+        keywords.clear()
+        return outputs
+
+    suite = SUITE.chosen(["lstm-reverse", "penalty*"])
+    assert failures(spoils, suite) == failures(spoils, suite) == []
+
+
+# the command
+# -----------
+
+
+def run(*arguments):
+    return crosscheck.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The suite in a folder, and the outputs of issref for its LSTM cases."""
+    assert run("vectors", tmp_path / "suite") == 0
+    suite = SUITE.chosen(["lstm*"])
+    for dtype, outputs in conformance.run(answers.answer, suite, conformance.DTYPES)[0].items():
+        save_file(outputs, tmp_path / "suite" / f"{dtype}.outputs.safetensors")
+    return tmp_path / "suite"
+
+
+def rewrite(folder, dtype="float64", **changes):
+    """Change tensors of what the port wrote, name="case/tensor" spelled with __; None leaves one out."""
+    path = folder / f"{dtype}.outputs.safetensors"
+    arrays = conformance.read(path)
+    for name, change in changes.items():
+        name = name.replace("__", "/").replace("_", "-")
+        arrays[name] = change(arrays[name])
+    save_file({name: values for name, values in arrays.items() if values is not None}, path)
+
+
+def test_score_reads_back_what_a_port_wrote(folder, capsys):
+    assert {path.name for path in FOLDER.iterdir()} <= {path.name for path in folder.iterdir()}
+    assert run("score", folder, "--only", "lstm*", "--json", folder / "report.json") == 0
+    assert "suite 1: 20 pass, 0 fail, 0 bad" in capsys.readouterr().out
+    report = json.loads((folder / "report.json").read_text())
+    assert (report["pass"], report["fail"], report["bad"], report["explained_by"]) == (20, 0, 0, [])
+    assert {(case["case"], case["dtype"]) for case in report["cases"]} == {
+        (case["name"], dtype) for case in SUITE.cases if case["op"] == "lstm" for dtype in conformance.DTYPES
+    }
+    (folder / "float32.outputs.safetensors").unlink()
+    assert run("score", folder, "--only", "lstm*") == 0
+    assert "suite 1: 10 pass, 0 fail, 0 bad" in capsys.readouterr().out
+
+
+def test_a_failure_is_reported_with_its_size_and_its_pitfalls(folder, capsys):
+    rewrite(folder, lstm__dkernel=lambda values: values + 1e-6)
+    assert run("score", folder, "--only", "lstm", "lstm-reverse", "--json", folder / "report.json") == 1
+    said = capsys.readouterr().out
+    assert re.search(r"^lstm +4\.\d+ of 64 +FAIL \S+ of 64$", said, re.MULTILINE)
+    assert re.search(r"^lstm, float64: dkernel: needs an error of at most 64 ulp, found \S+$", said, re.MULTILINE)
+    assert f"guarded here: {SUITE.pitfalls['gates']}" in said
+    assert "explains all LSTM cases: none of the known mistakes" in said
+    assert json.loads((folder / "report.json").read_text())["fail"] == 1
+
+
+def test_forward_leaves_gradients_out(folder, capsys):
+    path = folder / "float32.outputs.safetensors"
+    forward = {key: values for key, values in conformance.read(path).items() if "/d" not in key}
+    save_file(forward, path)
+    (folder / "float64.outputs.safetensors").unlink()
+    assert run("score", folder, "--only", "lstm*", "--forward") == 0
+    assert run("score", folder, "--only", "lstm*") == 2
+    assert "lstm, float32: dx: needs to be there, found c, h, hidden" in capsys.readouterr().out
+
+
+BAD_OUTPUTS = {
+    "missing": ({"lstm__h": lambda values: None}, "lstm, float64: h: needs to be there, found c, dbias,"),
+    "shape": ({"lstm__h": lambda values: values.T.copy()}, "lstm, float64: h: needs shape (3, 2), found (2, 3)"),
+    "dtype": (
+        {"lstm__h": lambda values: values.astype(np.float32)},
+        "lstm, float64: h: needs float64, found float32",
+    ),
+    "NaN": (
+        {"lstm__h": lambda values: np.where(values > 0, np.nan, values)},
+        "lstm, float64: h: needs finite numbers, found ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_OUTPUTS)
+def test_outputs_that_cannot_be_compared_are_named_in_a_sentence(kind, folder, capsys):
+    changes, sentence = BAD_OUTPUTS[kind]
+    rewrite(folder, **changes)
+    assert run("score", folder, "--only", "lstm*", "--json", folder / "report.json") == 2
+    said = capsys.readouterr().out
+    assert said.count(sentence) == 1
+    assert "suite 1: 19 pass, 0 fail, 1 bad" in said
+    assert json.loads((folder / "report.json").read_text())["bad"] == 1
+
+
+def test_a_name_that_no_case_has_is_told(folder, capsys):
+    path = folder / "float64.outputs.safetensors"
+    save_file({**conformance.read(path), "lstm/hiden": np.zeros(1)}, path)
+    assert run("score", folder, "--only", "lstm") == 2
+    assert "lstm, float64: hiden: needs to be one of hidden, h, c, dx, " in capsys.readouterr().out
+
+
+def spoil(name, change):
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+
+def no_outputs(folder):
+    for path in folder.glob("*.outputs.safetensors"):
+        path.unlink()
+
+
+OUTPUTS = "float64.outputs.safetensors"
+BAD_FILES = {
+    "truncated": (spoil(OUTPUTS, lambda old: old[:-8]), f"{OUTPUTS}: needs a whole safetensors file, found "),
+    "no safetensors": (
+        spoil(OUTPUTS, lambda old: b"\x80\x04}."),
+        f"{OUTPUTS}: needs a whole safetensors file, found ",
+    ),
+    "empty": (spoil(OUTPUTS, lambda old: b""), f"{OUTPUTS}: needs a whole safetensors file, found "),
+    "no outputs": (no_outputs, "needs float32.outputs.safetensors or float64.outputs.safetensors, found neither"),
+    "unknown version": (
+        spoil("manifest.json", lambda old: old.replace(b'"suite": 1', b'"suite": 7')),
+        "suite: needs version 1, found 7",
+    ),
+    "no version": (
+        spoil("manifest.json", lambda old: old.replace(b'"suite": 1', b'"suite": "../1"')),
+        "manifest.json: needs the version of its suite, found '../1'",
+    ),
+    "no manifest": (
+        lambda folder: (folder / "manifest.json").unlink(),
+        "manifest.json: needs the manifest of a suite, found FileNotFoundError: ",
+    ),
+    "no JSON": (
+        spoil("manifest.json", lambda old: old[:99]),
+        "manifest.json: needs the manifest of a suite, found JSONDecodeError: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_is_one_sentence(kind, folder, capsys):
+    change, sentence = BAD_FILES[kind]
+    change(folder)
+    capsys.readouterr()
+    assert run("score", folder) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_vectors_does_not_write_over_anything(tmp_path, capsys):
+    (tmp_path / "mine").write_text("")
+    for path in (tmp_path, tmp_path / "mine"):
+        assert run("vectors", path) == 2
+        assert f"{path}: needs a folder that is new or empty, found something there" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+PORTS = """
+from issref.verify import answers
+def right(case, op, inputs, keywords):
+    return answers.answer(case, op, inputs, keywords)
+def swapped(case, op, inputs, keywords):
+    return answers.answer(case, op, {**inputs, "h0": inputs["c0"], "c0": inputs["h0"]}, keywords)
+def unfinished(case, op, inputs, keywords):
+    raise NotImplementedError(op)
+"""
+
+
+@pytest.fixture
+def ports(tmp_path, monkeypatch):
+    (tmp_path / "myport.py").write_text(PORTS)
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "sentence"),
+    [
+        ("right", 0, "suite 1: 1 pass, 0 fail, 0 bad"),
+        ("swapped", 1, "explains all LSTM cases: h0 and c0 exchanged\n"),
+        ("unfinished", 2, "lstm, float32: needs outputs, found NotImplementedError: lstm"),
+    ],
+)
+def test_a_python_port_is_run(function, code, sentence, ports, capsys):
+    assert run("port", f"myport:{function}", "--only", "lstm", "--dtype", "float32") == code
+    assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("myport", "myport: needs module:function, found no such function"),
+        ("myport:wrong", "myport:wrong: needs module:function, found no such function"),
+        ("myport:answers", "myport:answers: needs module:function, found no such function"),
+        ("no_module:f", "no_module:f: needs a module that can be imported, found ModuleNotFoundError: "),
+        ("broken:f", "broken:f: needs a module that can be imported, found ModuleNotFoundError: "),
+        (":f", ":f: needs a module that can be imported, found ValueError: "),
+    ],
+)
+def test_a_port_that_is_not_there_is_one_sentence(name, sentence, ports, capsys):
+    assert run("port", name) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_cases_that_are_not_there_are_one_sentence(capsys):
+    assert run("port", "issref.verify.answers:answer", "--only", "lstn*") == 2
+    assert "cases: 'lstn*' needs to match one of lstm, " in capsys.readouterr().err
+
+
+def test_the_command_runs_on_its_own_and_says_what_a_port_is():
+    command = (sys.executable, "-m", "issref.crosscheck", "port", "--help")
+    said = subprocess.run(
+        command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True
+    ).stdout
+    assert "function(case_name, op, inputs, keywords) -> outputs" in said

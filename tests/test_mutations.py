@@ -1,0 +1,103 @@
+"""The mutation score: the conformance suite must catch every wrong implementation, and name the known mistakes.
+
+`python tests/test_mutations.py` prints the score and writes it to benchmarks/results/mutation_score.json. Answers
+are in float64.
+"""
+
+import functools
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+from wrong import BY_HAND, CELLS, MUTANTS, PLAIN, applied, compiled
+
+from issref.kernels import reference
+from issref.verify import answers, conformance
+from issref.verify.diagnosis import explain
+from issref.verify.mistakes import MISTAKES
+
+SUITE = conformance.load()
+STORED = Path(__file__).parents[1] / "benchmarks" / "results" / "mutation_score.json"
+KNOWN = {name: mutant.known for name, mutant in MUTANTS.items() if mutant.known}
+EQUIVALENT: dict[str, str] = {}  # mutants that compute the right numbers whatever they are given, and why
+
+
+def scored(port, *cases):
+    suite = SUITE._replace(cases=cases)
+    outputs, raised = conformance.run(port, suite, ["float64"])
+    return outputs, conformance.score(suite, outputs, raised)
+
+
+@functools.cache
+def caught_by(name):
+    """The first case that a mutant does not pass; None if it passes all."""
+    mutant = MUTANTS[name]
+    with applied(mutant.patches):
+        for case in SUITE.cases:
+            if case["op"] in mutant.ops.split() and scored(mutant.port, case)[1][0].verdict != "pass":
+                return case["name"]
+    return None
+
+
+@functools.cache
+def named(name):
+    """What the diagnosis makes of a mutant."""
+    mutant = MUTANTS[name]
+    with applied(mutant.patches):
+        outputs, scores = scored(mutant.port, *(case for case in SUITE.cases if case["op"] == "lstm"))
+    return explain(SUITE, outputs, scores)
+
+
+def score():
+    """The score as data, as it is printed and stored."""
+    return {
+        "suite": SUITE.version,
+        "mutants": len(MUTANTS) - len(EQUIVALENT),
+        "caught": sum(caught_by(name) is not None for name in MUTANTS.keys() - EQUIVALENT),
+        "known": len(KNOWN),
+        "named": sum(named(name) == [mistake] for name, mistake in KNOWN.items()),
+        "by_hand": len(BY_HAND),
+        "from_the_list": len(PLAIN),
+        "operators": {cell: len(table) for cell, table in CELLS.items()},
+        "equivalent": EQUIVALENT,
+        "caught_by": {name: caught_by(name) for name in MUTANTS},
+    }
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_kernel_with_nothing_changed_is_not_caught(cell):
+    """What is caught is the change, and not that a kernel was put in the place of its twins."""
+    same = compiled(reference, cell, inspect.getsource(getattr(reference, cell)))
+    cases = [case for case in SUITE.cases if case["op"] in ("lstm", "rhn")]
+    with applied([(reference, cell, same)]):
+        assert {one.verdict for one in scored(answers.answer, *cases)[1]} == {"pass"}
+
+
+@pytest.mark.parametrize("name", BY_HAND | PLAIN)
+def test_the_suite_catches(name):
+    assert caught_by(name) is not None
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_suite_catches_every_change_of_an_operator(cell):
+    assert [name for name in CELLS[cell] if caught_by(name) is None] == [*(EQUIVALENT.keys() & CELLS[cell])]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_diagnosis_names(name):
+    assert named(name) == [KNOWN[name]]
+
+
+def test_the_stored_score_is_this_one():
+    assert {mutant.known for mutant in PLAIN.values()} == MISTAKES.keys()
+    assert len(BY_HAND) >= 60
+    assert score() == json.loads(STORED.read_text())
+
+
+if __name__ == "__main__":
+    found = score()
+    STORED.write_text(json.dumps(found, indent=1) + "\n")
+    percent = 100 * found["caught"] / found["mutants"]
+    print(f"mutation score {percent:.1f} %: {found['caught']} of {found['mutants']} wrong implementations caught,")
+    print(f"{found['named']} of {found['known']} that make a known mistake are told which")

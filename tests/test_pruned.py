@@ -1,0 +1,500 @@
+"""A pruned LSTM held against the one before: what was removed is named, and so is whatever broke."""
+
+import json
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save
+from strategies import unhooked
+
+from issref.iss.compact import compact
+from issref.iss.layout import Layout
+from issref.models import ptb_lstm
+from issref.ops.lstm import GATES, lstm
+from issref.training import checkpoint
+from issref.verify import pruned as module
+from issref.verify.frameworks import files, flax, keras, onnx, tf1, torch
+from issref.verify.frameworks.dialect import REFERENCE
+from issref.verify.pruned import lines, pruned
+from issref.verify.units import spell
+
+rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+OUT = 5  # what the readout puts out
+
+
+@unhooked()
+def report(before, after):
+    """What `pruned` says of two dictionaries of arrays; it can be written as JSON and as lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{name}.safetensors" for name in ("before", "after")]
+        for path, arrays in zip(paths, (before, after), strict=True):
+            path.write_bytes(save({name: np.ascontiguousarray(values) for name, values in arrays.items()}))
+        found = pruned(*paths)
+    assert json.loads(json.dumps(found._asdict(), allow_nan=False)) == found._asdict()
+    assert all(isinstance(line, str) and "\n" not in line for line in lines(found))
+    return found
+
+
+def kinds(found):
+    return [(each["layer"], each["kind"]) for each in found.findings]
+
+
+def network(widths, readout=True):
+    """The layout of a stack, and of a softmax that reads it."""
+    stack, top = REFERENCE.layout(widths), f"lstm{len(widths) - 2}"
+    axes = {"softmax/kernel": ((top,), ("word",)), "softmax/bias": (("~word",),)} if readout else {}
+    return Layout({**stack.axes, **axes}, {**stack.sizes, "word": OUT})
+
+
+def random_params(layout, rng):
+    return {name: rng.standard_normal(layout.shape(name)) for name in layout.axes}
+
+
+def unread(params, layout, keep, rng):
+    """The params with zeros where what is kept, or all, would read a unit that is not kept."""
+    params = {name: values.copy() for name, values in params.items()}
+    for space, alive in keep.items():
+        for array, axis, (_, start, _, _) in layout.occurrences(space):
+            if array.endswith("/kernel") and axis == 0:
+                me = array.removesuffix("/kernel")
+                readers = np.tile(keep[me], 4) if me in keep and rng.random() < 0.5 else slice(None)
+                for unit in np.flatnonzero(~alive):
+                    params[array][start + unit, readers] = 0
+    return params
+
+
+@unhooked()
+def case(rng, least=0, removed=0, layers=(1, 3), readout=None):
+    """A random stack, masked and dense, and a choice of units of which some are kept and some removed."""
+    widths = [int(rng.integers(1, 5))]
+    widths += [int(rng.integers(least + removed + 1, 7)) for _ in range(rng.integers(layers[0], layers[1] + 1))]
+    layout = network(widths, rng.random() < 0.5 if readout is None else readout)
+    dense, keep = random_params(layout, rng), {}
+    for layer, size in enumerate(widths[1:]):
+        count = rng.integers(least, size - removed + 1)
+        keep[f"lstm{layer}"] = np.isin(np.arange(size), rng.permutation(size)[:count])
+    masked = unread(dense, layout, keep, rng)
+    kept = {space: np.flatnonzero(alive) for space, alive in keep.items()}
+    return SimpleNamespace(layout=layout, widths=widths, dense=dense, masked=masked, keep=keep, kept=kept)
+
+
+def kept_in(found):
+    return {layer["layer"]: layer["kept"] for layer in found.layers}
+
+
+# a pruning that is right
+# -----------------------
+
+
+@given(rngs)
+def test_what_nothing_reads_is_removed_without_loss_and_exactly_that_is_named(rng):
+    drawn = case(rng)
+    found = report(drawn.masked, compact(drawn.masked, drawn.layout, drawn.keep)[0])
+    assert found.preserved
+    assert found.findings == []
+    assert found.relative <= 1e-12
+    for layer, (space, alive) in zip(found.layers, drawn.keep.items(), strict=True):
+        assert layer == {
+            "layer": space, "before": len(alive), "after": alive.sum(),
+            "kept": np.flatnonzero(alive).tolist(), "removed": np.flatnonzero(~alive).tolist(),
+        }  # fmt: skip
+    assert lines(found)[-1] == "preserved  nothing else was changed"
+
+
+@given(rngs)
+def test_units_in_another_order_are_found(rng):
+    drawn = case(rng)
+    orders = {space: rng.permutation(units) for space, units in drawn.kept.items()}
+    after = {}
+    for name, values in drawn.masked.items():
+        for axis in range(values.ndim):
+            along = [
+                start + (orders[space] if space in orders else np.arange(stop - start))
+                for space, start, stop, _ in drawn.layout.segments(name, axis)
+            ]
+            values = values.take(np.concatenate(along), axis)
+        after[name] = values
+    found = report(drawn.masked, after)
+    assert found.preserved
+    assert found.findings == []
+    assert kept_in(found) == {space: order.tolist() for space, order in orders.items()}
+    turned = [space for space, order in orders.items() if sorted(order) != order.tolist()]
+    assert [note.split(":")[0] for note in found.notes if "another order" in note] == turned
+
+
+@given(rngs, st.sampled_from((np.float16, np.float32)))
+def test_a_coarser_dtype_is_no_other_function(rng, dtype):
+    drawn = case(rng)
+    small, _ = compact(drawn.masked, drawn.layout, drawn.keep)
+    found = report(drawn.masked, {name: values.astype(dtype) for name, values in small.items()})
+    assert found.preserved
+    assert found.findings == []
+    assert kept_in(found) == {space: units.tolist() for space, units in drawn.kept.items()}
+    assert f"both are compared as {np.dtype(dtype).name}, the coarser of their dtypes" in found.notes
+
+
+@given(rngs)
+def test_the_rounding_of_a_sum_of_two_biases_is_no_change(rng):
+    drawn = case(rng, readout=False)
+    before = {name: values.astype("float32") for name, values in torch.from_reference(drawn.masked).items()}
+    for name in [name for name in before if "bias_hh" in name]:
+        before[name] = rng.standard_normal(before[name].shape).astype("float32")
+    wide = torch.to_reference({name: values.astype(float) for name, values in before.items()})
+    small, _ = compact(wide, drawn.layout, drawn.keep)
+    for name, values in small.items():
+        small[name] = np.nextafter(values.astype("float32"), np.float32(np.inf) if "bias" in name else values)
+    found = report(before, {name: values.astype("float32") for name, values in small.items()})
+    assert found.preserved
+    assert found.findings == []
+    assert kept_in(found) == {space: units.tolist() for space, units in drawn.kept.items()}
+
+
+@given(rngs, st.sampled_from((torch, flax, keras, tf1)))
+def test_each_spelling_is_read(rng, of):
+    drawn = case(rng, readout=False)
+    small, _ = compact(drawn.masked, drawn.layout, drawn.keep)
+    for before, after in ((of.from_reference(drawn.masked), small), (drawn.masked, of.from_reference(small))):
+        found = report(before, after)
+        assert found.preserved
+        assert kept_in(found) == {space: units.tolist() for space, units in drawn.kept.items()}
+
+
+def test_a_language_model_before_and_after_is_read_as_train_ptb_writes_it(tmp_path):
+    rng, layout = np.random.default_rng(0), ptb_lstm.layout(ptb_lstm.Config(7, 4, (6, 5)))
+    keep = {"lstm0": np.arange(6) % 3 > 0, "lstm1": np.arange(5) != 2}
+    full = unread(random_params(layout, rng), layout, keep, rng)
+    small, small_layout = compact(full, layout, keep)
+    checkpoint.save(tmp_path / "checkpoint.safetensors", checkpoint.join(params=full, state=full))
+    checkpoint.save(tmp_path / "model.safetensors", small, layout=json.loads(small_layout.to_json()))
+    found = pruned(tmp_path / "checkpoint.safetensors", tmp_path / "model.safetensors", "params/lstm#/*")
+    assert found.preserved
+    assert found.before.endswith("checkpoint.safetensors: issref params/lstm#/*, 4 -> 6 -> 5, float64")
+    assert lines(found)[2:5] == [
+        "lstm0      6 -> 4 units, removed 2: 0, 3",
+        "lstm1      5 -> 4 units, removed 1: 2",
+        "note       outputs are those of the top layer, the units kept: no one matrix in both files reads it",
+    ]
+    checkpoint.save(tmp_path / "full.safetensors", full)
+    found = pruned(tmp_path / "full.safetensors", tmp_path / "model.safetensors")
+    assert found.preserved
+    assert found.notes == ["outputs are those of softmax/kernel, which reads the top layer"]
+
+
+def test_a_pytorch_model_and_its_onnx_file(tmp_path):
+    th = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    drawn = case(np.random.default_rng(1), least=2, removed=2, layers=(2, 2), readout=True)
+    small, _ = compact(drawn.masked, drawn.layout, drawn.keep)
+    paths = {name: tmp_path / name for name in ("before.pt", "after.pt", "after.onnx")}
+    for path, params in ((paths["before.pt"], drawn.masked), (paths["after.pt"], small)):
+        state = {f"rnn.{name}": th.tensor(values) for name, values in torch.from_reference(params).items()}
+        kernel, bias = th.tensor(params["softmax/kernel"].T), th.tensor(params["softmax/bias"])
+        state |= {"decoder.weight": kernel, "decoder.bias": bias, "embed.weight": th.ones(9, drawn.widths[-1])}
+        th.save({"model": state}, path)
+    onnx.write(paths["after.onnx"], onnx.from_reference(small))
+    found = pruned(paths["before.pt"], paths["after.pt"])
+    assert found.preserved
+    assert found.notes == ["outputs are those of model.decoder.weight, which reads the top layer"]
+    found = pruned(paths["before.pt"], paths["after.onnx"])
+    assert found.preserved
+    assert kept_in(found) == {space: units.tolist() for space, units in drawn.kept.items()}
+
+
+@given(rngs)
+def test_a_unit_that_stays_at_zero_may_be_read(rng):
+    drawn = case(rng, least=1, removed=1)
+    before = {name: values.copy() for name, values in drawn.dense.items()}
+    for me, alive in drawn.keep.items():
+        candidate = np.flatnonzero(~alive) + GATES.index("candidate") * len(alive)
+        before[f"{me}/kernel"][:, candidate] = 0
+        before[f"{me}/bias"][candidate] = 0
+    found = report(before, compact(before, drawn.layout, drawn.keep)[0])
+    assert found.preserved
+    assert found.findings == []
+    assert sum("at any time" in note for note in found.notes) == len(drawn.keep)
+
+
+# a pruning that is wrong
+# -----------------------
+
+
+def outputs(params, widths, kept=None):
+    """What `pruned` compares, computed from its own random numbers; `kept` of the widths have a random state."""
+    rng = np.random.default_rng(module.SEED)
+    x = rng.standard_normal((module.STEPS, module.BATCH, widths[0]))
+    for me, units in kept.items():
+        size = len(params[f"{me}/bias"]) // 4
+        states = rng.standard_normal((2, module.BATCH, len(units)))
+        if size > len(units):
+            whole = np.zeros((2, module.BATCH, size))
+            whole[:, :, units] = states
+            states = whole
+        (x, _, _), _ = lstm(x, *states, params[f"{me}/kernel"], params[f"{me}/bias"])
+    return x @ params["softmax/kernel"] + params["softmax/bias"]
+
+
+@given(rngs, st.sampled_from(("dense", "masked")), st.sampled_from(GATES))
+def test_a_gate_out_of_step_is_named_with_its_units_and_how_much_it_differs(rng, state, gate):
+    drawn = case(rng, least=1, removed=1, readout=True)
+    before, wrong = getattr(drawn, state), f"lstm{rng.integers(len(drawn.keep))}"
+    right = drawn.kept[wrong]
+    other = other_choice(rng, drawn, wrong)
+    after, _ = compact(before, drawn.layout, drawn.keep)
+    units = {name: other if name == gate else right for name in GATES}
+    after |= columns_cut(before, drawn, wrong, units)
+    found = report(before, after)
+    assert not found.preserved
+    assert kept_in(found) == {space: kept.tolist() for space, kept in drawn.kept.items()}
+    assert [each for each in found.findings if each["kind"] != "read"] == [
+        {
+            "layer": wrong, "kind": "gates", "says": found.findings[0]["says"],
+            "sets": {name: each.tolist() for name, each in units.items()},
+        }
+    ]  # fmt: skip
+    assert f"{wrong}: gates pruned out of step" in lines(found)[-3 - len(found.findings) + 1]
+    one, two = (outputs(params, drawn.widths, drawn.kept) for params in (before, after))
+    np.testing.assert_allclose(found.difference, np.abs(one - two).max(), rtol=1e-9)
+    np.testing.assert_allclose(found.relative, found.difference / np.abs((one, two)).max(), rtol=1e-9)
+
+
+def columns_cut(before, drawn, me, units):
+    """One layer with right rows and its columns cut gate by gate."""
+    size = len(drawn.keep[me])
+    columns = np.concatenate([units[name] + size * number for number, name in enumerate(GATES)])
+    return {
+        f"{me}/kernel": before[f"{me}/kernel"][np.ix_(rows_kept(drawn, me), columns)],
+        f"{me}/bias": before[f"{me}/bias"][columns],
+    }
+
+
+def rows_kept(drawn, me, below=None, own=None):
+    """The rows of a layer's kernel that are to be kept, or others."""
+    (_, _, size, _), *_ = drawn.layout.segments(f"{me}/kernel", 0)
+    below = drawn.kept.get(f"lstm{int(me[4:]) - 1}", np.arange(size)) if below is None else below
+    return np.concatenate((below, size + (drawn.kept[me] if own is None else own)))
+
+
+def other_choice(rng, drawn, space):
+    """As many units of a layer, but others."""
+    size, right = len(drawn.keep[space]), drawn.kept[space]
+    while True:
+        other = np.sort(rng.permutation(size)[: len(right)])
+        if not np.array_equal(other, right):
+            return other
+
+
+@given(rngs)
+def test_every_gate_cut_in_its_own_way_is_named(rng):
+    """As the LSTM pruner of torch.ao does: rows and columns of each recurrent block by the gate's own choice,
+    weights from the input by yet another, readers by that of the output gate."""
+    drawn = case(rng, least=2, removed=2, readout=True)
+    before, after = drawn.dense, dict(compact(drawn.dense, drawn.layout, drawn.keep)[0])
+    me, size = "lstm0", len(drawn.keep["lstm0"])
+    x_units, h_units = ({gate: other_choice(rng, drawn, me) for gate in GATES} for _ in range(2))
+    kernel, inputs = before[f"{me}/kernel"], drawn.widths[0]
+    blocks = [
+        np.vstack((
+            kernel[:inputs, number * size + x_units[gate]],
+            kernel[inputs:, number * size :][np.ix_(h_units[gate], h_units[gate])],
+        ))
+        for number, gate in enumerate(GATES)
+    ]  # fmt: skip
+    after[f"{me}/kernel"] = np.hstack(blocks)
+    found = report(before, after)
+    assert not found.preserved
+    gates = [each for each in found.findings if each["kind"] == "gates"]
+    assert len(gates) == 1
+    if "x to input" in gates[0]["sets"]:
+        for gate in GATES:
+            assert gates[0]["sets"][f"x to {gate}"] == x_units[gate].tolist()
+            assert gates[0]["sets"][f"h to {gate}"] == h_units[gate].tolist()
+    assert not {"rows", "values"} & {kind for _, kind in kinds(found)}
+
+
+@given(rngs, st.sampled_from(("dense", "masked")))
+def test_recurrent_rows_of_other_units_are_named(rng, state):
+    drawn = case(rng, least=1, removed=1)
+    before, me = getattr(drawn, state), f"lstm{rng.integers(len(drawn.keep))}"
+    own, columns = other_choice(rng, drawn, me), np.tile(drawn.keep[me], 4)
+    after, _ = compact(before, drawn.layout, drawn.keep)
+    after[f"{me}/kernel"] = before[f"{me}/kernel"][rows_kept(drawn, me, own=own)][:, columns]
+    found = report(before, after)
+    assert not found.preserved
+    wrong = [each for each in found.findings if each["kind"] != "read"]
+    assert [(each["layer"], each["kind"]) for each in wrong] == [(me, "rows")]
+    if state == "dense":
+        assert wrong[0]["rows"] == own.tolist()
+    assert kept_in(found) == {space: units.tolist() for space, units in drawn.kept.items()}
+
+
+@given(rngs, st.sampled_from(("dense", "masked")))
+def test_readers_cut_to_other_units_are_named(rng, state):
+    drawn = case(rng, least=1, removed=1, readout=True)
+    before, (_, *readers) = getattr(drawn, state), (*drawn.keep, "softmax")
+    reader = readers[rng.integers(len(readers))]
+    below = list(drawn.keep)[readers.index(reader)]
+    other = other_choice(rng, drawn, below)
+    after, _ = compact(before, drawn.layout, drawn.keep)
+    kernel = before[f"{reader}/kernel"]
+    if reader == "softmax":
+        after["softmax/kernel"] = kernel[other]
+    else:
+        after[f"{reader}/kernel"] = kernel[rows_kept(drawn, reader, below=other)][
+            :, np.tile(drawn.keep[reader], 4)
+        ]
+    found = report(before, after)
+    assert not found.preserved
+    wrong = [each for each in found.findings if each["kind"] != "read"]
+    assert len(wrong) == 1
+    if state == "dense":
+        layer = "softmax/kernel" if reader == "softmax" else reader
+        assert (wrong[0]["layer"], wrong[0]["kind"], wrong[0]["rows"]) == (layer, "readers", other.tolist())
+
+
+@given(rngs)
+def test_biases_that_are_gone_or_of_other_units_are_named(rng):
+    drawn = case(rng, least=1, removed=1)
+    me, (after, _) = f"lstm{rng.integers(len(drawn.keep))}", compact(drawn.masked, drawn.layout, drawn.keep)
+    right = after[f"{me}/bias"]
+    after[f"{me}/bias"] = np.zeros_like(right)
+    found = report(drawn.masked, after)
+    assert not found.preserved
+    assert kinds(found) == [(me, "biases")]
+    assert f"all biases are 0, which were up to {np.abs(right).max():.3g}" in found.findings[0]["says"]
+    other = other_choice(rng, drawn, me)
+    after[f"{me}/bias"] = drawn.masked[f"{me}/bias"].reshape(4, -1)[:, other].ravel()
+    found = report(drawn.masked, after)
+    assert not found.preserved
+    assert kinds(found) == 4 * [(me, "biases")]
+    assert [each["units"] for each in found.findings] == 4 * [other.tolist()]
+
+
+@given(rngs)
+def test_one_changed_weight_is_found(rng):
+    drawn = case(rng, least=1)
+    after, _ = compact(drawn.masked, drawn.layout, drawn.keep)
+    me = f"lstm{rng.integers(len(drawn.keep))}"
+    row, column = (int(rng.integers(size)) for size in after[f"{me}/kernel"].shape)
+    after[f"{me}/kernel"][row, column] += 0.125
+    found = report(drawn.masked, after)
+    gate, unit = divmod(column, len(drawn.kept[me]))
+    assert kinds(found) == [(me, "values")]
+    values = found.findings[0]
+    assert values["largest"] == pytest.approx(0.125)
+    assert (values["unit"], values["nearest"]) == (unit, drawn.kept[me][unit])
+    assert f"1 of {after[f'{me}/kernel'].size + after[f'{me}/bias'].size} numbers differ" in values["says"]
+    assert f"most in the {GATES[gate]} gate of unit {unit}" in values["says"]
+
+
+@pytest.mark.parametrize("how", ["tuned", "quantised"])
+def test_changed_weights_are_matched_to_the_nearest_and_outputs_compared(how):
+    rng = np.random.default_rng(0)
+    layout = network((6, 12, 10))
+    keep = {"lstm0": rng.random(12) < 0.5, "lstm1": rng.random(10) < 0.5}
+    before = unread(random_params(layout, rng), layout, keep, rng)
+    after, _ = compact(before, layout, keep)
+    for name, values in after.items():
+        noise = 1e-3 * rng.standard_normal(values.shape)
+        after[name] = values + noise if how == "tuned" else np.round(16 * values) / 16
+    found = report(before, after)
+    assert not found.preserved
+    assert kinds(found) == [("lstm0", "values"), ("lstm1", "values"), ("softmax/kernel", "values")]
+    assert kept_in(found) == {space: np.flatnonzero(alive).tolist() for space, alive in keep.items()}
+    assert 1e-5 < found.relative < 0.1
+
+
+@given(rngs)
+def test_removed_units_that_were_read_are_counted_and_their_largest_weight_named(rng):
+    drawn = case(rng, least=1, removed=1, readout=True)
+    found = report(drawn.dense, compact(drawn.dense, drawn.layout, drawn.keep)[0])
+    assert not found.preserved
+    assert kinds(found) == [(me, "read") for me in drawn.keep]
+    for each, (me, alive) in zip(found.findings, drawn.keep.items(), strict=True):
+        largest = 0
+        for array, axis, (_, start, _, _) in drawn.layout.occurrences(me):
+            if array.endswith("/kernel") and axis == 0:
+                reader = array.removesuffix("/kernel")
+                columns = np.tile(drawn.keep[reader], 4) if reader in drawn.keep else slice(None)
+                largest = max(
+                    largest, np.abs(drawn.dense[array][start : start + len(alive)][~alive][:, columns]).max()
+                )
+        assert each["units"] == np.flatnonzero(~alive).tolist()
+        assert each["largest"] == pytest.approx(largest)
+        assert f"{(~alive).sum()} removed units were read, with weights up to {largest:.3g}" in each["says"]
+
+
+@given(rngs)
+def test_zeros_in_place_are_changed_values(rng):
+    drawn = case(rng, least=1, removed=1, readout=True)
+    found = report(drawn.dense, drawn.masked)
+    assert not found.preserved
+    assert {kind for _, kind in kinds(found)} == {"values"}
+    assert all("of these are 0 now" in each["says"] for each in found.findings)
+    assert [layer["removed"] for layer in found.layers] == [[] for _ in drawn.keep]
+
+
+def test_a_changed_weight_that_matters_to_nothing_leaves_the_function():
+    drawn = case(np.random.default_rng(3), least=2, removed=1, readout=True)
+    dead = {space: np.ones(len(alive), bool) for space, alive in drawn.keep.items()}
+    after = {name: values.copy() for name, values in drawn.masked.items()}
+    unread_unit = np.flatnonzero(~drawn.keep["lstm0"])[0]
+    after["lstm0/bias"][unread_unit] += 1
+    found = report(drawn.masked, compact(after, drawn.layout, dead)[0])
+    assert found.preserved
+    assert kinds(found) == [("lstm0", "values")]
+    assert lines(found)[-1] == "preserved  weights were changed, the outputs were not"
+
+
+# bad input
+# ---------
+
+
+SMALL = random_params(network((3, 4, 2), readout=False), np.random.default_rng(0))
+
+
+def spoilt(**changes):
+    return {**SMALL, **{name.replace("__", "/"): values for name, values in changes.items()}}
+
+
+@pytest.mark.parametrize(
+    ("after", "sentence"),
+    [
+        (random_params(network((3, 4), False), np.random.default_rng(1)), "needs 2 layers, as before, found 1"),
+        (random_params(network((3, 4, 3), False), np.random.default_rng(1)),
+         "lstm1 needs at most 2 units, as before, found 3"),
+        (random_params(network((2, 4, 2), False), np.random.default_rng(1)),
+         "needs an input of width 3, as before, found 2"),
+        (spoilt(lstm0__bias=np.full(16, np.nan)), "lstm0/bias: needs finite numbers, found 16"),
+        (spoilt(lstm0__bias=np.ones(12)), r"lstm0/bias: axes .* need shape \(16,\), got \(12,\)"),
+        ({"embed/kernel": np.ones((3, 4))}, "an LSTM needs arrays of names like .*, found embed/kernel"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_compared_are_refused_in_a_sentence(after, sentence):
+    with pytest.raises(ValueError, match=rf"^\S*after.safetensors: {sentence}"):
+        report(SMALL, after)
+
+
+def test_a_readout_of_numbers_that_are_not_finite_is_refused():
+    arrays = random_params(network((3, 4)), np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"after.safetensors: softmax/kernel and its bias need finite numbers"):
+        report(arrays, {**arrays, "softmax/bias": np.full(OUT, np.inf)})
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    files.write(path, SMALL)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=f"^{path}: needs a whole safetensors file"):
+        pruned(path, path)
+
+
+def test_units_are_spelled_as_runs():
+    assert spell([]) == "none"
+    assert spell([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
+    assert spell([3, 1, 2]) == "3, 1-2"
+    assert spell(range(0, 60, 2)).endswith("20, 22, and 18 runs more")
