@@ -52,9 +52,9 @@ def mutations() -> str:
     score = json.loads((RESULTS / "mutation_score.json").read_text())
     share = score["caught"] / (score["mutants"] - len(score["equivalent"]))
     return (
-        f"Mutation score {share:.0%}: of {score['mutants']} wrong implementations the suite catches {score['caught']}, "
-        f"and the diagnosis names {score['named']} of the {score['known']} known mistakes among them "
-        "(`python tests/test_mutations.py`)."
+        f"Mutation score {share:.0%}: of {score['mutants']} wrong implementations the suite catches "
+        f"{score['caught']}, and the diagnosis names {score['named']} of the {score['known']} known mistakes among "
+        "them (`python tests/test_mutations.py`)."
     )
 
 
@@ -88,8 +88,8 @@ def _tour(name: str, flags: str) -> str:
     perplexity, twin = ours["valid_perplexity"]["compact"], dense["valid_perplexity"]["full"]
     return (
         f"{flags} removes {1 - compact / full:.0%} of all units; its compact model's validation perplexity, "
-        f"{perplexity:.2f}, is {abs(perplexity / twin - 1):.1%} {'above' if perplexity > twin else 'below'} that of the "
-        f"same network trained with `--method dense` for as many epochs, {twin:.2f}."
+        f"{perplexity:.2f}, is {abs(perplexity / twin - 1):.1%} {'above' if perplexity > twin else 'below'} that "
+        f"of the same network trained with `--method dense` for as many epochs, {twin:.2f}."
     )
 
 

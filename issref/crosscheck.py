@@ -1,8 +1,10 @@
-"""Hold a port of ISS, in whatever language, against the reference, and be told which mistake it makes.
+"""Hold a port of ISS, or a pruned model, against the reference, and be told which mistake it makes.
 
 python -m issref.crosscheck vectors DIR             the suite, with a README: what to read, what to write back
 python -m issref.crosscheck score DIR               the outputs that a port wrote there, case by case
 python -m issref.crosscheck port module:function    a Python port, called directly
+python -m issref.crosscheck pruned BEFORE AFTER     two checkpoints of an LSTM: what was removed, what broke
+python -m issref.crosscheck convert IN OUT          an LSTM's checkpoint in another framework's format
 """
 
 import importlib
@@ -21,10 +23,12 @@ from issref.show import failed
 from issref.training.checkpoint import write_whole
 from issref.verify import conformance
 from issref.verify.conformance import Suite
+from issref.verify.convert import convert
 from issref.verify.diagnosis import explain
+from issref.verify.pruned import lines, pruned
 
 PROGRAM = "python -m issref.crosscheck"
-SAYS = "Hold a port of ISS, in whatever language, against the reference, and be told which mistake it makes."
+SAYS = "Hold a port of ISS, or a pruned model, against the reference, and be told which mistake it makes."
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,59 @@ class Port(Scored):
         return self.report(suite, outputs, raised)
 
 
-Command = Vectors | Score | Port
+@dataclass(frozen=True)
+class Pruned:
+    """Whether a pruned LSTM computes the same as before: which units were removed, and if not, where it broke.
+
+    Files of a plain stacked LSTM, each of any of these: .pt, .pth (a state dict), .onnx, .safetensors (names of
+    issref, PyTorch, Flax, Keras or TensorFlow 1).
+    """
+
+    before: tyro.conf.Positional[Path]
+    """The model before, whole or masked, with zeros in place."""
+    after: tyro.conf.Positional[Path]
+    """The smaller model."""
+    stack: str | None = None
+    """Which LSTM of BEFORE is meant, if there are several: --stack 'decoder.lstm.*_l#'."""
+    stack_after: str | None = None
+    """The same for AFTER."""
+    json: Path | None = None
+    """Write the report to this file too."""
+
+    def run(self) -> int:
+        report = pruned(self.before, self.after, self.stack, self.stack_after)
+        print("\n".join(lines(report)))
+        if self.json is not None:
+            write_whole(self.json, json.dumps(report._asdict(), indent=1).encode())
+        return int(not report.preserved)
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write the LSTM of a checkpoint, and nothing else of it, in the format that the new file's name says.
+
+    .pt, .pth: a state dict of PyTorch; .onnx; .torch.safetensors, .flax.safetensors, .keras.safetensors,
+    .tf1.safetensors: arrays under these names; else .safetensors: under those of issref.
+    """
+
+    source: tyro.conf.Positional[Path]
+    """The file to read: .pt, .pth, .onnx, .safetensors."""
+    target: tyro.conf.Positional[Path]
+    """The file to write."""
+    stack: str | None = None
+    """Which LSTM is meant, if there are several: --stack 'decoder.lstm.*_l#'."""
+    forget_bias: float = 0.0
+    """The constant that a TensorFlow 1 cell adds to its forget gate, on either side."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Let the new file take the place of another."""
+
+    def run(self) -> int:
+        choices = {"stack": self.stack, "forget_bias": self.forget_bias, "overwrite": self.overwrite}
+        print("\n".join(convert(self.source, self.target, **choices)))
+        return 0
+
+
+Command = Vectors | Score | Port | Pruned | Convert
 
 
 def imported(name: str) -> conformance.Port:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from issref import crosscheck
 from issref.iss.layout import Layout
 from issref.training import checkpoint
 from issref.verify.convert import convert, load, widths
@@ -314,3 +315,23 @@ def test_a_package_that_is_missing_is_named(suffix, package, source, tmp_path, m
     sentence = f"needs the package {package}, found it is not installed"
     refused(there, tmp_path / "out.safetensors", f"^{there}: {sentence}")
     refused(source, tmp_path / f"out{suffix}", f"^{tmp_path}/out{suffix}: {sentence}")
+
+
+# the command
+# -----------
+
+
+def test_the_command_converts_and_says_so_or_refuses_in_a_sentence(source, tmp_path, capsys):
+    target = tmp_path / "out.keras.safetensors"
+    assert crosscheck.main(["convert", str(source), str(target)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{source}: issref lstm#/*, 4 -> 3 -> 3, float32",
+        f"{target}: written, for keras",
+    ]
+    same_bits(load(target).params, PARAMS)
+    assert crosscheck.main(["convert", str(source), str(target)]) == 2
+    failed = capsys.readouterr()
+    assert failed.out == ""
+    assert failed.err.startswith(f"issref: {target}: needs to be a new file")
+    assert failed.err.count("\n") == 1
+    assert crosscheck.main(["convert", str(source), str(target), "--overwrite"]) == 0

@@ -122,8 +122,8 @@ def softmax_minus_target(rng, dtype, m, n, groups):
 TWINS = {
     make.__name__: make
     for make in (
-        add_pair_energies, scale_by_pair, plus_transpose, sweep, duality_gap, lstm_cell, lstm_cell_backward, highway_cell,
-        highway_cell_backward, add_rows, log_sum_exp, softmax_minus_target,
+        add_pair_energies, scale_by_pair, plus_transpose, sweep, duality_gap, lstm_cell, lstm_cell_backward,
+        highway_cell, highway_cell_backward, add_rows, log_sum_exp, softmax_minus_target,
     )
 }  # fmt: skip
 

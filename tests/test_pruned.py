@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 from strategies import unhooked
 
+from issref import crosscheck
 from issref.iss.compact import compact
 from issref.iss.layout import Layout
 from issref.models import ptb_lstm
@@ -498,3 +499,34 @@ def test_units_are_spelled_as_runs():
     assert spell([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert spell([3, 1, 2]) == "3, 1-2"
     assert spell(range(0, 60, 2)).endswith("20, 22, and 18 runs more")
+
+
+# the command
+# -----------
+
+
+def test_the_command_says_what_was_removed_and_that_nothing_changed_or_what_broke(tmp_path, capsys):
+    drawn = case(np.random.default_rng(5), least=1, removed=1, layers=(2, 2), readout=True)
+    small, _ = compact(drawn.masked, drawn.layout, drawn.keep)
+    right, wrong, before = (tmp_path / f"{name}.safetensors" for name in ("right", "wrong", "before"))
+    other = {
+        **dict.fromkeys(GATES, drawn.kept["lstm1"]),
+        "forget": other_choice(np.random.default_rng(0), drawn, "lstm1"),
+    }
+    out_of_step = {**small, **columns_cut(drawn.masked, drawn, "lstm1", other)}
+    for path, arrays in ((before, drawn.masked), (right, small), (wrong, out_of_step)):
+        files.write(path, arrays)
+    assert crosscheck.main(["pruned", str(before), str(right), "--json", str(tmp_path / "report.json")]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines() == lines(pruned(before, right))
+    assert f"removed {len(drawn.keep['lstm0']) - len(drawn.kept['lstm0'])}: " in said
+    assert json.loads((tmp_path / "report.json").read_text()) == pruned(before, right)._asdict()
+    assert crosscheck.main(["pruned", str(before), str(wrong)]) == 1
+    said = capsys.readouterr().out
+    assert "lstm1: gates pruned out of step" in said
+    assert "NOT PRESERVED" in said
+    assert crosscheck.main(["pruned", str(before), str(tmp_path / "no.pt")]) == 2
+    failed = capsys.readouterr()
+    assert failed.out == ""
+    assert failed.err.startswith(f"issref: {tmp_path / 'no.pt'}: needs ")
+    assert failed.err.count("\n") == 1

@@ -96,8 +96,8 @@ def test_a_run_learns_its_size_and_writes_all_of_it(finished):
 
 
 RHN = (
-    "--preset rhn-small --hidden-sizes 16 --depth 2 --drops 0.1 0.1 0.1 0.1 --batch 4 --steps 8 --epochs 3 "
-    "--init-scale 0.3 --strength 0.03 --learning-rate 0.5 --threads 1 --weight-decay 1e-4"
+    "--preset rhn-small --hidden-sizes 32 --depth 2 --drops 0.1 0.1 0.1 0.1 --batch 4 --steps 8 --epochs 3 "
+    "--init-scale 0.3 --transform-bias 0 --strength 0.1 --learning-rate 0.4 --threads 1 --weight-decay 1e-4"
 )
 CALM = {  # a path on which rounding does not grow fast
     "lstm": "--dtype float64 --keep 0.9 --learning-rate 0.5 --strength 0.01 0.014",
