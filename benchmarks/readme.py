@@ -53,8 +53,8 @@ def mutations() -> str:
     share = score["caught"] / (score["mutants"] - len(score["equivalent"]))
     return (
         f"Mutation score {share:.0%}: of {score['mutants']} wrong implementations the suite catches "
-        f"{score['caught']}, and the diagnosis names {score['named']} of the {score['known']} known mistakes among "
-        "them (`python tests/test_mutations.py`)."
+        f"{score['caught']}, and the diagnosis names {score['named']} of the {score['known']} known mistakes "
+        "among them (`python tests/test_mutations.py`)."
     )
 
 
