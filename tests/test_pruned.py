@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from strategies import unhooked
 
 from issref import crosscheck
-from issref.iss.compact import compact
+from issref.iss.compact import compact, zero_dead
 from issref.iss.layout import Layout
 from issref.models import ptb_lstm
 from issref.ops.lstm import GATES, lstm
@@ -22,7 +22,7 @@ from issref.verify import pruned as module
 from issref.verify.frameworks import files, flax, keras, onnx, tf1, torch
 from issref.verify.frameworks.dialect import REFERENCE
 from issref.verify.pruned import lines, pruned
-from issref.verify.units import spell
+from issref.verify.units import Layer, match, rows_of, spell
 
 rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 OUT = 5  # what the readout puts out
@@ -291,30 +291,41 @@ def other_choice(rng, drawn, space):
 
 @given(rngs)
 def test_every_gate_cut_in_its_own_way_is_named(rng):
-    """As the LSTM pruner of torch.ao does: rows and columns of each recurrent block by the gate's own choice,
-    weights from the input by yet another, readers by that of the output gate."""
-    drawn = case(rng, least=2, removed=2, readout=True)
-    before, after = drawn.dense, dict(compact(drawn.dense, drawn.layout, drawn.keep)[0])
-    me, size = "lstm0", len(drawn.keep["lstm0"])
-    x_units, h_units = ({gate: other_choice(rng, drawn, me) for gate in GATES} for _ in range(2))
-    kernel, inputs = before[f"{me}/kernel"], drawn.widths[0]
-    blocks = [
-        np.vstack((
-            kernel[:inputs, number * size + x_units[gate]],
-            kernel[inputs:, number * size :][np.ix_(h_units[gate], h_units[gate])],
-        ))
-        for number, gate in enumerate(GATES)
-    ]  # fmt: skip
-    after[f"{me}/kernel"] = np.hstack(blocks)
-    found = report(before, after)
+    """As the LSTM pruner of torch.ao does it: rows and columns of each recurrent block and its bias by one choice
+    of the gate, weights from the input and their bias by another, readers by the recurrent one of the output gate.
+    """
+    drawn = case(rng, least=2, removed=2, layers=(1, 1), readout=True)
+    size, inputs = len(drawn.keep["lstm0"]), drawn.widths[0]
+    x_units, h_units = ({gate: other_choice(rng, drawn, "lstm0") for gate in GATES} for _ in range(2))
+    kernel, biases = drawn.dense["lstm0/kernel"], rng.standard_normal((2, 4 * size))
+    kernels, sums = [], []
+    for gate, first in zip(GATES, range(0, 4 * size, size), strict=True):
+        x, h = kernel[:inputs, first : first + size], kernel[inputs:, first : first + size]
+        kernels.append(np.vstack((x[:, x_units[gate]], h[np.ix_(h_units[gate], h_units[gate])])))
+        sums.append(biases[0, first + x_units[gate]] + biases[1, first + h_units[gate]])
+    after = {
+        "lstm0/kernel": np.hstack(kernels),
+        "lstm0/bias": np.hstack(sums),
+        "softmax/kernel": drawn.dense["softmax/kernel"][h_units["output"]],
+        "softmax/bias": drawn.dense["softmax/bias"],
+    }
+    found = report({**drawn.dense, "lstm0/bias": biases.sum(axis=0)}, after)
     assert not found.preserved
-    gates = [each for each in found.findings if each["kind"] == "gates"]
-    assert len(gates) == 1
-    if "x to input" in gates[0]["sets"]:
-        for gate in GATES:
-            assert gates[0]["sets"][f"x to {gate}"] == x_units[gate].tolist()
-            assert gates[0]["sets"][f"h to {gate}"] == h_units[gate].tolist()
-    assert not {"rows", "values"} & {kind for _, kind in kinds(found)}
+    assert {kind for _, kind in kinds(found)} <= {"gates", "read"}
+    sets = {f"x to {gate}": units.tolist() for gate, units in x_units.items()}
+    sets |= {f"h to {gate}": units.tolist() for gate, units in h_units.items()}
+    if any(not np.array_equal(x_units[gate], h_units[gate]) for gate in GATES):
+        assert found.findings[0]["sets"] == sets
+
+
+@given(rngs)
+def test_a_gate_that_reads_no_input_is_told_by_its_recurrent_weights(rng):
+    drawn = case(rng, least=2, removed=1, layers=(1, 1))
+    drawn.dense["lstm0/kernel"][: drawn.widths[0]] = 0
+    units = {**dict.fromkeys(GATES, drawn.kept["lstm0"]), "forget": other_choice(rng, drawn, "lstm0")}
+    after, _ = compact(drawn.dense, drawn.layout, drawn.keep)
+    found = report(drawn.dense, after | columns_cut(drawn.dense, drawn, "lstm0", units))
+    assert found.findings[0]["sets"] == {gate: each.tolist() for gate, each in units.items()}
 
 
 @given(rngs, st.sampled_from(("dense", "masked")))
@@ -437,6 +448,8 @@ def test_zeros_in_place_are_changed_values(rng):
     assert {kind for _, kind in kinds(found)} == {"values"}
     assert all("of these are 0 now" in each["says"] for each in found.findings)
     assert [layer["removed"] for layer in found.layers] == [[] for _ in drawn.keep]
+    found = report(drawn.dense, zero_dead(drawn.dense, drawn.layout, drawn.keep))
+    assert kept_in(found) == {space: [*range(len(alive))] for space, alive in drawn.keep.items()}
 
 
 def test_a_changed_weight_that_matters_to_nothing_leaves_the_function():
@@ -492,6 +505,35 @@ def test_a_truncated_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=f"^{path}: needs a whole safetensors file"):
         pruned(path, path)
+
+
+def test_a_readout_of_another_size_is_no_readout():
+    rng, layout = np.random.default_rng(0), network((3, 4))
+    before = random_params(layout, rng)
+    after = {**before, "softmax/kernel": np.ones((4, OUT - 1)), "softmax/bias": np.ones(OUT - 1)}
+    assert report(before, before).notes == ["outputs are those of softmax/kernel, which reads the top layer"]
+    assert "no one matrix in both files reads it" in report(before, after).notes[0]
+    again = {f"again/{name}": values for name, values in before.items() if "softmax" in name}
+    assert "no one matrix in both files reads it" in report({**before, **again}, before).notes[0]
+
+
+# what the numbers tell
+# ---------------------
+
+
+def test_numbers_that_are_there_twice_tell_nothing_of_their_row():
+    old = np.array([[0.5, 0.5, 0.5], [1, 2, 3], [0.5, 4, 5]])
+    np.testing.assert_array_equal(rows_of(old[[2, 1]], old), [2, 1])
+    np.testing.assert_array_equal(rows_of(old[[0]], old), [-1])
+    np.testing.assert_array_equal(rows_of(np.array([[2, 4, 7], [0, 2, 0]]), old), [-1, 1])
+
+
+def test_no_two_units_are_matched_to_the_same_one():
+    old = Layer(np.repeat([[[0.0, 1, 5]]], 4, axis=1), np.zeros((3, 4, 3)), np.zeros((4, 3)))
+    new = Layer(np.repeat([[[0.9, 1.2]]], 4, axis=1), np.zeros((2, 4, 2)), np.zeros((4, 2)))
+    np.testing.assert_array_equal(match(new, old, np.arange(1)), [1, 0])
+    twice = Layer(old.x[:, :, [1, 1, 2]], old.h, old.b)
+    np.testing.assert_array_equal(match(Layer(twice.x[:, :, :2], new.h, new.b), twice, np.arange(1)), [0, 1])
 
 
 def test_units_are_spelled_as_runs():

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 TUTORIALS = sorted((Path(__file__).parent.parent / "tutorials").glob("[0-9]_*.py"))
-FIGURES = {"1_one_unit": 3, "4_proximal_steps": 4, "6_highways": 2}
+FIGURES = {"1_one_unit": 3, "4_proximal_steps": 4, "6_highways": 2, "7_porting": 1}
+NEEDS = {"7_porting": "torch"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 each_tutorial = pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
@@ -38,6 +39,8 @@ def asserted(tutorial: Path) -> set[str]:
 
 @each_tutorial
 def test_runs_and_prints_what_it_asserts(tutorial, tmp_path):
+    if needed := NEEDS.get(tutorial.stem):
+        pytest.importorskip(needed)
     environment = {**os.environ, "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error", str(tutorial)]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)

@@ -137,9 +137,9 @@ def _complete(ids: Ids, should: Ids, new: np.ndarray, old: np.ndarray) -> Ids:
 
 
 def _signatures(layer: Layer, inputs: np.ndarray) -> np.ndarray:
-    """(H, 4 (D + 2)): a row for each unit, with 0 for -0."""
+    """(H, 4 (D + 2)): a row for each unit."""
     itself = layer.h.diagonal(axis1=0, axis2=2)
-    return np.concatenate((inputs.reshape(4 * len(inputs), layer.b.shape[1]), itself, layer.b)).T + 0.0
+    return np.concatenate((inputs.reshape(4 * len(inputs), layer.b.shape[1]), itself, layer.b)).T
 
 
 def _nearest(units: Ids, mine: np.ndarray, theirs: np.ndarray) -> Ids:
