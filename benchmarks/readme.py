@@ -64,7 +64,7 @@ def measured() -> str:
     rows = [_row(name) for name in names]
     text = [
         "Perplexity with batch 1 over the whole text, two cores, one seed (0) each. Minutes of training are given "
-        "for runs that had the machine to themselves; those with `--threads 1` shared it.",
+        "for runs that went before all else on the machine; those with `--threads 1` shared it.",
         "",
         "| run | corpus | units left | parameters | valid | test | minutes |",
         "|---|---|---|---|---|---|---|",
