@@ -1,10 +1,13 @@
-"""Profiles of hypothesis: the default ends in minutes; ISSREF_DEEP=1 searches longer."""
+"""Profiles of hypothesis: the default ends in minutes, ISSREF_DEEP=1 takes ten times the examples, both the same ones
+each time, so that a change is judged by itself; ISSREF_SEARCH=1 looks for new ones."""
 
 import os
 
 from hypothesis import HealthCheck, settings
 
 quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
-settings.register_profile("usual", max_examples=25, **quiet)
-settings.register_profile("deep", max_examples=250, **quiet)
-settings.load_profile("deep" if os.environ.get("ISSREF_DEEP") else "usual")
+settings.register_profile("usual", max_examples=25, derandomize=True, **quiet)
+settings.register_profile("deep", max_examples=250, derandomize=True, **quiet)
+settings.register_profile("search", max_examples=1000, **quiet)
+profiles = {"search": "ISSREF_SEARCH", "deep": "ISSREF_DEEP"}
+settings.load_profile(next((name for name, flag in profiles.items() if os.environ.get(flag)), "usual"))

@@ -12,6 +12,7 @@ so the whole iteration runs on one number for each pair, whatever the number of 
 more group, the last, with strength 0: the weights of g alone are those it shares with it.
 """
 
+import math
 import warnings
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Certificate(NamedTuple):
 
 def block_soft_threshold(v: np.ndarray, strength: float) -> np.ndarray:
     """The proximal operator of strength |v|, one group alone: v max(0, 1 - strength / |v|)."""
-    norm = np.linalg.norm(v)
+    norm = math.hypot(*v.flat)  # np.linalg.norm squares, which underflows below 1e-162
     return v * (1 - strength / norm) if norm > strength else np.zeros_like(v)
 
 
