@@ -1,5 +1,5 @@
-"""Profiles of hypothesis: the default ends in minutes, ISSREF_DEEP=1 takes ten times the examples, both the same ones
-each time, so that a change is judged by itself; ISSREF_SEARCH=1 looks for new ones."""
+"""Profiles of hypothesis. The default ends in minutes and ISSREF_DEEP=1 takes ten times the examples, both the
+same ones each time, so that a change is judged by itself; ISSREF_SEARCH=1 looks for new ones."""
 
 import os
 
