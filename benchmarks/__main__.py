@@ -16,7 +16,6 @@ from typing import Annotated, Literal
 
 import tyro
 from matplotlib import rc_context
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from benchmarks import (
@@ -36,6 +35,7 @@ from benchmarks import (
 from benchmarks.targets import TARGETS, values
 from benchmarks.timing import THREADS
 from benchmarks.words import Figures
+from issref.kernels import threads
 from issref.report import STYLE
 from issref.training.checkpoint import write_whole
 from issref.training.run import keep_freed_memory, write_json
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command.check()
         names = command.names or tuple(BENCHMARKS)
-        with threadpool_limits(THREADS, user_api="blas"):
+        with threads.limited(THREADS):
             tqdm.write(page.machine(record.environment()))
             for name in tqdm(names, "benchmarks", unit="benchmark"):
                 tqdm.write(f"{name} ...")

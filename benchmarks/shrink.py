@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from benchmarks import children
 from benchmarks.steps import VOCABULARY, task, training_step
 from benchmarks.timing import interleaved, milliseconds
 from benchmarks.words import Figures, Measured, number, part, table
+from issref.kernels import threads
 from issref.models import ptb_lstm as model
 from issref.training.settings import PRESETS, Settings
 
@@ -43,7 +43,7 @@ def measure(name: str, seconds: float, finished: Path | None = None) -> Figures:
 
 def dense_step(settings: Settings, vocabulary: int, seconds: float) -> list[float]:
     """Seconds of a dense step at full width, turn by turn."""
-    with threadpool_limits(settings.threads or os.cpu_count(), user_api="blas"):
+    with threads.limited(settings.threads or os.cpu_count()):
         return interleaved({"dense": training_step(task(settings, vocabulary))}, seconds)["dense"]
 
 

@@ -10,11 +10,12 @@ Dimension key: T time, B batch, D input, H hidden, V vocabulary, K outputs. Arra
 (inputs, outputs), gates are in the order input, candidate, forget, output.
 """
 
+import issref.idle_threads  # noqa: F401  (before NumPy)
 from issref.iss.compact import compact, expand, zero_dead, zero_small_weights
 from issref.iss.groups import Groups, alive, group_norms, iss_groups
 from issref.iss.layout import Layout, Occurrence, Segment
 from issref.iss.penalty import penalty
-from issref.iss.prox import Certificate, block_soft_threshold, prox
+from issref.iss.prox import Certificate, block_soft_threshold, prox, strength_bound
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "iss_groups",
     "penalty",
     "prox",
+    "strength_bound",
     "zero_dead",
     "zero_small_weights",
 ]

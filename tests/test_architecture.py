@@ -14,10 +14,12 @@ ANY = None
 # The part of the house: what it may import of issref, and of others beside the standard library. A file at the
 # top that is not named here is a command or serves one: it may import everything, and no part may import it.
 TABLE = {
-    "issref": (["issref.iss"], []),
+    "issref": (["issref.idle_threads", "issref.iss"], []),
+    "issref.idle_threads": ([], []),
     "issref.iss": (["issref.iss", "issref.kernels"], ["numpy", "jaxtyping"]),
-    "issref.kernels": (["issref.kernels"], ["numpy"]),
-    "issref.kernels.jitted": (["issref.kernels.elementary"], ["numpy", "numba"]),
+    "issref.kernels": (["issref.kernels"], ["numpy", "threadpoolctl"]),
+    "issref.kernels.jitted": (["issref.kernels"], ["numpy", "numba"]),
+    "issref.kernels.tile": ([], ["numba", "llvmlite"]),
     "issref.kernels.elementary": ([], ["numpy", "numba", "llvmlite"]),
     "issref.ops": (["issref.ops", "issref.kernels"], ["numpy", "jaxtyping"]),
     "issref.models": (["issref.models", "issref.ops", "issref.iss.layout"], ["numpy", "jaxtyping"]),
@@ -26,9 +28,11 @@ TABLE = {
     "issref.methods": (["issref.iss", "issref.training"], ["numpy"]),
 }
 TABLE["issref.verify"] = (["issref.verify", *(part for part in TABLE if part != "issref")], ANY)
+TABLE["issref.sweep"] = (["issref"], ANY)  # a command in several files
+TABLE["issref.report"] = ([*(f"issref.{part}" for part in ("report", "iss", "ops", "training", "show"))], ANY)
 ONLY_THERE = {
-    "numba": {"issref.kernels.jitted", "issref.kernels.elementary"},
-    "llvmlite": {"issref.kernels.elementary"},
+    "numba": {"issref.kernels.jitted.compiled", "issref.kernels.elementary", "issref.kernels.tile"},
+    "llvmlite": {"issref.kernels.elementary", "issref.kernels.tile"},
 }
 
 
@@ -89,7 +93,18 @@ def test_no_randomness_and_no_files(part):
                 assert not words & {"random", "open", "Path", "print"}, f"{module}, line {node.lineno}"
 
 
-HEAVY = {"tyro", "tqdm", "pooch", "safetensors", "matplotlib", "numba", "joblib", "scipy", "threadpoolctl"}
+HEAVY = {
+    "jinja2",
+    "tyro",
+    "tqdm",
+    "pooch",
+    "safetensors",
+    "matplotlib",
+    "numba",
+    "joblib",
+    "scipy",
+    "threadpoolctl",
+}
 
 
 def test_import_issref_loads_the_core_only():

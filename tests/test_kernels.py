@@ -24,7 +24,7 @@ def public(module):
     return {
         name: getattr(function, "py_func", function)
         for name, function in vars(module).items()
-        if getattr(function, "__module__", None) == module.__name__ and not name.startswith("_")
+        if (getattr(function, "__module__", None) or "").startswith(module.__name__) and not name.startswith("_")
     }
 
 
@@ -94,6 +94,20 @@ def lstm_cell_backward(rng, dtype, m, n, groups):
     return dhidden, dcell, gates, previous, cell
 
 
+def lstm_forward(rng, dtype, m, n, groups):
+    """m sequences of some of `groups` steps each, forward or reversed."""
+    shapes = ((groups, m, 4 * n), (m, n), (m, n), (n, 4 * n))
+    lengths = rng.integers(0, groups + 1, m)
+    return *(rng.standard_normal(shape).astype(dtype) for shape in shapes), lengths, bool(rng.random() < 0.5)
+
+
+def lstm_backward(rng, dtype, m, n, groups):
+    gates, h, c, weights, *order = lstm_forward(rng, dtype, m, n, groups)
+    _, _, c_before, c_after, _, _ = reference.lstm_forward(gates, h, c, weights, *order)
+    dhidden, dh, dc = (rng.standard_normal(shape).astype(dtype) for shape in (c_after.shape, h.shape, h.shape))
+    return dhidden, dh, dc, gates, c_before, c_after, weights, *order
+
+
 def highway_cell(rng, dtype, m, n, groups):
     return tuple((3 * rng.standard_normal(shape)).astype(dtype) for shape in ((m, 2 * n), (m, n)))
 
@@ -111,19 +125,20 @@ def add_rows(rng, dtype, m, n, groups):
 
 def log_sum_exp(rng, dtype, m, n, groups):
     logits = (5 * rng.standard_normal((m, n + 1))).astype(dtype)
-    return logits, logits.max(axis=1)
+    return (logits,)
 
 
 def softmax_minus_target(rng, dtype, m, n, groups):
-    logits, shift = log_sum_exp(rng, dtype, m, n, groups)
-    return logits, reference.log_sum_exp(logits, shift), rng.integers(n + 1, size=m), float(rng.normal())
+    (logits,) = log_sum_exp(rng, dtype, m, n, groups)
+    return logits, reference.log_sum_exp(logits), rng.integers(n + 1, size=m), float(rng.normal())
 
 
 TWINS = {
     make.__name__: make
     for make in (
         add_pair_energies, scale_by_pair, plus_transpose, sweep, duality_gap, lstm_cell, lstm_cell_backward,
-        highway_cell, highway_cell_backward, add_rows, log_sum_exp, softmax_minus_target,
+        lstm_forward, lstm_backward, highway_cell, highway_cell_backward, add_rows, log_sum_exp,
+        softmax_minus_target,
     )
 }  # fmt: skip
 
@@ -276,11 +291,11 @@ def test_rises_within_its_error_and_stays_in_range(function, low, high, dtype):
 COUNT_COMPILATIONS = """
 import numpy as np
 from issref import kernels
-from issref.kernels import jitted
+from issref.kernels.jitted import cells, rows
 x = np.zeros((2, 8), np.float32)
 kernels.lstm_cell(x, x[:, :2].copy())
 kernels.softmax_minus_target(x, x[:, 0].copy(), np.array([0, 1]), 0.5)
-found = [kernel.stats for kernel in vars(jitted).values() if hasattr(kernel, "stats")]
+found = [kernel.stats for module in (cells, rows) for kernel in vars(module).values() if hasattr(kernel, "stats")]
 print(sum(sum(stats.cache_hits.values()) for stats in found))
 print(sum(sum(stats.cache_misses.values()) for stats in found))
 """

@@ -46,7 +46,11 @@ class Certificate(NamedTuple):
 
 
 def block_soft_threshold(v: np.ndarray, strength: float) -> np.ndarray:
-    """The proximal operator of strength |v|, one group alone: v max(0, 1 - strength / |v|)."""
+    """The proximal operator of strength |v|, one group alone: v max(0, 1 - strength / |v|), in the shape of v.
+
+    >>> block_soft_threshold(np.array([3.0, 4.0]), 1.0), block_soft_threshold(np.array([3.0, 4.0]), 5.0)
+    (array([2.4, 3.2]), array([0., 0.]))
+    """
     norm = math.hypot(*v.flat)  # np.linalg.norm squares, which underflows below 1e-162
     return v * (1 - strength / norm) if norm > strength else np.zeros_like(v)
 
@@ -66,20 +70,46 @@ def prox(
     exact solution is then exactly zero in the result. Arrays in no group are passed through, not copied. If
     the tolerance cannot be reached, a RuntimeWarning says so and the certificate holds the gap that was.
     Raises ValueError for weights that are not finite and for a strength or warm start that does not fit.
+
+    >>> layout = Layout({"w": (("unit",), ("unit",))}, {"unit": 2})  # recurrent: the groups overlap
+    >>> w, certificate = prox({"w": np.array([[3.0, 0.2], [0.2, 0.1]])}, iss_groups(layout, ["unit"]), 0.3)
+    >>> w["w"], certificate.dead
+    (array([[2.7, 0. ],
+           [0. , 0. ]]), array([False,  True]))
     """
     strengths = np.append(strengths_of(strength, groups), 0.0)
     energy = _shared_energy(params, groups)
     dual = _solve(energy, strengths, tolerance, _start(warm_start, groups))
-    if dual.gap > tolerance * dual.objective:
-        found = f"relative duality gap {dual.gap / dual.objective:.1e} after {dual.rounds} rounds"
+    if dual.relative_gap > tolerance:
+        found = f"relative duality gap {dual.relative_gap:.1e} after {dual.rounds} rounds"
         warnings.warn(f"prox: needed {tolerance:.1e}, got {found}", RuntimeWarning, stacklevel=2)
     factors = _factors(dual)
     scaled = {
         array: kernels.scale_by_pair(groups.matrix(params, array), *ids, factors).reshape(params[array].shape)
         for array, ids in groups.ids.items()
     }
-    relative = dual.gap / dual.objective if dual.objective > 0 else 0.0
-    return {**params, **scaled}, Certificate(dual.gap, relative, dual.rounds, dual.dead[:-1], dual.share)
+    return {**params, **scaled}, Certificate(dual.gap, dual.relative_gap, dual.rounds, dual.dead[:-1], dual.share)
+
+
+def strength_bound(params: Params, gradient: Params, groups: Groups, learning_rate: float) -> float:
+    """A strength above which one proximal gradient step from params sets every group to zero.
+
+    With v = params - learning_rate gradient, the dual that splits shared weights half and half, xi_g = v on the
+    weights of g alone and v / 2 on those of two groups, gives w = 0, and it fits into the balls of radius
+    learning_rate strength if
+        strength >= max_g sqrt(own[g] + sum_h S[g, h] / 4) / learning_rate,
+    own[g] and S[g, h] being the sums of v^2 over g alone and over both g and h. Sufficient; the smallest such
+    strength has no closed form. `gradient` is the one of the step: clipped, where the step clips. Raises
+    ValueError for a learning rate that is not above 0 and for arrays that do not fit the groups.
+    """
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"strength_bound: needs a learning rate above 0, got {learning_rate}")
+    steps = {
+        array: groups.matrix(params, array) - learning_rate * groups.matrix(gradient, array)
+        for array in groups.ids
+    }
+    energy = _shared_energy(steps, groups)[:-1]
+    return math.sqrt((energy[:, -1] + energy[:, :-1].sum(axis=1) / 4).max(initial=0)) / learning_rate
 
 
 class _Dual(NamedTuple):
@@ -89,6 +119,11 @@ class _Dual(NamedTuple):
     gap: float
     objective: float
     rounds: int
+
+    @property
+    def relative_gap(self) -> float:
+        """gap / objective; an objective so small that the gap would have no digits left counts as 1e-280."""
+        return self.gap / max(self.objective, 1e-280)
 
 
 def _shared_energy(params: Params, groups: Groups) -> Pairs:
@@ -116,7 +151,7 @@ def _solve(energy: Pairs, strengths: np.ndarray, tolerance: float, share: Pairs)
     for rounds in range(1, SWEEPS + 1):
         kernels.sweep(energy, strengths, share)
         dual = _certified(energy, strengths, share, rounds)
-        if dual.gap <= tolerance * dual.objective:
+        if dual.relative_gap <= tolerance:
             return dual
     return _newton(energy, strengths, tolerance, dual)
 
@@ -155,8 +190,8 @@ def _newton(energy: Pairs, strengths: np.ndarray, tolerance: float, best: _Dual)
         tau = tau * (1 + change * min(1, 0.9 / max(0.9, -change.min())))
         if np.abs(change).max() < 0.5:  # near the central path: certify, then follow it further
             dual = _certified(energy, strengths, _shares(energy, strengths, held, tau), rounds)
-            best = min(best, dual, key=lambda one: one.gap / one.objective)
-            if best.gap <= tolerance * best.objective:
+            best = min(best, dual, key=lambda one: one.relative_gap)
+            if best.relative_gap <= tolerance:
                 break
             mu *= 0.1
     return best

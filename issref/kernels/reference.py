@@ -53,7 +53,7 @@ def duality_gap(energy, strength, share, dead):
     return gap, np.sum(energy * (1 - keep) ** 2) / 4 + strength @ norms, norms
 
 
-# ---------------------------------------------------------------- one step of an LSTM (ops.lstm)
+# ---------------------------------------------------------------- an LSTM, one step and all steps (ops.lstm)
 
 
 def sigmoid(x):
@@ -81,6 +81,39 @@ def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
     di, dg, df, do = dcell * g, dcell * i, dcell * previous, dhidden * squashed
     dpreactivation = (di * i * (1 - i), dg * (1 - g**2), df * f * (1 - f), do * o * (1 - o))
     return np.concatenate(dpreactivation, axis=1), dcell * f
+
+
+def lstm_forward(gates, h, c, weights, lengths, reverse):
+    """The steps of an LSTM from h and c (B, H), with recurrent weights (H, 4H).
+
+    `gates` (T, B, 4H) comes with what the input adds to the preactivations, x_t W + b, and leaves as the gates. A
+    sequence takes part in its first `lengths` steps: after them its state stays, its output is 0. Returns hidden
+    (T, B, H), h and c before each step, c after it as if every sequence took part, then the last h and c.
+    """
+    steps = len(gates)
+    hidden, h_before, c_before, c_after = (np.empty((steps, *h.shape), h.dtype) for _ in range(4))
+    for t in reversed(range(steps)) if reverse else range(steps):
+        valid = t < lengths[:, None]
+        h_before[t], c_before[t] = h, c
+        gates[t], c_after[t], hidden[t] = lstm_cell(gates[t] + h @ weights, c)
+        h, c = np.where(valid, hidden[t], h), np.where(valid, c_after[t], c)
+        hidden[t] = np.where(valid, hidden[t], 0)
+    return hidden, h_before, c_before, c_after, h, c
+
+
+def lstm_backward(dhidden, dh, dc, gates, c_before, c_after, weights, lengths, reverse):
+    """Backpropagation through the steps: gradients of the preactivations (T, B, 4H), and of the first h and c.
+
+    What arrives at the state of a sequence that has ended goes on to the state before.
+    """
+    steps = len(gates)
+    dgates = np.empty(gates.shape, dhidden.dtype)
+    for t in range(steps) if reverse else reversed(range(steps)):
+        valid = t < lengths[:, None]
+        dpreactivation, dprevious = lstm_cell_backward(dhidden[t] + dh, dc, gates[t], c_before[t], c_after[t])
+        dgates[t] = np.where(valid, dpreactivation, 0)
+        dh, dc = np.where(valid, dgates[t] @ weights.T, dh), np.where(valid, dprevious, dc)
+    return dgates, dh, dc
 
 
 # ---------------------------------------------------------------- one micro-layer of a highway network (ops.rhn)
@@ -111,9 +144,10 @@ def add_rows(table, ids, rows):
     np.add.at(table, ids, rows)
 
 
-def log_sum_exp(logits, shift):
-    """log sum_k exp(logits[n, k]) of each row n, as shift + log sum exp(logits - shift)."""
-    return shift + np.log(np.sum(np.exp(logits - shift[:, None]), axis=1))
+def log_sum_exp(logits):
+    """log sum_k exp(logits[n, k]) of each row n, as m + log sum exp(logits - m) with m the largest (real part)."""
+    shift = np.real(logits).max(axis=1, keepdims=True).astype(logits.dtype)
+    return shift[:, 0] + np.log(np.sum(np.exp(logits - shift), axis=1))
 
 
 def softmax_minus_target(logits, log_sum, targets, scale):

@@ -1,9 +1,11 @@
-"""The loss of a language model."""
+"""The losses: of a language model, and of the span of an answer."""
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 
 from issref import kernels
+
+BEYOND = -1e30  # the logit of a position that is no choice: its probability is 0
 
 
 def cross_entropy(logits: Shaped[np.ndarray, "T B V"], *, targets: Integer[np.ndarray, "T B"]):
@@ -13,10 +15,37 @@ def cross_entropy(logits: Shaped[np.ndarray, "T B V"], *, targets: Integer[np.nd
     """
     batch = targets.shape[1]
     rows, aims = logits.reshape(targets.size, logits.shape[-1]), targets.ravel()
-    log_sum = kernels.log_sum_exp(rows, np.real(rows).max(axis=1).astype(rows.dtype))
+    log_sum = kernels.log_sum_exp(rows)
     loss = (log_sum - rows[np.arange(len(rows)), aims]).sum() / batch
 
     def backward(dloss: Shaped[np.ndarray, ""] | complex | float | int | np.number):
         return kernels.softmax_minus_target(rows, log_sum, aims, dloss / batch).reshape(logits.shape)
 
     return loss, backward
+
+
+def span_cross_entropy(
+    start: Shaped[np.ndarray, "T B"],
+    end: Shaped[np.ndarray, "T B"],
+    *,
+    starts: Integer[np.ndarray, " B"],
+    ends: Integer[np.ndarray, " B"],
+    lengths: Integer[np.ndarray, " B"],
+):
+    """-log softmax(start)[starts] - log softmax(end)[ends], in nats: the mean over the batch of B.
+
+    Each softmax runs over the first `lengths` of the T positions, in which the span must lie; beyond them the
+    logits may be anything, and their gradient is 0. Seo et al. 2017, section 2 (6).
+    """
+    valid = np.arange(len(start))[:, None] < lengths
+    costs, backs = [], []
+    for logits, targets in ((start, starts), (end, ends)):
+        rows = np.ascontiguousarray(np.where(valid, logits, BEYOND).T)
+        cost, back = cross_entropy(rows[None], targets=targets[None])
+        costs.append(cost)
+        backs.append(back)
+
+    def backward(dloss: Shaped[np.ndarray, ""] | complex | float | int | np.number):
+        return tuple(np.where(valid, back(dloss)[0].T, 0) for back in backs)
+
+    return costs[0] + costs[1], backward

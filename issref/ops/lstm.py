@@ -19,48 +19,45 @@ def lstm(
     lengths: Integer[np.ndarray, " B"] | None = None,
     reverse: bool = False,
 ):
-    """[i g f o] = [x_t, h_{t-1}] K + b;  c_t = sigmoid(f + forget_bias) c_{t-1} + sigmoid(i) tanh(g);
-    h_t = sigmoid(o) tanh(c_t).  Returns (hidden (T, B, H), h (B, H), c (B, H)), backward.
+    """An LSTM layer over a sequence. Returns (hidden (T, B, H), h (B, H), c (B, H)), backward.
+
+        [i g f o] = [x_t, h_{t-1}] K + b
+        c_t = sigmoid(f + forget_bias) c_{t-1} + sigmoid(i) tanh(g)
+        h_t = sigmoid(o) tanh(c_t)
 
     The kernel's rows are the input's, then the recurrent ones; its columns are in the order of GATES. With
     `lengths`, a sequence that has ended keeps its state and its output is 0; with `reverse` time runs from
     the last step to the first, so each sequence starts at its last valid step. Paper, section 3.1; gate
     order, forget bias and single bias are those of the released code (TF 1 BasicLSTMCell).
+
+    >>> rng, h0, c0 = np.random.default_rng(0), np.zeros((2, 4)), np.zeros((2, 4))  # T, B, D, H = 5, 2, 3, 4
+    >>> (hidden, h, c), backward = lstm(rng.normal(size=(5, 2, 3)), h0, c0, np.ones((7, 16)), np.zeros(16))
+    >>> dx, dh0, dc0, dkernel, dbias = backward(np.ones_like(hidden), np.zeros_like(h), np.zeros_like(c))
+    >>> hidden.shape, dx.shape, dkernel.shape, bool(np.all(h == hidden[-1]))
+    ((5, 2, 4), (5, 2, 3), (7, 16), True)
     """
     steps, batch, inputs = x.shape
-    hidden_size = h0.shape[1]
-    from_input, from_hidden = kernel[:inputs], kernel[inputs:]
-    order = range(steps)[::-1] if reverse else range(steps)
-    valid = None if lengths is None else np.arange(steps)[:, None, None] < lengths[:, None]  # (T, B, 1)
-    shift = np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), hidden_size)
-
     dtype = np.result_type(x, h0, c0, kernel, bias)
+    from_input, from_hidden = kernel[:inputs], kernel[inputs:].astype(dtype, copy=False)
+    shift = np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), h0.shape[1])
+    until = np.full(batch, steps) if lengths is None else lengths
+
     x_rows = x.reshape(steps * batch, inputs)
-    gates = (x_rows @ from_input + (bias + shift)).astype(dtype).reshape(steps, batch, 4 * hidden_size)
-    hidden, h_before, c_before, c_after = (np.empty((steps, batch, hidden_size), dtype) for _ in range(4))
-    h, c = h0.astype(dtype), c0.astype(dtype)
-    for t in order:
-        h_before[t], c_before[t] = h, c
-        gates[t], c, h = kernels.lstm_cell(gates[t] + h @ from_hidden, c_before[t])
-        hidden[t], c_after[t] = h, c
-        if valid is not None:
-            hidden[t] = np.where(valid[t], h, 0)
-            h, c = np.where(valid[t], h, h_before[t]), np.where(valid[t], c, c_before[t])
+    gates = np.matmul(x_rows, from_input, dtype=dtype)
+    gates += bias + shift
+    gates = gates.reshape(steps, batch, len(bias))
+    hidden, h_before, c_before, c_after, h, c = kernels.lstm_forward(
+        gates, h0.astype(dtype), c0.astype(dtype), from_hidden, until, reverse
+    )
 
     def backward(dhidden, dh, dc):
-        dgates = np.empty(gates.shape, np.result_type(dtype, dhidden))
-        for t in reversed(order):
-            dh_cell, dc_cell = dhidden[t] + dh, dc
-            if valid is not None:  # what arrives at an ended sequence's state goes on to the state before
-                dh_held, dc_held = np.where(valid[t], 0, dh), np.where(valid[t], 0, dc)
-                dh_cell, dc_cell = np.where(valid[t], dh_cell, 0), np.where(valid[t], dc_cell, 0)
-            dgates[t], dc = kernels.lstm_cell_backward(dh_cell, dc_cell, gates[t], c_before[t], c_after[t])
-            dh = dgates[t] @ from_hidden.T
-            if valid is not None:
-                dh, dc = dh + dh_held, dc + dc_held
-        drows = dgates.reshape(steps * batch, 4 * hidden_size)
-        h_rows = h_before.reshape(steps * batch, hidden_size)
-        dkernel = np.concatenate((x_rows.T @ drows, h_rows.T @ drows))
+        wide = np.result_type(dtype, dhidden, dh, dc)
+        arriving = (one.astype(wide, copy=False) for one in (dhidden, dh, dc))
+        dgates, dh, dc = kernels.lstm_backward(*arriving, gates, c_before, c_after, from_hidden, until, reverse)
+        drows, h_rows = dgates.reshape(len(x_rows), len(bias)), h_before.reshape(len(x_rows), h0.shape[1])
+        dkernel = np.empty(kernel.shape, wide)
+        np.matmul(x_rows.T, drows, out=dkernel[:inputs])
+        np.matmul(h_rows.T, drows, out=dkernel[inputs:])
         return (drows @ from_input.T).reshape(x.shape), dh, dc, dkernel, drows.sum(axis=0)
 
     return (hidden, h, c), backward

@@ -1,0 +1,97 @@
+"""One step of an LSTM and one micro-layer of a highway network, elementwise."""
+
+import numpy as np
+
+from issref.kernels.elementary import ONE, sigmoid, tanh
+from issref.kernels.jitted.compiled import loop
+
+# ---------------------------------------------------------------- one step of an LSTM (ops.lstm)
+
+
+@loop
+def _apply_sigmoid(x, y):
+    for k in range(x.size):
+        y[k] = sigmoid(x[k])
+
+
+@loop
+def _apply_tanh(x, y):
+    for k in range(x.size):
+        y[k] = tanh(x[k])
+
+
+@loop
+def lstm_row(a, before, gate, after, out):
+    hidden = before.size  # loops over slices from 0: LLVM vectorises those
+    _apply_sigmoid(a[:hidden], gate[:hidden])
+    _apply_tanh(a[hidden : 2 * hidden], gate[hidden : 2 * hidden])
+    _apply_sigmoid(a[2 * hidden :], gate[2 * hidden :])
+    i, g, f, o = gate[:hidden], gate[hidden : 2 * hidden], gate[2 * hidden : 3 * hidden], gate[3 * hidden :]
+    for k in range(hidden):
+        after[k] = f[k] * before[k] + i[k] * g[k]
+        out[k] = o[k] * tanh(after[k])
+
+
+@loop
+def lstm_row_backward(dh, dc, gate, before, after, da, dbefore):
+    hidden = before.size
+    i, g, f, o = gate[:hidden], gate[hidden : 2 * hidden], gate[2 * hidden : 3 * hidden], gate[3 * hidden :]
+    di, dg, df, do = da[:hidden], da[hidden : 2 * hidden], da[2 * hidden : 3 * hidden], da[3 * hidden :]
+    for k in range(hidden):
+        squashed = tanh(after[k])
+        do[k] = dh[k] * squashed * o[k] * (ONE - o[k])
+        dbefore[k] = dc[k] + dh[k] * o[k] * (ONE - squashed * squashed)
+    for k in range(hidden):
+        di[k] = dbefore[k] * g[k] * i[k] * (ONE - i[k])
+        dg[k] = dbefore[k] * i[k] * (ONE - g[k] * g[k])
+    for k in range(hidden):
+        df[k] = dbefore[k] * before[k] * f[k] * (ONE - f[k])
+        dbefore[k] = dbefore[k] * f[k]
+
+
+@loop
+def lstm_cell(preactivation, cell):
+    gates, next_cell, output = np.empty_like(preactivation), np.empty_like(cell), np.empty_like(cell)
+    for b in range(len(cell)):
+        lstm_row(preactivation[b], cell[b], gates[b], next_cell[b], output[b])
+    return gates, next_cell, output
+
+
+@loop
+def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
+    dpreactivation, dprevious = np.empty_like(gates), np.empty_like(cell)
+    for b in range(len(cell)):
+        lstm_row_backward(dhidden[b], dcell[b], gates[b], previous[b], cell[b], dpreactivation[b], dprevious[b])
+    return dpreactivation, dprevious
+
+
+# ---------------------------------------------------------------- one micro-layer of a highway network (ops.rhn)
+
+
+@loop
+def highway_cell(preactivation, state):
+    batch, width = state.shape
+    gates, next_state = np.empty_like(preactivation), np.empty_like(state)
+    for b in range(batch):
+        a, gate = preactivation[b], gates[b]
+        _apply_tanh(a[:width], gate[:width])
+        _apply_sigmoid(a[width:], gate[width:])
+        h, t, before, after = gate[:width], gate[width:], state[b], next_state[b]
+        for k in range(width):
+            after[k] = before[k] + t[k] * (h[k] - before[k])
+    return gates, next_state
+
+
+@loop
+def highway_cell_backward(dstate, gates, previous):
+    batch, width = previous.shape
+    dpreactivation, dprevious = np.empty_like(gates), np.empty_like(previous)
+    for b in range(batch):
+        gate, da = gates[b], dpreactivation[b]
+        h, t, dh, dt = gate[:width], gate[width:], da[:width], da[width:]
+        ds, before, dbefore = dstate[b], previous[b], dprevious[b]
+        for k in range(width):
+            dh[k] = ds[k] * t[k] * (ONE - h[k] * h[k])
+            dt[k] = ds[k] * (h[k] - before[k]) * t[k] * (ONE - t[k])
+            dbefore[k] = ds[k] * (ONE - t[k])
+    return dpreactivation, dprevious

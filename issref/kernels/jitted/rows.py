@@ -1,0 +1,58 @@
+"""Embedding and softmax, row by row."""
+
+import numpy as np
+
+from issref.kernels.elementary import exp
+from issref.kernels.jitted.compiled import loop, max_loop, sum_loop
+from issref.kernels.threads import share_out
+
+
+@loop
+def add_rows(table, ids, rows):
+    for n in range(ids.size):
+        for k in range(rows.shape[1]):
+            table[ids[n], k] += rows[n, k]
+
+
+@max_loop
+def _largest(row):
+    largest = row[0]
+    for k in range(row.size):
+        largest = max(largest, row[k])
+    return largest
+
+
+@sum_loop
+def _sum_exp(row, shift):
+    total = row.dtype.type(0)
+    for k in range(row.size):
+        total += exp(row[k] - shift)
+    return total
+
+
+@loop
+def _log_sum_exp(start, stop, logits, result):
+    for n in range(start, stop):
+        shift = _largest(logits[n])
+        result[n] = shift + np.log(_sum_exp(logits[n], shift))
+
+
+def log_sum_exp(logits):
+    result = np.empty(len(logits), logits.dtype)
+    share_out(_log_sum_exp, len(logits), 0.7 * logits.size, logits, result)
+    return result
+
+
+@loop
+def _softmax_minus_target(start, stop, logits, log_sum, targets, scale, gradient):
+    for n in range(start, stop):
+        row, slope, shift = logits[n], gradient[n], log_sum[n]
+        for k in range(row.size):
+            slope[k] = scale * exp(row[k] - shift)
+        slope[targets[n]] -= scale
+
+
+def softmax_minus_target(logits, log_sum, targets, scale):
+    gradient, scale = np.empty_like(logits), logits.dtype.type(scale)
+    share_out(_softmax_minus_target, len(logits), 0.6 * logits.size, logits, log_sum, targets, scale, gradient)
+    return gradient

@@ -1,0 +1,72 @@
+"""All steps of an LSTM: a thread takes some of the sequences through all of them."""
+
+import numpy as np
+
+from issref.kernels.jitted.cells import lstm_row, lstm_row_backward
+from issref.kernels.jitted.compiled import loop
+from issref.kernels.jitted.products import multiply, packed
+from issref.kernels.threads import share_out
+
+
+def _nanoseconds(weights, sequences, steps):
+    return steps * sequences * (weights.size / 45 + 4 * len(weights))
+
+
+@loop
+def _forward(start, stop, gates, panels, lengths, reverse, sums, hidden, h_before, c_before, c_after, h, c):
+    steps, mine = len(gates), slice(start, stop)
+    for step in range(steps):
+        t = steps - 1 - step if reverse else step
+        multiply(h[mine], panels, sums[mine])
+        for b in range(start, stop):
+            for k in range(gates.shape[2]):
+                sums[b, k] += gates[t, b, k]
+            h_before[t, b] = h[b]
+            c_before[t, b] = c[b]
+            lstm_row(sums[b, : gates.shape[2]], c[b], gates[t, b], c_after[t, b], hidden[t, b])
+            if t < lengths[b]:
+                h[b] = hidden[t, b]
+                c[b] = c_after[t, b]
+            else:
+                hidden[t, b] = 0
+
+
+def lstm_forward(gates, h, c, weights, lengths, reverse):
+    steps, batch, _ = gates.shape
+    panels, h, c = packed(weights), h.copy(), c.copy()
+    hidden, h_before, c_before, c_after = (np.empty((steps, *h.shape), h.dtype) for _ in range(4))
+    sums = np.empty((batch, len(panels) * panels.shape[2]), h.dtype)
+    work = _nanoseconds(weights, batch, steps)
+    results = hidden, h_before, c_before, c_after, h, c
+    share_out(_forward, batch, work, gates, panels, lengths, reverse, sums, *results)
+    return results
+
+
+@loop
+def _backward(start, stop, dhidden, gates, c_before, c_after, panels, lengths, reverse, sums, dgates, dh, dc):
+    steps, mine, size = len(gates), slice(start, stop), dh.shape[1]
+    dcell = np.empty_like(dc[0])
+    for step in range(steps):
+        t = step if reverse else steps - 1 - step
+        for b in range(start, stop):
+            if t < lengths[b]:
+                for k in range(size):
+                    dh[b, k] += dhidden[t, b, k]
+                dcell[:] = dc[b]
+                lstm_row_backward(dh[b], dcell, gates[t, b], c_before[t, b], c_after[t, b], dgates[t, b], dc[b])
+            else:
+                dgates[t, b] = 0
+        multiply(dgates[t, mine], panels, sums[mine])
+        for b in range(start, stop):
+            if t < lengths[b]:
+                dh[b] = sums[b, :size]
+
+
+def lstm_backward(dhidden, dh, dc, gates, c_before, c_after, weights, lengths, reverse):
+    steps, batch, _ = gates.shape
+    panels, dh, dc = packed(weights.T), dh.copy(), dc.copy()
+    dgates, sums = np.empty_like(gates), np.empty((batch, len(panels) * panels.shape[2]), gates.dtype)
+    work = _nanoseconds(weights, batch, steps)
+    kept = gates, c_before, c_after, panels, lengths, reverse
+    share_out(_backward, batch, work, dhidden, *kept, sums, dgates, dh, dc)
+    return dgates, dh, dc

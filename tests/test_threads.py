@@ -1,0 +1,96 @@
+"""A loop shared out computes what it computes in one piece, whatever the threads and the sizes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+import issref  # noqa: F401  (before NumPy's first product)
+from issref import kernels
+from issref.kernels import threads
+
+
+@given(count=st.integers(0, 9), most=st.integers(1, 5), nanoseconds=st.sampled_from((0, 10 * threads.WORTH)))
+def test_every_index_is_visited_once_in_one_piece_a_thread(count, most, nanoseconds):
+    visits, pieces = np.zeros(count, int), []
+
+    def loop(start, stop, step):
+        visits[start:stop] += step
+        pieces.append((start, stop))
+
+    with threads.limited(most):
+        threads.share_out(loop, count, nanoseconds, 2)
+    assert (visits == 2).all()
+    assert len(pieces) == (max(1, min(most, count, threads.CORES)) if nanoseconds > threads.WORTH else 1)
+
+
+def test_an_error_in_any_piece_arrives():
+    def loop(start, stop):
+        if stop == 8:
+            raise FloatingPointError("the last piece")
+
+    with pytest.raises(FloatingPointError, match="the last piece"):
+        threads.share_out(loop, 8, 10 * threads.WORTH)
+
+
+def test_the_limit_is_that_of_the_blas_too_and_ends():
+    before = threads._most
+    with threads.limited(1):
+        assert threads._most == 1
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+    assert threads._most == before
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_results_do_not_depend_on_the_threads(monkeypatch, dtype):
+    monkeypatch.setattr(threads, "WORTH", 0)
+    monkeypatch.setattr(threads, "CORES", 4)
+    rng = np.random.default_rng(0)
+    gates, h, c, weights = (
+        rng.standard_normal(shape).astype(dtype) for shape in ((6, 7, 20), (7, 5), (7, 5), (5, 20))
+    )
+    found = []
+    for most in (1, 2, 3):
+        with threads.limited(most):
+            found.append(kernels.lstm_forward(gates.copy(), h, c, weights, np.arange(7), False))
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, same)
+
+
+FORKED = """
+import os, sys
+import numpy as np
+import issref
+from issref import kernels
+from issref.kernels import threads
+threads.WORTH, threads.CORES = 0, 2
+with threads.limited(2):
+    logits = np.zeros((8, 4))
+    kernels.log_sum_exp(logits)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.allclose(kernels.log_sum_exp(logits), np.log(4)) else 1)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork")
+def test_a_forked_child_has_threads_of_its_own():
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    subprocess.run((sys.executable, "-c", FORKED), env=environment, check=True, timeout=60)
+
+
+def test_idle_threads_of_openblas_sleep_unless_told_otherwise():
+    show = "import issref, os; print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    bare = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    for environment, expected in ((bare, "14"), ({**bare, "OPENBLAS_THREAD_TIMEOUT": "20"}, "20")):
+        found = subprocess.run(
+            (sys.executable, "-c", show), env=environment, capture_output=True, text=True, check=True
+        )
+        assert found.stdout.strip() == expected
