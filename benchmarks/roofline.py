@@ -25,9 +25,19 @@ from issref.models import ptb_lstm as model
 
 REST = "Python and the rest"
 OF_ROWS = ("embed", "add_rows")  # their first argument is a table of which they use some rows
+# Operations of an op forward and backward, and of a kernel; the steps of an LSTM are in the kernels.
 OPERATIONS = {
-    "linear": lambda x, kernel, bias: 2 * x.size * kernel.shape[1],
-    "lstm": lambda x, h, c, kernel, bias: 2 * x.shape[0] * x.shape[1] * kernel.size,
+    "linear": lambda x, kernel, bias: (2 * x.size * kernel.shape[1], 4 * x.size * kernel.shape[1]),
+    "lstm": lambda x, h, c, kernel, bias: (
+        2 * x.size * kernel.shape[1],
+        4 * x.size * kernel.shape[1] + 2 * len(x) * h.size * kernel.shape[1],
+    ),
+}
+STEPS = {
+    "lstm_forward": lambda gates, h, c, weights, *_: 2 * len(gates) * h.size * weights.shape[1],
+    "lstm_backward": lambda dhidden, dh, dc, gates, c_before, c_after, weights, *_: (
+        2 * dhidden.size * weights.shape[1]
+    ),
 }
 
 
@@ -74,11 +84,12 @@ def clocks() -> Iterator[Figures]:
 
     def timed(name: str, function: Callable, gflop: float = 0.0, held: float = 0.0) -> Callable:
         def call(*arguments, **named):
+            work = STEPS[name](*arguments) / 1e9 if name in STEPS else gflop
             inside.append(0.0)
             started = time.perf_counter()
             result = function(*arguments, **named)
             found[f"{name}/ms"] += 1e3 * (time.perf_counter() - started - inside.pop())
-            found[f"{name}/gflop"] += gflop
+            found[f"{name}/gflop"] += work
             found[f"{name}/mb"] += held + megabytes(arguments[name.startswith(OF_ROWS) :], named, result)
             took = time.perf_counter() - started
             inside[-1] += took
@@ -89,10 +100,10 @@ def clocks() -> Iterator[Figures]:
 
     def timed_op(name: str, op: Callable) -> Callable:
         def call(*arguments, **named):
-            gflop = OPERATIONS.get(name, lambda *_: 0)(*arguments) / 1e9
-            output, backward = timed(f"{name}, forward", op, gflop)(*arguments, **named)
+            forth, back = (work / 1e9 for work in OPERATIONS.get(name, lambda *_: (0, 0))(*arguments))
+            output, backward = timed(f"{name}, forward", op, forth)(*arguments, **named)
             held = megabytes(arguments[name in OF_ROWS :], named)
-            return output, timed(f"{name}, backward", backward, 2 * gflop, held)
+            return output, timed(f"{name}, backward", backward, back, held)
 
         return call
 
@@ -143,9 +154,13 @@ def limits(measured: Measured, size: str) -> str:
     products = 1e3 * sum(gflop for _, _, gflop, _, _ in rows) / figures["peak_gflops"]
     above = sorted(rows, key=lambda row: row[4] - row[1])[:4]
     named = ", ".join(f"{name} ({number(ms)} ms, limit {number(limit)})" for name, ms, _, _, limit in above)
+    settings = SIZES[size]
+    read = sum(2 * 4 * 4 * width**2 for width in settings.hidden_sizes) * settings.steps / 1e6
     return (
         f"Of the {number(whole)} ms in the roofline, its matrix products at the machine's peak would be "
-        f"{number(products)}. Furthest above their limits: {named}."
+        f"{number(products)}. Furthest above their limits: {named}. The recurrent weights are read at every "
+        f"step, forward and backward, {number(read)} MB in all; from memory, at the speed of the copy, that is "
+        f"{number(read / figures['copy_gbs'])} ms."
     )
 
 
@@ -157,9 +172,9 @@ def section(measured: Measured) -> str:
         "Roofline of a training step",
         f"Peak {number(figures['peak_gflops'])} GFlop/s in a product of two 3000 × 3000 matrices with "
         f"{THREADS} threads, {number(figures['copy_gbs'])} GB/s read and written in a copy of 200 MB. A part's "
-        "time leaves out the parts that it calls: what is left of `lstm` without the kernel `lstm_cell` is "
-        "its products and copies. Every array counts once, though an LSTM reads its recurrent weights at "
-        "every step.",
+        "time leaves out the parts that it calls: the steps of an LSTM, with their recurrent products, are "
+        "in `lstm_forward` and `lstm_backward`, all other products of it in `lstm`. Every array counts once, "
+        "though an LSTM reads its recurrent weights at every step.",
         *(_table(figures, size) for size in SIZES),
     )
 

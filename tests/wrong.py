@@ -41,6 +41,9 @@ class Mutant(NamedTuple):
 # ---------------------------------------------------------------- ways to be wrong
 
 
+KERNELS = [name for name, value in vars(kernels).items() if hasattr(value, "__wrapped__")]
+
+
 def given(ops, change, known=""):
     """Other inputs are read: change(inputs) -> some inputs."""
     return Mutant(ops, lambda case, op, a, k: answers.answer(case, op, {**a, **change(a)}, k), known=known)
@@ -88,10 +91,18 @@ def compiled(module, name, source, **names):
 
 @contextmanager
 def applied(patches):
-    """The patches, made wherever a module of issref holds the function; a kernel stands for both its twins."""
-    undo = []
-    for module, name, function in patches:
-        original = getattr(kernels if module is reference else module, name)
+    """The patches, made wherever a module of issref holds the function; a kernel stands for both its twins.
+
+    With one kernel, all run as their plain twins, because a plain one may call another.
+    """
+    undo, changed = [], {name: function for module, name, function in patches if module is reference}
+    plain = {name: getattr(reference, name) for name in KERNELS} | changed if changed else {}
+    originals = [(getattr(kernels, name), function) for name, function in plain.items()]
+    originals += [(getattr(reference, name), function) for name, function in changed.items()]
+    originals += [
+        (getattr(module, name), function) for module, name, function in patches if module is not reference
+    ]
+    for original, function in originals:
         modules = [vars(one) for key, one in sys.modules.items() if key.partition(".")[0] == "issref"]
         for place in (*modules, answers.OPS):
             for key in [key for key, value in place.items() if value is original]:
@@ -217,16 +228,17 @@ LSTM_STEP = {
         )
         for gate in GATES if gate != "forget"
     },
-    "hidden[t] is the output of the step before": (
-        "hidden[t], c_after[t] = h, c", "hidden[t], c_after[t] = h_before[t], c",
-        "np.where(valid[t], h, 0)", "np.where(valid[t], h_before[t], 0)",
-    ),
-    "lengths not heeded": ("None if lengths is None else", "None if True else"),
-    "outputs beyond the end repeated, not zero": (
-        "np.where(valid[t], h, 0)", "np.where(valid[t], h, h_before[t])"
-    ),
-    "gradient not carried through h": ("dh = dgates[t] @ from_hidden.T", "dh = np.zeros_like(dh)"),
+    "lengths not heeded": ("if lengths is None else", "if True else"),
 }  # fmt: skip
+LSTM_FORWARD = {
+    "hidden[t] is the output of the step before": (
+        "np.where(valid, hidden[t], 0)", "np.where(valid, h_before[t], 0)"
+    ),
+    "outputs beyond the end repeated, not zero": (
+        "np.where(valid, hidden[t], 0)", "np.where(valid, hidden[t], h_before[t])"
+    ),
+}  # fmt: skip
+LSTM_BACKWARD_STEP = {"gradient not carried through h": ("dgates[t] @ weights.T", "0 * dh")}
 
 
 def edited_lstm(module, name, mistake, pairs):
@@ -241,6 +253,8 @@ LSTMS = {
     **{name: returned("lstm", change, name) for name, change in LSTM_RETURNED.items()},
     **{name: edited_lstm(reference, "lstm_cell", name, pairs) for name, pairs in LSTM_CELL.items()},
     **{name: edited_lstm(reference, "lstm_cell_backward", name, pairs) for name, pairs in LSTM_BACKWARD.items()},
+    **{name: edited_lstm(reference, "lstm_forward", name, pairs) for name, pairs in LSTM_FORWARD.items()},
+    **{name: edited_lstm(reference, "lstm_backward", name, pairs) for name, pairs in LSTM_BACKWARD_STEP.items()},
     **{name: edited_lstm(lstm, "lstm", name, pairs) for name, pairs in LSTM_STEP.items()},
 }
 PLAIN = {  # the whole list, each mistake a port of its own: caught, and told from all the others
@@ -258,14 +272,16 @@ def padding_first(o, a, k):
 
 
 SEQUENCES = {
-    **edits("lstm", lstm, "lstm", {
-        "lstm: gradients beyond the end leak": (
-            "np.where(valid[t], dh_cell, 0), np.where(valid[t], dc_cell, 0)", "dh_cell, dc_cell"
-        ),
+    **edits("lstm", reference, "lstm_backward", {
+        "lstm: gradients beyond the end leak": ("np.where(valid, dpreactivation, 0)", "dpreactivation"),
+    }),
+    **edits("lstm", reference, "lstm_forward", {
         "lstm: the state goes on beyond the end": (
-            "h, c = np.where(valid[t], h, h_before[t]), np.where(valid[t], c, c_before[t])", "pass"
+            "np.where(valid, hidden[t], h), np.where(valid, c_after[t], c)", "hidden[t], c_after[t]"
         ),
-        "lstm: dkernel from the outputs of other steps": ("h_rows = h_before", "h_rows = hidden"),
+    }),
+    **edits("lstm", lstm, "lstm", {
+        "lstm: dkernel from the outputs of other steps": ("h_before.reshape", "hidden.reshape"),
     }),
     "lstm: reverse starts in the padding": returned("lstm", padding_first),
     **edits("bidirectional", answers, "_bidirectional", {
@@ -321,10 +337,12 @@ SEQUENCES = {
         "cross-entropy: sum over the batch": ("targets.shape[1]", "1"),
         "cross-entropy: mean over the steps, sum over the batch": ("targets.shape[1]", "targets.shape[0]"),
         "cross-entropy: in bits": ("/ batch\n", "/ batch / np.log(2)\n"),
-        "cross-entropy: the largest logit not subtracted": ("np.real(rows).max(axis=1)", "np.zeros(len(rows))"),
         "cross-entropy: dloss left out": ("dloss / batch", "1 / batch"),
         "cross-entropy: gradient of the sum": ("dloss / batch", "dloss"),
     }),
+    "cross-entropy: the largest logit not subtracted": edited(
+        "cross_entropy", reference, "log_sum_exp", "np.real(logits).max", "np.zeros(logits.shape).max"
+    ),
     "cross-entropy: gradient without the target": edited(
         "cross_entropy", reference, "softmax_minus_target", "-= scale", "-= 0"
     ),
