@@ -1,21 +1,27 @@
 """The ways to make zeros while training: one update of the parameters each.
 
-`grads` is the gradient of the data loss and is used up. All are stochastic gradient descent, clipped by the
-global norm; they differ in how the penalty acts. `strength` has one value for each group.
+`grads` is the gradient of the data loss and is used up. Those of `update` are stochastic gradient descent,
+clipped by the global norm, those of `adam_update` are Adam; they differ in how the penalty acts. `strength` has
+one value for each group.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
 from issref.iss.compact import Alive, zero_small_weights
 from issref.iss.groups import Groups
-from issref.iss.layout import Params
+from issref.iss.layout import Layout, Params
 from issref.iss.penalty import penalty
 from issref.iss.prox import Certificate, prox
-from issref.training.optimizers import add_weight_decay, clip_scale, global_norm, sgd
+from issref.training.checkpoint import part
+from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
 from issref.training.progress import Progress
 from issref.training.settings import Settings
+from issref.training.squad_settings import SquadSettings
+
+ADAM = ("average", "first", "second")  # what Adam's state holds, each a copy of the params in shape
 
 
 def update(settings: Settings, at: Progress, grads: Params, rate: float, groups: Groups, spared: str) -> Alive:
@@ -33,9 +39,7 @@ def update(settings: Settings, at: Progress, grads: Params, rate: float, groups:
             at.params, certificate = prox_update(
                 at.params, grads, rate, clip, groups, strength, at.prox.get("warm_start")
             )
-            at.prox = {"warm_start": certificate.warm_start}
-            known = 0 if settings.shrink else sum(int((~kept).sum()) for kept in at.alive.values())
-            return groups.split(~certificate.dead) if certificate.dead.sum() > known else {}
+            return _living(at, groups, certificate, settings.shrink)
         case "released":
             strength = groups.spread(settings.strengths(list(groups.first)))
             small = groups.ids if settings.model == "rhn" else at.params  # the released RHN spares the biases
@@ -45,6 +49,49 @@ def update(settings: Settings, at: Progress, grads: Params, rate: float, groups:
         case "dense":
             at.params = dense_update(at.params, grads, rate, clip)
     return {}
+
+
+def adam_update(
+    settings: SquadSettings, at: Progress, grads: Params, rate: float, step: int, groups: Groups
+) -> Alive:
+    """One update of at.params by Adam and the method, then of their moving average; at.state is its `adam_state`.
+
+    `step` counts the updates, from 1; after penalty_steps of them the method is dense. Returns and raises what
+    `update` does. The proximal step is that of the Euclidean metric at rate * strength, not the exact one of Adam's
+    metric (see `adam`). With the released method the penalty's gradient goes through Adam, which normalises it
+    together with that of the data.
+    """
+    average, first, second = (part(at.state, name) for name in ADAM)
+    method = settings.method if step <= (settings.penalty_steps or settings.steps) else "dense"
+    strength = groups.spread(settings.strengths(list(groups.first)))
+    if method == "released":
+        for array, pull in penalty(at.params, groups, strength, self_weight=2, smoothing=1e-8)[1].items():
+            grads[array] += pull
+    scale = clip_scale(global_norm(grads), settings.clip or math.inf)
+    if scale < 1:
+        grads = {array: gradient * gradient.dtype.type(scale) for array, gradient in grads.items()}
+    at.params, living = adam(at.params, grads, first, second, rate, step), {}
+    if method == "prox":
+        at.params, certificate = prox(at.params, groups, rate * strength, warm_start=at.prox.get("warm_start"))
+        living = _living(at, groups, certificate, settings.shrink)
+    if method == "released":
+        at.params = zero_small_weights(at.params, settings.threshold)
+    move_average(average, at.params, settings.average)
+    return living
+
+
+def adam_state(layout: Layout) -> Layout:
+    """The layout of what Adam carries along with the params: their moving average and two moments, which `compact`
+    cuts, and `zero_dead` zeroes, as it does them."""
+    copies = {f"{name}/{array}": axes for name in ADAM for array, axes in layout.axes.items()}
+    return Layout(copies, layout.sizes)
+
+
+def _living(at: Progress, groups: Groups, certificate: Certificate, shrink: bool) -> Alive:
+    """Who lives after a proximal step, if components have died in it, else nothing; its warm start is kept."""
+    at.prox = {"warm_start": certificate.warm_start}
+    known = 0 if shrink else sum(int((~kept).sum()) for kept in at.alive.values())
+    return groups.split(~certificate.dead) if certificate.dead.sum() > known else {}
 
 
 def dense_update(params: Params, grads: Params, rate: float, clip: float) -> Params:

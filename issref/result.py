@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from issref import __version__, show
 from issref.data import corpus as corpora
-from issref.iss.compact import compact
-from issref.iss.groups import Groups, alive, group_norms, iss_groups
+from issref.data import squad_corpus
+from issref.iss.compact import compact, expand
+from issref.iss.groups import alive, group_norms, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.models import LANGUAGE_MODELS
 from issref.training import checkpoint
@@ -48,6 +49,23 @@ def load_corpus(settings: Settings) -> corpora.Corpus:
     return corpora.load(settings.corpus, Path(settings.data_dir) if settings.data_dir else None, say=show.say)
 
 
+def weights_of(folder: Path, layout: Layout, corpus: corpora.Corpus | squad_corpus.Corpus, dtype: str) -> Params:
+    """The weights of a finished run at its original widths, exactly zero where its components are dead.
+
+    Their gradients are exactly zero too, so they stay dead. ValueError unless layout and vocabulary are the same.
+    """
+    params, about = checkpoint.load(folder / "model.safetensors")
+    if missing := {"layout", "alive", "words"} - about.keys():
+        raise ValueError(f"--init: {folder} needs a compact model, found no {sorted(missing)}")
+    living = {space: np.array(kept, bool) for space, kept in about["alive"].items()}
+    params, whole = expand(params, Layout.from_json(json.dumps(about["layout"])), living)
+    if whole != layout:
+        raise ValueError(f"--init: {folder} needs a model of sizes {layout.sizes}, found {whole.sizes}")
+    if tuple(about["words"]) != corpus.words:
+        raise ValueError(f"--init: {folder} needs the vocabulary of {corpus.name}, found another")
+    return {array: values.astype(dtype) for array, values in params.items()}
+
+
 def selected(settings: Settings, at: Progress, folder: Path) -> Progress:
     """The progress with the weights that a run ends with: as it is, or those of the best epoch."""
     if settings.selection == "last":
@@ -61,19 +79,9 @@ def finish(
 ) -> dict[str, Any]:
     """Compact the full params, measure both models, write model, result and figures, and show the table."""
     model = LANGUAGE_MODELS[settings.model]
-    groups = iss_groups(layout, model.spaces(layout.axes))
-    living = alive(full, groups, model.readers_of(layout))
-    small, small_layout = compact(full, layout, living)
-    checkpoint.save(
-        folder / "model.safetensors",
-        small,
-        layout=json.loads(small_layout.to_json()),
-        config=settings.to_dict(),
-        alive={space: kept.tolist() for space, kept in living.items()},
-        corpus=corpus.sha256,
-        words=corpus.words,
+    small, small_layout = save_compact(
+        model, full, layout, folder, settings=settings, corpus=corpus.sha256, words=corpus.words
     )
-
     difference, largest = output_difference(model, full, small, corpus.valid[: COMPARED + 1])
     both = {"full": (full, layout), "compact": (small, small_layout)}
     seconds, measured = {"train": at.seconds}, {"valid_perplexity": {}, "test_perplexity": {}}
@@ -83,16 +91,9 @@ def finish(
         measured["test_perplexity"][one] = perplexity(model, params, corpus.test, 1, WINDOW, f"test, {one}")
         seconds[f"evaluate_{one}"] = time.perf_counter() - started
     result = {
-        "components": {one: {space: lay.sizes[space] for space in groups.first} for one, (_, lay) in both.items()},
-        "parameters": {one: lay.parameters() for one, (_, lay) in both.items()},
-        "multiply_adds": {one: model.multiply_adds(lay) for one, (_, lay) in both.items()},
+        **sizes(model, {one: lay for one, (_, lay) in both.items()}),
         **measured,
-        "cuts": {
-            "count": sum(len(row["cuts"]) for row in at.rows),
-            "max_output_difference": max(
-                (cut["max_output_difference"] for row in at.rows for cut in row["cuts"]), default=0.0
-            ),
-        },
+        "cuts": cuts(at),
         "max_output_difference": difference,
         "largest_logit": largest,
         "compared_words": min(COMPARED, len(corpus.valid) - 1),
@@ -100,11 +101,12 @@ def finish(
         "corpus": {"name": corpus.name, "sha256": corpus.sha256, "vocabulary": len(corpus.words)}
         | {split: len(getattr(corpus, split)) for split in ("train", "valid", "test")},
         "settings": settings.to_dict(),
+        "finished": time.strftime("%Y-%m-%d %H:%M"),
         "versions": {"issref": __version__, **versions()},
     }
     write_json(folder / "result.json", result)
     show.table(result)
-    draw(at, full, layout, groups, folder)
+    draw(model, at, full, layout, folder)
     return result
 
 
@@ -118,12 +120,49 @@ def output_difference(model: ModuleType, full: Params, small: Params, text: np.n
     return difference, largest
 
 
-def draw(at: Progress, full: Params, layout: Layout, groups: Groups, folder: Path) -> None:
+def save_compact(
+    model: ModuleType, full: Params, layout: Layout, folder: Path, *, settings: Any, **about: Any
+) -> tuple[Params, Layout]:
+    """Write the params without what no one reads as the run's model, and return them with their layout."""
+    living = alive(full, iss_groups(layout, model.spaces(layout.axes)), model.readers_of(layout))
+    small, small_layout = compact(full, layout, living)
+    checkpoint.save(
+        folder / "model.safetensors",
+        small,
+        layout=json.loads(small_layout.to_json()),
+        config=settings.to_dict(),
+        alive={space: kept.tolist() for space, kept in living.items()},
+        **about,
+    )
+    return small, small_layout
+
+
+def sizes(model: ModuleType, layouts: dict[str, Layout]) -> dict[str, dict[str, Any]]:
+    """Components, parameters and multiply-adds of each layout, by its name."""
+    return {
+        "components": {
+            one: {space: layout.sizes[space] for space in model.spaces(layout.axes)}
+            for one, layout in layouts.items()
+        },
+        "parameters": {one: layout.parameters() for one, layout in layouts.items()},
+        "multiply_adds": {one: model.multiply_adds(layout) for one, layout in layouts.items()},
+    }
+
+
+def cuts(at: Progress) -> dict[str, Any]:
+    """How often components were cut out, and the largest difference that it made to the outputs."""
+    differences = [cut["max_output_difference"] for row in at.rows for cut in row["cuts"]]
+    return {"count": len(differences), "max_output_difference": max(differences, default=0.0)}
+
+
+def draw(model: ModuleType, at: Progress, full: Params, layout: Layout, folder: Path) -> None:
     """The run's figures, and a line that says where everything is."""
     from issref import report
 
+    groups = iss_groups(layout, model.spaces(layout.axes))
     report.draw_run(folder, at.rows, full, layout, groups.split(group_norms(full, groups)))
-    show.say(f"written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    show.say(f"written to {folder}: {', '.join(names)}")
 
 
 def evaluate(folder: Path, settings: Settings, split: str) -> dict[str, float]:

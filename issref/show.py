@@ -36,10 +36,6 @@ def way_back(checkpoint: Path) -> str:
 
 def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> None:
     """What is about to run: model, corpus, method, machine, place."""
-    machine = versions()
-    pools = ", ".join(
-        f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in machine["blas"]
-    )
     strength = {
         "prox": settings.strength,
         "released": settings.strength,
@@ -59,7 +55,18 @@ def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> 
         "sha256": corpus.sha256,
         "method": " ".join([settings.method, *(f"strength {value:g}" for value in strength[settings.method])]),
         "text": f"{settings.epochs} epochs, {settings.batch} rows by {settings.steps} steps, seed {settings.seed}",
-        "machine": f"{settings.dtype}, {pools or 'BLAS'}, Python {machine['python']}, numpy {machine['numpy']}",
+    }
+    introduce(lines, settings.dtype, folder)
+
+
+def introduce(lines: dict[str, str], dtype: str, folder: Path) -> None:
+    """Lines about a run by name, then its machine and its place."""
+    machine = versions()
+    pools = ", ".join(
+        f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in machine["blas"]
+    )
+    lines = lines | {
+        "machine": f"{dtype}, {pools or 'BLAS'}, Python {machine['python']}, numpy {machine['numpy']}",
         "run": f"{folder}   (Ctrl-C stops it; --resume {folder} goes on)",
     }
     for name, text in lines.items():
@@ -69,11 +76,16 @@ def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> 
 def progress_bar(settings: Settings, at: Progress, windows: int) -> tqdm:
     """Words of this epoch; a terminal sees it twice a second, a log file twice a minute."""
     words = settings.batch * settings.steps
+    return epoch_bar(at, settings.epochs, windows * words, at.step * words, " words")
+
+
+def epoch_bar(at: Progress, epochs: int, total: int, initial: int, unit: str) -> tqdm:
+    """The bar of an epoch, of `total` units of which `initial` are done."""
     return tqdm(
-        desc=f"epoch {at.epoch + 1}/{settings.epochs}",
-        total=windows * words,
-        initial=at.step * words,
-        unit=" words",
+        desc=f"epoch {at.epoch + 1}/{epochs}",
+        total=total,
+        initial=initial,
+        unit=unit,
         unit_scale=True,
         leave=False,
         dynamic_ncols=True,
@@ -84,13 +96,18 @@ def progress_bar(settings: Settings, at: Progress, windows: int) -> tqdm:
 def step(settings: Settings, at: Progress, groups: Groups, bar: tqdm, windows: int) -> None:
     """Move the bar; fifty times an epoch, keep perplexity and components alive for the curves."""
     perplexity = math.exp(min(at.cost / (at.step * settings.steps), 700.0))
-    if at.step == 1 or at.step % max(1, windows // 50) == 0 or at.step == windows:
-        living = {space: int(kept.sum()) for space, kept in alive(at.params, groups).items()}
-        at.trace.append({"step": at.step, "train_perplexity": perplexity, "alive": living})
-    living = " ".join(str(count) for count in at.trace[-1]["alive"].values())
+    living = trace(at, groups, windows, train_perplexity=perplexity)
     loss = at.cost / at.step
     bar.set_postfix_str(f"loss {loss:.2f}, perplexity {perplexity:.1f}, alive {living}", refresh=False)
     bar.update(settings.batch * settings.steps)
+
+
+def trace(at: Progress, groups: Groups, steps: int, **measured: float) -> str:
+    """Fifty times in the steps of an epoch, keep what was measured and the components alive; those, as a line."""
+    if at.step == 1 or at.step % max(1, steps // 50) == 0 or at.step == steps:
+        living = {space: int(kept.sum()) for space, kept in alive(at.params, groups).items()}
+        at.trace.append({"step": at.step, **measured, "alive": living})
+    return " ".join(str(count) for count in at.trace[-1]["alive"].values())
 
 
 def epoch(settings: Settings, at: Progress, rate: float, valid_perplexity: float) -> None:

@@ -6,40 +6,44 @@ gradient into its slices is exactly zero, and no step, clip or proximal step can
 only the order of summation differs.
 """
 
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
 import numpy as np
-from jaxtyping import Integer
 
 from issref.iss.compact import Alive, compact, expand, zero_dead
 from issref.iss.layout import Layout, Params
-from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
 from issref.training.progress import Progress
 from issref.training.run import Failed
-from issref.training.settings import Settings
 
 
 def remove_dead(
-    settings: Settings, at: Progress, layout: Layout, living: Alive, tokens: Integer[np.ndarray, "T B"]
+    shrink: bool,
+    at: Progress,
+    layout: Layout,
+    state_layout: Layout,
+    living: Alive,
+    outputs: Callable[[], np.ndarray],
 ) -> Layout:
     """Cut all but the living out of params, carried state and warm start; the layout of what is left.
 
-    The outputs over the window `tokens`, the next one, are compared before and after, and the largest difference
-    is kept in at.cuts. With --no-shrink the dead are set to zero instead, biases and state too, and the layout
-    stays. Raises Failed if a layer would be left without components.
+    `outputs()`, those of at.params over some batch, are compared before and after, and the largest
+    difference is kept in at.cuts. Without `shrink` the dead are set to zero instead, biases and state too, and the
+    layout stays. Raises Failed if a space would be left without components.
     """
     if empty := [space for space, kept in living.items() if not kept.any()]:
         raise Failed(f"all components of {empty[0]} have died, which a lower --strength prevents")
-    model = LANGUAGE_MODELS[settings.model]
-    state_layout = model.state_layout(layout, settings.batch)
-    if not settings.shrink:
+    if not shrink:
         at.params, at.state = zero_dead(at.params, layout, living), zero_dead(at.state, state_layout, living)
         at.alive = dict(living)
         return layout
-    (before, _), _ = model.logits(at.params, at.state, tokens=tokens)
+    before = outputs()
     kept = np.concatenate([*living.values(), [True]])  # the last share is that of no group
     at.prox = {"warm_start": at.prox["warm_start"][np.ix_(kept, kept)]}
     at.state, _ = compact(at.state, state_layout, living)
     at.params, layout = compact(at.params, layout, living)
-    (after, _), _ = model.logits(at.params, at.state, tokens=tokens)
+    after = outputs()
     sizes = {space: int(alive.sum()) for space, alive in living.items()}
     at.cuts.append(
         {"step": at.step + 1, "alive": sizes, "max_output_difference": float(np.abs(after - before).max())}
@@ -55,25 +59,19 @@ def _survivors(alive: np.ndarray, living: np.ndarray) -> np.ndarray:
     return result
 
 
-def shrunk(settings: Settings, at: Progress, layout: Layout) -> Layout:
+def shrunk(shrink: bool, at: Progress, layout: Layout) -> Layout:
     """The layout of a run's params now, from that of the whole model."""
-    return (
-        layout.resized({space: int(kept.sum()) for space, kept in at.alive.items()}) if settings.shrink else layout
-    )
+    return layout.resized({space: int(kept.sum()) for space, kept in at.alive.items()}) if shrink else layout
 
 
-def whole(settings: Settings, at: Progress, layout: Layout) -> Params:
+def whole(shrink: bool, at: Progress, layout: Layout) -> Params:
     """A run's params at their original widths, zeros where components have died."""
-    if not settings.shrink:
-        return at.params
-    return expand(at.params, shrunk(settings, at, layout), at.alive)[0]
+    return expand(at.params, shrunk(shrink, at, layout), at.alive)[0] if shrink else at.params
 
 
-def draw_masks(
-    settings: Settings, config: ptb_lstm.Config | ptb_rhn.Config, at: Progress, layout: Layout
-) -> Params:
-    """Dropout masks, drawn at the original widths, so that the random stream is the same with --no-shrink."""
-    model, original = LANGUAGE_MODELS[settings.model], {space: len(kept) for space, kept in at.alive.items()}
-    whole = layout.resized(original)
-    masks = model.draw_masks(config, whole.sizes, at.rng, settings.steps, settings.batch)
-    return compact(masks, model.mask_layout(whole, masks), at.alive)[0] if settings.shrink else masks
+def draw_masks(shrink: bool, at: Progress, layout: Layout, model: ModuleType, config: Any, *shape: Any) -> Params:
+    """The model's dropout masks for batches of this shape, drawn at the original widths, so that the random stream
+    is the same without `shrink`."""
+    whole = layout.resized({space: len(kept) for space, kept in at.alive.items()})
+    masks = model.draw_masks(config, whole.sizes, at.rng, *shape)
+    return compact(masks, model.mask_layout(whole, masks), at.alive)[0] if shrink else masks

@@ -10,30 +10,33 @@ python -m issref.train_ptb --eval RUN                perplexity of a run's compa
 import math
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import tyro
-from threadpoolctl import threadpool_limits
 
 from issref import show
 from issref.data import corpus as corpora
 from issref.iss.groups import iss_groups
 from issref.iss.layout import Layout
+from issref.kernels import threads
 from issref.methods import update
 from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
-from issref.result import evaluate, finish, load_corpus, perplexity, selected
+from issref.result import evaluate, finish, load_corpus, perplexity, selected, weights_of
 from issref.shrink import draw_masks, remove_dead, shrunk, whole
-from issref.training.progress import Progress
+from issref.training.progress import LAST, Progress
 from issref.training.run import (
     Failed,
     Interrupted,
     Throttle,
+    alone_in,
     finish_the_step,
     keep_freed_memory,
     new_folder,
+    resident_mb,
     write_json,
 )
 from issref.training.settings import PRESETS, Settings, read_settings
@@ -76,15 +79,16 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
     started = time.perf_counter() - at.seconds
 
     def save():
-        at.save(folder / "checkpoint.safetensors", settings=settings.to_dict(), corpus=corpus.sha256)
+        at.save_in(folder, settings=settings.to_dict(), corpus=corpus.sha256)
 
     save()
+    write_json(folder / "config.json", settings.to_dict())  # only now is there something to go on with
     while at.epoch < settings.epochs:
         rate = settings.rate(at.epoch)
         with finish_the_step() as interrupted, show.progress_bar(settings, at, len(windows)) as bar:
             while at.step < len(windows):
                 tokens, targets = windows[at.step]
-                masks = draw_masks(settings, config, at, layout)
+                masks = draw_masks(settings.shrink, at, layout, model, config, settings.steps, settings.batch)
                 (cost, state), backward = model.loss(
                     at.params, at.state, tokens=tokens, targets=targets, masks=masks
                 )
@@ -94,7 +98,15 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
                 at.state, living = state, update(settings, at, grads, rate, groups, spared=model.EMBEDDING)
                 if living:
                     upcoming, _ = windows[(at.step + 1) % len(windows)]
-                    layout = remove_dead(settings, at, layout, living, upcoming)
+                    states = model.state_layout(layout, settings.batch)
+                    layout = remove_dead(
+                        settings.shrink,
+                        at,
+                        layout,
+                        states,
+                        living,
+                        outputs=lambda tokens=upcoming: model.logits(at.params, at.state, tokens=tokens)[0][0],
+                    )
                     groups = iss_groups(layout, model.spaces(layout.axes))
                 at.cost, at.step = at.cost + float(cost), at.step + 1
                 at.seconds = time.perf_counter() - started
@@ -108,6 +120,7 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
         if settings.selection == "best" and all(valid < row["valid_perplexity"] for row in at.rows):
             at.save(folder / "best.safetensors")
         show.epoch(settings, at, rate, valid)
+        at.rows[-1]["resident_mb"] = resident_mb()
         at.epoch, at.step, at.cost, at.trace, at.cuts = at.epoch + 1, 0, 0.0, [], []
         at.state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
         write_json(folder / "metrics.jsonl", at.rows)
@@ -142,28 +155,32 @@ def model_config(settings: Settings, corpus: corpora.Corpus) -> ptb_lstm.Config 
     )
 
 
-def start(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout, Path]:
-    """A new run: its corpus, its folder, its first weights."""
+def start(command: Command, held: ExitStack) -> tuple[Settings, Progress, corpora.Corpus, Layout, Path]:
+    """A new run: its corpus, its folder, which is ours while `held`, its first weights."""
     settings = command.settings
     corpus = load_corpus(settings)
     folder = None if settings.data_dir is None else str(Path(settings.data_dir).resolve())
-    settings = replace(settings, corpus=corpus.choice, data_dir=folder)  # so that --resume finds the same text
+    begun = None if settings.init is None else str(Path(settings.init).resolve())
+    settings = replace(settings, corpus=corpus.choice, data_dir=folder, init=begun)  # so that --resume finds them
     config, model = model_config(settings, corpus), LANGUAGE_MODELS[settings.model]
     layout, rng = model.layout(config), np.random.default_rng(settings.seed)
     for text in (corpus.train, corpus.valid):  # too short a text is refused before anything is written
         corpora.windows(text, settings.batch, settings.steps)
-    folder = new_folder(command.out, command.preset or TOURS[settings.model])
-    write_json(folder / "config.json", settings.to_dict())
     params = model.initial(config, layout, rng, settings.dtype)
+    if begun:
+        params = weights_of(Path(begun), layout, corpus, settings.dtype)
+    folder = new_folder(command.out, command.preset or TOURS[settings.model])
+    held.enter_context(alone_in(folder))
     state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
     living = {space: np.ones(layout.sizes[space], bool) for space in model.spaces(layout.axes)}
     return settings, Progress(params, state, rng, living), corpus, layout, folder
 
 
-def resume(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout, Path]:
+def resume(command: Command, held: ExitStack) -> tuple[Settings, Progress, corpora.Corpus, Layout, Path]:
     """The run in a folder, as its last checkpoint left it; only --epochs, --threads, --data-dir may differ."""
     folder, settings = command.resume or Path(), command.settings
-    at, about = Progress.load(folder / "checkpoint.safetensors")
+    held.enter_context(alone_in(folder))
+    at, about = Progress.load_from(folder, show.say)
     if missing := {"settings", "corpus"} - about.keys():
         raise ValueError(f"{folder}: needs a checkpoint with its settings, found no {sorted(missing)}")
     changed = Settings.from_dict(about["settings"]).changed(settings) - {"epochs", "threads", "data_dir"}
@@ -176,10 +193,9 @@ def resume(command: Command) -> tuple[Settings, Progress, corpora.Corpus, Layout
         raise ValueError(f"{folder}: needs the corpus with sha256 {about['corpus']}, found {corpus.sha256}")
     model = LANGUAGE_MODELS[settings.model]
     layout = model.layout(model_config(settings, corpus))
-    now = shrunk(settings, at, layout)
+    now = shrunk(settings.shrink, at, layout)
     now.check(at.params)
     model.state_layout(now, settings.batch).check(at.state)
-    write_json(folder / "config.json", settings.to_dict())
     return settings, at, corpus, layout, folder
 
 
@@ -204,15 +220,22 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()
     try:
         command = parse(arguments)
-        with threadpool_limits(command.settings.threads, user_api="blas"):
+        with threads.limited(command.settings.threads), ExitStack() as held:
             if command.eval:
                 evaluate(command.eval, command.settings, command.split)
                 return 0
-            settings, at, corpus, layout, folder = (resume if command.resume else start)(command)
-            checkpoint = folder / "checkpoint.safetensors"
+            settings, at, corpus, layout, folder = (resume if command.resume else start)(command, held)
+            checkpoint = folder / LAST
             show.header(settings, corpus, layout, folder)
-            train(settings, at, corpus, shrunk(settings, at, layout), folder)
-            finish(settings, at, whole(settings, selected(settings, at, folder), layout), corpus, layout, folder)
+            train(settings, at, corpus, shrunk(settings.shrink, at, layout), folder)
+            finish(
+                settings,
+                at,
+                whole(settings.shrink, selected(settings, at, folder), layout),
+                corpus,
+                layout,
+                folder,
+            )
     except (Interrupted, KeyboardInterrupt):
         return show.failed(f"stopped; {show.way_back(checkpoint)}", 130)
     except (ValueError, ArithmeticError, Failed, OSError, MemoryError) as error:

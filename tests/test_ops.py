@@ -11,8 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issref import ops
+from issref.ops.attention import (
+    attention_flow,
+    best_match,
+    context_to_query,
+    join,
+    product,
+    similarity,
+    soft_selection,
+)
 from issref.ops.basic import dropout, embed, linear
-from issref.ops.losses import cross_entropy
+from issref.ops.bidirectional import bidirectional
+from issref.ops.features import character_convolution, highway
+from issref.ops.losses import cross_entropy, span_cross_entropy
 from issref.ops.lstm import lstm
 from issref.ops.rhn import rhn
 from issref.verify.gradcheck import check_backward, relative_error
@@ -38,7 +49,7 @@ def rhn_arguments(rng, steps, batch, inputs, width, depth):
     return x, s0, *(one for pair in weights for one in pair)
 
 
-def highway(*sizes):
+def micro_layers(*sizes):
     return lambda rng: rhn_arguments(rng, *sizes)
 
 
@@ -55,6 +66,16 @@ def normal(*shapes):
 def sequences(*sizes):
     return lambda rng: lstm_arguments(rng, *sizes)
 
+
+def both_ways(steps, batch, inputs, forward, backward):
+    kernels = ((inputs + forward, 4 * forward), (inputs + backward, 4 * backward))
+    shapes = (one for kernel in kernels for one in (kernel, kernel[1:]))
+    return normal((steps, batch, inputs), *shapes)
+
+
+SPAN = {"starts": np.array([0, 3, 1]), "ends": np.array([2, 3, 1]), "lengths": np.array([3, 4, 2])}
+LENGTHS = {"lengths": np.array([2, 3, 1])}
+TEXTS = {"lengths": np.array([2, 1]), "question_lengths": np.array([1, 3])}
 
 # One line for each case of each op: (op, positional arguments from an rng, keywords).
 CASES = {
@@ -87,13 +108,87 @@ CASES = {
     "lstm, no batch": (lstm, sequences(3, 0, 3, 2), {}),
     "lstm, width 0": (lstm, sequences(3, 2, 3, 0), {}),
     "lstm, input width 0": (lstm, sequences(3, 2, 0, 2), {}),
-    **{f"rhn, depth {depth}": (rhn, highway(3, 3, 2, 3, depth), RHN_MASKS) for depth in range(1, 11)},
-    "rhn, no masks": (rhn, highway(3, 3, 2, 3, 2), {}),
-    "rhn, one of everything": (rhn, highway(1, 1, 1, 1, 1), {}),
-    "rhn, no steps": (rhn, highway(0, 2, 3, 2, 2), {}),
-    "rhn, no batch": (rhn, highway(2, 0, 3, 2, 2), {}),
-    "rhn, width 0": (rhn, highway(2, 2, 3, 0, 2), {}),
-    "rhn, input width 0": (rhn, highway(2, 2, 0, 3, 2), {}),
+    **{f"rhn, depth {depth}": (rhn, micro_layers(3, 3, 2, 3, depth), RHN_MASKS) for depth in range(1, 11)},
+    "rhn, no masks": (rhn, micro_layers(3, 3, 2, 3, 2), {}),
+    "rhn, one of everything": (rhn, micro_layers(1, 1, 1, 1, 1), {}),
+    "rhn, no steps": (rhn, micro_layers(0, 2, 3, 2, 2), {}),
+    "rhn, no batch": (rhn, micro_layers(2, 0, 3, 2, 2), {}),
+    "rhn, width 0": (rhn, micro_layers(2, 2, 3, 0, 2), {}),
+    "rhn, input width 0": (rhn, micro_layers(2, 2, 0, 3, 2), {}),
+    "letters": (
+        character_convolution,
+        normal((3, 2, 6, 2), (6, 4), (4,)),
+        {"lengths": np.array([[6, 0], [2, 3], [4, 1]])},
+    ),
+    "letters, fewer than a window": (
+        character_convolution,
+        normal((3, 2, 1), (4, 3), (3,)),
+        {"lengths": np.array([2, 1, 0])},
+    ),
+    "letters, windows of one": (
+        character_convolution,
+        normal((2, 4, 3), (3, 2), (2,)),
+        {"lengths": np.array([4, 2])},
+    ),
+    "letters, one of everything": (
+        character_convolution,
+        normal((1, 1, 1), (1, 1), (1,)),
+        {"lengths": np.array([1])},
+    ),
+    "letters, no words": (character_convolution, normal((0, 3, 2), (4, 3), (3,)), {"lengths": np.zeros(0, int)}),
+    "letters, no letters": (character_convolution, normal((3, 0, 2), (4, 3), (3,)), {"lengths": np.zeros(3, int)}),
+    "letters, no filters": (
+        character_convolution,
+        normal((3, 3, 2), (4, 0), (0,)),
+        {"lengths": np.array([3, 2, 1])},
+    ),
+    "highway": (highway, normal((4, 3, 5), (5, 10), (10,)), {}),
+    "highway, one of everything": (highway, normal((1, 1), (1, 2), (2,)), {}),
+    "highway, no rows": (highway, normal((0, 3), (3, 6), (6,)), {}),
+    "highway, width 0": (highway, normal((2, 0), (0, 0), (0,)), {}),
+    "similarity": (similarity, normal((5, 3, 2), (4, 3, 2), (6, 1), (1,)), {}),
+    "similarity, one of everything": (similarity, normal((1, 1, 1), (1, 1, 1), (3, 1), (1,)), {}),
+    "similarity, no context": (similarity, normal((0, 3, 2), (4, 3, 2), (6, 1), (1,)), {}),
+    "similarity, no question": (similarity, normal((5, 3, 2), (0, 3, 2), (6, 1), (1,)), {}),
+    "similarity, width 0": (similarity, normal((5, 3, 0), (4, 3, 0), (0, 1), (1,)), {}),
+    "context to query": (context_to_query, normal((3, 5, 4), (4, 3, 2)), LENGTHS),
+    "context to query, one of everything": (
+        context_to_query,
+        normal((1, 1, 1), (1, 1, 1)),
+        {"lengths": np.array([1])},
+    ),
+    "context to query, no context": (context_to_query, normal((3, 0, 4), (4, 3, 2)), LENGTHS),
+    "context to query, width 0": (context_to_query, normal((3, 5, 4), (4, 3, 0)), LENGTHS),
+    "best match": (best_match, normal((3, 5, 4)), LENGTHS),
+    "best match, no context": (best_match, normal((3, 0, 4)), LENGTHS),
+    "soft selection": (soft_selection, normal((5, 3), (5, 3, 2)), LENGTHS),
+    "soft selection, one of everything": (soft_selection, normal((1, 1), (1, 1, 1)), {"lengths": np.array([1])}),
+    "soft selection, width 0": (soft_selection, normal((5, 3), (5, 3, 0)), LENGTHS),
+    "soft selection, no batch": (soft_selection, normal((5, 0), (5, 0, 2)), {"lengths": np.zeros(0, int)}),
+    "attention flow": (attention_flow, normal((2, 2, 2), (3, 2, 2), (6, 1), (1,)), TEXTS),
+    "product": (product, normal((4, 3, 2), (4, 3, 2)), {}),
+    "product, one for all words": (product, normal((4, 3, 2), (3, 2)), {}),
+    "join": (join, normal((4, 3, 2), (4, 3, 5), (4, 3, 0)), {}),
+    "join, one part": (join, normal((3, 2)), {}),
+    "span": (span_cross_entropy, normal((4, 3), (4, 3)), SPAN),
+    "span, one of everything": (
+        span_cross_entropy,
+        normal((1, 1), (1, 1)),
+        {name: np.array([name == "lengths"], int) for name in SPAN},
+    ),
+    "both ways": (
+        bidirectional,
+        both_ways(3, 2, 2, 1, 2),
+        {"forward_mask": np.array([[[0.0, 2], [2, 2]]])},
+    ),
+    "both ways, lengths, masks": (
+        bidirectional,
+        both_ways(2, 3, 1, 2, 1),
+        {"forward_mask": np.ones((2, 3, 1)), "backward_mask": np.array(3 * [2.0, 0]).reshape(2, 3, 1)} | LENGTHS,
+    ),
+    "both ways, one of everything": (bidirectional, both_ways(1, 1, 1, 1, 1), {"forget_bias": 0.0}),
+    "both ways, no steps": (bidirectional, both_ways(0, 2, 3, 2, 1), {}),
+    "both ways, width 0": (bidirectional, both_ways(3, 2, 3, 0, 2), {}),
 }
 cases = pytest.mark.parametrize(("op", "arguments", "keywords"), CASES.values(), ids=CASES)
 
@@ -498,3 +593,118 @@ def test_huge_logits_cost_their_distance(dtype):
     loss, backward = cross_entropy(logits, targets=np.array([[0], [2]]))
     assert loss == 1e4
     np.testing.assert_allclose(backward(1.0), [[[0, 0, 0]], [[0, 1, -1]]], atol=1e-30)
+
+
+# both ways, words, attention
+# ---------------------------
+
+
+@given(runs())
+def test_both_ways_are_an_lstm_and_its_reverse_from_a_zero_state(case):
+    rng, (x, h0, _, *weights), keywords = case
+    lengths, zero, others = keywords.get("lengths"), np.zeros_like(h0), both_ways(1, 1, x.shape[2], 3, 3)(rng)[3:]
+    y, _ = bidirectional(x, *weights, *others, lengths=lengths)
+    ways = (
+        plain_lstm(x, state, state, *way, forget_bias=1.0, lengths=lengths, reverse=reverse)[0]
+        for state, way, reverse in ((zero, weights, False), (np.zeros((len(h0), 3)), others, True))
+    )
+    assert_same((y,), (np.concatenate(list(ways), axis=-1),))
+
+
+@st.composite
+def spellings(draw):
+    """An rng, words of 0 to 7 letters with noise behind them, a kernel, a bias and the lengths."""
+    rng, (words, letters, size, filters, width) = draw(SEEDS), (draw(SIZES) for _ in range(5))
+    letters = draw(st.integers(letters, 7))
+    arrays = ((words, letters, size), (width * size, filters), (filters,))
+    return rng, tuple(rng.standard_normal(shape) for shape in arrays), rng.integers(0, letters + 1, words)
+
+
+@given(spellings())
+def test_the_convolution_is_the_best_window_inside_a_word(case):
+    _, (x, kernel, bias), lengths = case
+    width = len(kernel) // x.shape[2]
+    expected = np.zeros((len(x), len(bias)))
+    for n, length in enumerate(lengths):
+        word = [*x[n, :length], *max(0, width - length) * [np.zeros(x.shape[2])]]
+        windows = [np.concatenate(word[p : p + width]) for p in range(len(word) - width + 1)]
+        expected[n] = np.max([np.maximum(window @ kernel + bias, 0) for window in windows], axis=0)
+    assert_same((character_convolution(x, kernel, bias, lengths=lengths)[0],), (expected,))
+
+
+@given(spellings(), st.integers(0, 3))
+def test_what_stands_behind_a_word_is_seen_nowhere(case, more):
+    rng, (x, kernel, bias), lengths = case
+    padded = np.arange(x.shape[1] + more) >= lengths[:, None]
+    other = np.concatenate((x, np.zeros((len(x), more, x.shape[2]))), axis=1)
+    other = np.where(padded[..., None], 100 * rng.standard_normal(other.shape), other)
+    dy = rng.standard_normal((len(x), len(bias)))
+    outputs, (dx, *dweights) = run(character_convolution, (x, kernel, bias), {"lengths": lengths}, dy)
+    same, (dother, *dsame) = run(character_convolution, (other, kernel, bias), {"lengths": lengths}, dy)
+    assert_same((*same, dother[:, : x.shape[1]], *dsame), (*outputs, dx, *dweights))
+    assert (dother[padded] == 0).all()
+
+
+def test_a_highway_carries_where_its_gate_is_shut_and_transforms_where_it_is_open():
+    x, kernel = np.array([[1.0, -2.0]]), np.zeros((2, 4))
+    y, _ = highway(x, kernel, np.array([5.0, -5.0, -50.0, 50.0]))
+    np.testing.assert_allclose(y, [[1.0, 0.0]], atol=1e-15)
+    np.testing.assert_allclose(highway(x, kernel, np.array([3.0, 3.0, 0, 0]))[0], [[2.0, 0.5]])
+
+
+def plain_attention(h, u, kernel, bias):
+    """One example: every pair's [h, u, h * u] written out."""
+    pairs = np.array([[np.concatenate((ht, uj, ht * uj)) for uj in u] for ht in h])
+    s = (pairs @ kernel)[..., 0] + bias
+    seen = np.exp(s) / np.exp(s).sum(axis=1, keepdims=True) @ u
+    focus = np.exp(s.max(axis=1)) / np.exp(s.max(axis=1)).sum() @ h
+    return np.concatenate((h, seen, h * seen, h * focus), axis=1)
+
+
+@st.composite
+def pairs_of_texts(draw):
+    rng, (steps, words, batch, size) = draw(SEEDS), (draw(SIZES) for _ in range(4))
+    shapes = ((steps, batch, size), (words, batch, size), (3 * size, 1), (1,))
+    lengths = {"lengths": rng.integers(1, steps + 1, batch), "question_lengths": rng.integers(1, words + 1, batch)}
+    return rng, tuple(rng.standard_normal(shape) for shape in shapes), lengths
+
+
+@given(pairs_of_texts())
+def test_attention_is_each_example_s_own_and_padding_cannot_leak(case):
+    rng, (h, u, *weights), keywords = case
+    p, backward = attention_flow(h, u, *weights, **keywords)
+    beyond = [np.arange(len(x))[:, None] >= n for x, n in zip((h, u), keywords.values(), strict=True)]
+    for b, (n, m) in enumerate(zip(*keywords.values(), strict=True)):
+        assert_same((p[:n, b],), (plain_attention(h[:n, b], u[:m, b], *weights),))
+    other_h, other_u = (
+        np.where(padded[..., None], 100 * rng.standard_normal(x.shape), x)
+        for padded, x in zip(beyond, (h, u), strict=True)
+    )
+    other, other_backward = attention_flow(other_h, other_u, *weights, **keywords)
+    dp = np.where(beyond[0][..., None], 0, rng.standard_normal(p.shape))
+    gradients = backward(dp)
+    assert_same(other_backward(dp), gradients)
+    assert (other[~beyond[0]] == p[~beyond[0]]).all()
+    for padded, gradient in zip(beyond, gradients, strict=False):
+        assert (gradient[padded] == 0).all()
+
+
+@given(SEEDS, SIZES, SIZES)
+def test_the_loss_of_a_span_is_that_of_each_example_s_own_positions(rng, steps, batch):
+    lengths = rng.integers(1, steps + 1, batch)
+    starts, ends = rng.integers(lengths), rng.integers(lengths)
+    start, end, noise = rng.standard_normal((3, steps, batch))
+    spans, beyond = {"starts": starts, "ends": ends, "lengths": lengths}, np.arange(steps)[:, None] >= lengths
+    loss, backward = span_cross_entropy(start, end, **spans)
+    alone = [
+        np.log(np.exp(logits[:n, b]).sum()) - logits[aims[b], b]
+        for logits, aims in ((start, starts), (end, ends))
+        for b, n in enumerate(lengths)
+    ]
+    np.testing.assert_allclose(loss, np.sum(alone) / batch, rtol=1e-13, atol=1e-15)
+    for far in (1e6 * noise, np.full_like(noise, np.inf), -1e30):
+        same, same_backward = span_cross_entropy(*(np.where(beyond, far, one) for one in (start, end)), **spans)
+        assert same == loss
+        for gradient, expected in zip(same_backward(2.0), backward(2.0), strict=True):
+            np.testing.assert_array_equal(gradient, expected)
+            assert (gradient[beyond] == 0).all()

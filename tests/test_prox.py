@@ -20,7 +20,7 @@ from issref import kernels
 from issref.iss import prox as module
 from issref.iss.groups import alive, iss_groups
 from issref.iss.layout import Layout
-from issref.iss.prox import block_soft_threshold, prox
+from issref.iss.prox import block_soft_threshold, prox, strength_bound
 from issref.models import ptb_lstm
 
 ROUNDS = module.SWEEPS + module.NEWTON_STEPS
@@ -207,6 +207,39 @@ def test_below_that_strength_something_may_live():
     case = lstm_case(0, 50, 3, 1)
     assert not solved(case, 0.999 * case.deadly())[1].dead.any()
     assert solved(case, 1.001 * case.deadly())[1].dead.all()
+
+
+@given(cases(), st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 1.0, 20.0]))
+def test_one_step_above_the_strength_bound_kills_everything(case, seed, rate):
+    gradient = drawn(case.layout, np.random.default_rng(seed))
+    bound = strength_bound(case.params, gradient, case.groups, rate)
+    after = case._replace(params={array: w - rate * gradient[array] for array, w in case.params.items()})
+    assert rate * bound == pytest.approx(after.deadly(), rel=1e-12)  # the formula, from the explicit sets
+    w, certificate = solved(after, rate * bound * (1 + 1e-9))
+    assert certificate.dead.all()
+    assert not w[case.member.any(axis=0)].any()
+
+
+def test_the_strength_bound_is_attained_where_nothing_is_shared():
+    case = lstm_case(0, 50, 3, 1)
+    gradient = drawn(case.layout, np.random.default_rng(1))
+    bound = strength_bound(case.params, gradient, case.groups, 0.5)
+    after = case._replace(params={array: w - 0.5 * gradient[array] for array, w in case.params.items()})
+    assert not solved(after, 0.5 * 0.999 * bound)[1].dead.any()
+    assert solved(after, 0.5 * 1.001 * bound)[1].dead.all()
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, np.inf, np.nan])
+def test_the_strength_bound_needs_a_learning_rate(rate):
+    case = lstm_case(0, 5, 3, 2)
+    with refused(f"strength_bound: needs a learning rate above 0, got {rate}"):
+        strength_bound(case.params, case.params, case.groups, rate)
+
+
+def test_the_strength_bound_needs_the_gradient_of_every_group():
+    case = lstm_case(0, 5, 3, 2)
+    with refused("lstm0/kernel: its groups need this array, got ['embed/kernel']"):
+        strength_bound(case.params, {"embed/kernel": case.params["embed/kernel"]}, case.groups, 1.0)
 
 
 # ---------------------------------------------------------------- the overlap is real

@@ -12,8 +12,8 @@ from strategies import cases, drawn, index_sets, layouts, refused, unhooked
 from issref.iss.groups import group_energies, group_norms, iss_groups, pair_energies
 from issref.iss.layout import Layout
 from issref.iss.penalty import penalty
-from issref.models import ptb_rhn
-from issref.verify.released import read_groups, rhn_variables, write_groups
+from issref.models import bidaf, ptb_rhn
+from issref.verify.released import bidaf_variables, read_groups, rhn_variables, write_groups
 
 RELEASED = {"self_weight": 2, "smoothing": 1e-8}
 SHAPES = {"w": (5, 4), "v": (4, 4), "bias": (4,)}
@@ -138,6 +138,69 @@ def test_penalty_and_gradient_are_those_of_the_model_s_layout(width, depth, seed
         np.testing.assert_allclose(released_grads[array], grad, rtol=1e-12)
 
 
+# ---------------------------------------------------------------- BiDAF
+
+
+def bidaf_slices(d):
+    """Method sheet, 4.3: for each LSTM its recurrent row, its columns of all gates, and the rows that read it, but
+    for the attended rows 10 d to 12 d of g2. Names as in the released bidaf/groups_hidden100.json."""
+
+    def kernel(name):
+        return f"main/{name}/basic_lstm_cell/weights"
+
+    def family(name, recurrent, *readers):
+        columns = {(kernel(name), 0, gate * d, (gate + 1) * d) for gate in range(4)}
+        rows = ((kernel(name), recurrent), *readers)
+        return columns | {(variable, 1, start * d, (start + 1) * d) for variable, start in rows}
+
+    g1, g2 = ("g1/fw", "g1/bw"), ("g2/fw", "g2/bw")
+    start, end = "main/logits1/first/weights", "main/logits2/first/weights"
+    read_by_g1 = [[(kernel(name), way) for name in g1] for way in (0, 1)]
+    read_by_g2 = [[(start, way), *((kernel(name), row + way) for row in (8, 12) for name in g2)] for way in (0, 1)]
+    return [
+        *(family(name, 8, *read_by_g1[way]) for way, name in enumerate(("g0/fw", "g0/bw"))),
+        *(family(name, 2, *read_by_g2[way]) for way, name in enumerate(g1)),
+        *(family(name, 14, (end, way)) for way, name in enumerate(g2)),
+    ]
+
+
+@pytest.mark.parametrize("size", [100, 150])
+def test_the_released_bidaf_file_comes_out(size):
+    """As sets: the file's order within a family, own slices first, says nothing."""
+    text = write_groups(bidaf_variables(size), bidaf.LEARNED)
+    families = slices(text)
+    assert [set(family) for family in families] == bidaf_slices(size)
+    assert [len(family) for family in families] == [7, 7, 10, 10, 6, 6]
+    assert {entry["multi"] for family in json.loads(text)["groups"] for entry in family} == {1.0}
+
+
+def test_group_sizes_of_the_released_bidaf():
+    """Method sheet, 4.3: the code counts the four weights of a component with itself twice. With the attended
+    rows, two of 400 columns, g1 has all its readers."""
+    written = bidaf_variables(100)
+    layout, spaces = read_groups(write_groups(written, bidaf.LEARNED), shapes_of(written), bidaf.LEARNED)
+    released = [4800, 4800, 3201, 3201, 6401, 6401]
+    assert [set(found) for found in sizes(layout, spaces, 2).values()] == [{size} for size in released]
+    assert [set(found) for found in sizes(layout, spaces, 1).values()] == [{size - 4} for size in released]
+    whole = [4796, 4796, 3997, 3997, 6397, 6397]
+    model = bidaf.layout(bidaf.Config())
+    assert [set(found) for found in sizes(model, bidaf.LEARNED, 1).values()] == [{size} for size in whole]
+
+
+@given(st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_the_penalty_of_the_released_bidaf_is_that_of_the_model_s_released_groups(size, seed):
+    model = bidaf.layout(bidaf.Config(3, 2, 4, hidden_size=size), "released")
+    params = drawn(model, np.random.default_rng(seed))
+    value, _ = penalty(params, iss_groups(model, bidaf.LEARNED), 1.0, **RELEASED)
+    names = {"start": "main/logits1/first", "end": "main/logits2/first"}
+    named = {
+        f"{names.get(name, f'main/{name[:2]}/{name[3:]}/basic_lstm_cell')}/weights": params[f"{name}/kernel"]
+        for name in (*bidaf.LEARNED, *names)
+    }
+    released = iss_groups(bidaf_variables(size), bidaf.LEARNED)
+    assert penalty(named, released, 1.0, **RELEASED)[0] == pytest.approx(value, rel=1e-13)
+
+
 # ---------------------------------------------------------------- round trip
 
 
@@ -187,30 +250,14 @@ def test_a_space_counted_nowhere_is_refused_in_words(case, size):
         write_groups(layout, [*countable(case), "lost"])
 
 
-def test_the_files_of_several_families_read_as_the_paper_sizes_them():
-    """Method sheet, 4.3: six LSTMs of 100 units, whose rows 1000 to 1199 of g2 are in no group."""
-
-    def family(kernel, recurrent, *readers):
-        columns = [(kernel, 0, start, start + 100) for start in range(0, 400, 100)]
-        return [(kernel, 1, recurrent, recurrent + 100), *columns, *((r, 1, at, at + 100) for r, at in readers)]
-
-    g2 = ("g2/fw", "g2/bw")
-    text = file_of(
-        family("g0/fw", 800, ("g1/fw", 0), ("g1/bw", 0)),
-        family("g0/bw", 800, ("g1/fw", 100), ("g1/bw", 100)),
-        family("g1/fw", 200, ("logits1", 0), *((name, 800) for name in g2), *((name, 1200) for name in g2)),
-        family("g1/bw", 200, ("logits1", 100), *((name, 900) for name in g2), *((name, 1300) for name in g2)),
-        family("g2/fw", 1400, ("logits2", 0)),
-        family("g2/bw", 1400, ("logits2", 100)),
-    )
-    rows = {"g0": 900, "g1": 300, "g2": 1500}
-    shapes = {f"{name}/{way}": (rows[name], 400) for name in rows for way in ("fw", "bw")}
-    layout, spaces = read_groups(text, shapes | {"logits1": (1000, 1), "logits2": (1000, 1)})
-    found = [set(size.tolist()) for size in sizes(layout, spaces, 2).values()]
-    assert found == [{4800}, {4800}, {3201}, {3201}, {6401}, {6401}]
-    assert [segment.space for segment in layout.segments("g2/fw", 0) if segment.start in (0, 1000)] == [
-        "in no group: axis 0 of g2/fw, 0:800",
-        "in no group: axis 0 of g2/fw, 1000:1200",
+def test_what_no_entry_names_becomes_a_space_of_its_own():
+    """In the released BiDAF the attended rows 1000 to 1199 of g2 beside those of the attention."""
+    written = bidaf_variables(100)
+    layout, _ = read_groups(write_groups(written, bidaf.LEARNED), shapes_of(written))
+    kernel = "main/g2/fw/basic_lstm_cell/weights"
+    assert [segment.space for segment in layout.segments(kernel, 0) if segment.start in (0, 1000)] == [
+        f"in no group: axis 0 of {kernel}, 0:800",
+        f"in no group: axis 0 of {kernel}, 1000:1200",
     ]
 
 

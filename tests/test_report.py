@@ -1,15 +1,32 @@
-"""The figures of a run: that they are written, and that what they show is what the numbers say."""
+"""The figures of a run and its page: that they are written, and that what they show is what the numbers say."""
 
+import base64
+import json
 import math
+import re
+import shlex
+import shutil
 import struct
+import subprocess
 import sys
+from html import escape
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 
-from issref import group_norms, iss_groups, report, zero_dead
+from issref import compact, group_norms, iss_groups, report, train_ptb, zero_dead
 from issref.models import ptb_lstm as model
+from issref.report import curves, style, weights
+from issref.report.__main__ import main
+from issref.report.reproduce import command
+from issref.training import checkpoint
+from issref.training.run import write_json
+from issref.training.settings import PRESETS, Settings
+from issref.training.squad_settings import SquadSettings
 
 
 def network(sizes=(20, 20), dead=(10, 6), words=2000, seed=1):
@@ -72,14 +89,14 @@ def assert_png(path):
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     assert content[-8:-4] == b"IEND"
     width, height = struct.unpack(">II", content[16:24])
-    assert width == 1500
+    assert width in (980, 1500)
     assert 500 < height < 2500
     assert len(content) < 3_000_000
 
 
 def test_training_labels_and_shares_the_epochs():
     _, layout, _ = network()
-    above, below = report.training_figure(metrics(), layout).axes
+    above, below = curves.training_figure(metrics(), layout.sizes).axes
     assert texts(above) == ["train 80.04", "valid 116.7"]
     assert texts(below) == ["lstm0: 10 of 20", "lstm1: 14 of 20"]
     assert above.get_xlim() == below.get_xlim() == (0, 3)
@@ -90,7 +107,7 @@ def test_training_labels_and_shares_the_epochs():
 
 def test_the_first_windows_do_not_squash_the_picture():
     _, layout, _ = network()
-    above = report.training_figure(metrics(), layout).axes[0]
+    above = curves.training_figure(metrics(), layout.sizes).axes[0]
     assert above.get_ylim()[1] < 1000
     train = above.lines[0].get_ydata()
     assert np.isnan(train).sum() == 2 * 3  # steps 1 and 10 of 120
@@ -99,7 +116,7 @@ def test_the_first_windows_do_not_squash_the_picture():
 
 def test_ticks_are_plain_numbers_on_a_log_axis():
     _, layout, _ = network()
-    figure = report.training_figure(metrics(), layout)
+    figure = curves.training_figure(metrics(), layout.sizes)
     figure.canvas.draw()
     above = figure.axes[0]
     low, high = above.get_ylim()
@@ -110,14 +127,14 @@ def test_ticks_are_plain_numbers_on_a_log_axis():
 
 def test_labels_keep_their_distance():
     alike = metrics(final=(12, 12))
-    below = report.comparison_figure({"a": alike, "b": alike, "c": alike}).axes[1]
+    below = curves.comparison_figure({"a": alike, "b": alike, "c": alike}).axes[1]
     heights = [text.get_position()[1] for text in below.texts]
     assert len(heights) == 6
     assert np.diff(sorted(heights)).min() > 0.1
 
 
 def test_a_comparison_has_one_colour_for_each_run():
-    figure = report.comparison_figure({"dense": metrics(final=(20, 20)), "ISS": metrics()})
+    figure = curves.comparison_figure({"dense": metrics(final=(20, 20)), "ISS": metrics()})
     above, below = figure.axes
     assert sorted(texts(above)) == ["ISS 116.7", "dense 116.7"]
     assert texts(below)[:2] == ["ISS, lstm0: 10", "ISS, lstm1: 14"]
@@ -127,7 +144,7 @@ def test_a_comparison_has_one_colour_for_each_run():
 
 def test_weights_show_each_grouped_matrix_with_its_zeros():
     params, layout, norms = network()
-    *panels, key = report.weights_figure(params, layout, norms).axes
+    *panels, key = weights.weights_figure(params, layout, norms).axes
     titles = [axes.get_title(loc="left") for axes in panels]
     assert [title.split()[0] for title in titles] == ["lstm0/kernel", "lstm1/kernel", "softmax/kernel"]
     for title in titles:
@@ -138,7 +155,7 @@ def test_weights_show_each_grouped_matrix_with_its_zeros():
 
 
 def test_segments_are_named_from_the_layout():
-    *panels, _ = report.weights_figure(*network()).axes
+    *panels, _ = weights.weights_figure(*network()).axes
     rows, columns = (
         [label.get_text() for label in side.get_ticklabels()] for side in (panels[0].yaxis, panels[0].xaxis)
     )
@@ -151,7 +168,7 @@ def test_segments_are_named_from_the_layout():
 def test_dead_rows_stay_visible_when_the_words_are_pooled():
     params, layout, norms = network()
     params["softmax/kernel"][:, 1::3] = 0  # a pixel of three words is zero only if all three are
-    image = report.weights_figure(params, layout, norms).axes[2].images[0]
+    image = weights.weights_figure(params, layout, norms).axes[2].images[0]
     blank = np.ma.getmaskarray(image.get_array())
     assert blank.shape == (20, 667)
     np.testing.assert_array_equal(blank.all(axis=1), norms["lstm1"] == 0)
@@ -160,17 +177,17 @@ def test_dead_rows_stay_visible_when_the_words_are_pooled():
 
 def test_large_layers_keep_their_share_of_dead_rows():
     params, layout, norms = network(sizes=(300, 20), dead=(200, 0), words=30)
-    image = report.weights_figure(params, layout, norms).axes[0].images[0].get_array()
-    assert all(length <= most for length, most in zip(image.shape, report.CELLS, strict=True))
+    image = weights.weights_figure(params, layout, norms).axes[0].images[0].get_array()
+    assert all(length <= most for length, most in zip(image.shape, weights.CELLS, strict=True))
     dead_columns = np.ma.getmaskarray(image).all(axis=0)
     assert dead_columns.mean() == pytest.approx(2 / 3, abs=0.05)
 
 
 def test_exact_zeros_have_a_colour_of_their_own():
     params, layout, norms = network()
-    image = report.weights_figure(params, layout, norms).axes[0].images[0]
+    image = weights.weights_figure(params, layout, norms).axes[0].images[0]
     colours = image.cmap(np.linspace(0, 1, 256))
-    zero = np.array(to_rgba(report.ZERO))
+    zero = np.array(to_rgba(style.ZERO))
     np.testing.assert_allclose(image.cmap(np.ma.masked_all(1))[0], zero)
     assert np.abs(colours - zero).sum(axis=1).min() > 0.3
 
@@ -179,19 +196,59 @@ def test_tiny_weights_are_not_drawn_as_zero():
     params, layout, norms = network()
     alive = params["lstm0/kernel"] != 0
     params["lstm0/kernel"] = params["lstm0/kernel"] * np.where(np.arange(80) < 1, np.float32(1e-20), np.float32(1))
-    shown = report.weights_figure(params, layout, norms).axes[0].images[0].get_array()
+    shown = weights.weights_figure(params, layout, norms).axes[0].images[0].get_array()
     np.testing.assert_array_equal(~np.ma.getmaskarray(shown), alive)
 
 
-def test_norms_are_sorted_and_count_the_dead():
+def test_the_histogram_counts_every_component_once_and_the_dead_apart():
     _, _, norms = network()
-    axes = report.norms_figure(norms).axes[0]
-    assert [text.strip() for text in texts(axes)] == ["lstm0: 10 of 20 dead", "lstm1: 6 of 20 dead"]
-    curve, mark = axes.lines[:2]
-    assert np.all(np.diff(curve.get_ydata()) <= 0)
-    assert np.count_nonzero(curve.get_ydata() == 0) == 10
-    assert mark.get_xdata()[0] == 10.5
-    assert axes.get_ylim()[0] == 0
+    panels = weights.norms_figure(norms).axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["lstm0: 10 of 20 alive", "lstm1: 14 of 20 alive"]
+    assert [texts(axes)[0].strip() for axes in panels] == ["10 dead", "6 dead"]
+    for axes, dead in zip(panels, (10, 6), strict=True):
+        *bars, last = axes.patches
+        assert sum(bar.get_height() for bar in bars) == 20 - dead
+        assert (last.get_height(), last.get_facecolor()) == (dead, to_rgba(style.DEAD))
+        assert last.get_x() + last.get_width() < min(bar.get_x() for bar in bars)
+
+
+def before_and_after(sizes=(20, 20), dead=(10, 6)):
+    """The figure's axes of lstm1/kernel, and the norms."""
+    params, layout, norms = network(sizes, dead)
+    left = compact(params, layout, {space: values > 0 for space, values in norms.items()})
+    figure = weights.before_after_figure("lstm1/kernel", (params, layout), left, norms)
+    figure.draw_without_rendering()
+    return *figure.axes[:2], norms
+
+
+def test_dead_rows_and_columns_are_marked_at_the_edges():
+    before, _, norms = before_and_after()
+    rows, columns = (~np.ma.getmaskarray(strip.images[0].get_array()) for strip in before.child_axes)
+    np.testing.assert_array_equal(rows[:, 0], np.concatenate([norms["lstm0"], norms["lstm1"]]) == 0)
+    np.testing.assert_array_equal(columns[0], np.tile(norms["lstm1"] == 0, 4))
+
+
+def test_no_marks_where_nothing_died():
+    before, after, _ = before_and_after(dead=(0, 0))
+    assert not before.child_axes
+    np.testing.assert_allclose(after.get_position().size, before.get_position().size)
+
+
+def test_what_is_left_is_drawn_to_the_same_scale():
+    before, after, _ = before_and_after()
+    np.testing.assert_allclose(after.get_position().size / before.get_position().size, (14 / 20, 24 / 40))
+    assert not np.ma.getmaskarray(after.images[0].get_array()).any()
+    assert after.get_title(loc="left") == "after: 24 × 56, 0 % zero"
+
+
+def test_sizes_against_the_measure_show_both_models_of_each_run():
+    figure = curves.sizes_figure({"a": ((200, 9.0), (100, 9.1)), "b": ((50, 12.0), (50, 12.0))}, "test perplexity")
+    (axes,) = figure.axes
+    assert sorted(texts(axes)) == ["a", "b"]
+    np.testing.assert_array_equal([line.get_xydata()[0] for line in axes.lines[1:3]], [(200, 9), (100, 9.1)])
+    heights = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    low, high = axes.get_ylim()
+    assert heights["b"] == pytest.approx((12 - low) / (high - low))
 
 
 @pytest.mark.parametrize("sizes", [(0, 20), (20, 0), (0, 0), (1, 1)])
@@ -224,15 +281,467 @@ def test_a_run_that_diverged_is_drawn(tmp_path, coarse):
 
 
 def test_more_layers_than_colours():
-    figure = report.norms_figure({f"lstm{i}": np.arange(5.0) for i in range(8)})
-    assert len(figure.axes[0].texts) == 8
+    figure = weights.norms_figure({f"lstm{i}": np.arange(5.0) for i in range(8)})
+    assert len(figure.axes) == 8
 
 
 def test_no_global_state_of_matplotlib_is_touched():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    report.norms_figure({"lstm0": np.arange(5.0)})
+    weights.norms_figure({"lstm0": np.arange(5.0)})
     assert dict(matplotlib.rcParams) == before
     pyplot = sys.modules.get("matplotlib.pyplot")  # another test may have loaded it
     assert pyplot is None or not pyplot.get_fignums()
+
+
+# ---------------------------------------------------------------- the page
+
+RESULT = {
+    "components": {"full": {"lstm0": 20, "lstm1": 20}, "compact": {"lstm0": 10, "lstm1": 14}},
+    "parameters": {"full": 93600, "compact": 64120},
+    "multiply_adds": {"full": 46400, "compact": 32112},
+    "valid_perplexity": {"full": 116.66666, "compact": 116.66667},
+    "test_perplexity": {"full": 120.5, "compact": 120.5},
+    "cuts": {"count": 16, "max_output_difference": 2e-6},
+    "max_output_difference": 3.8e-6,
+    "largest_logit": 20.7,
+    "compared_words": 10000,
+    "seconds": {"train": 90.0, "evaluate_full": 6.0, "evaluate_compact": 4.0},
+    "corpus": {"name": "Penn TreeBank", "sha256": "0b6c7d63", "vocabulary": 2000, "train": 929589},
+    "finished": "2026-01-31 10:15",
+    "versions": {"issref": "0.1.0", "python": "3.11.7", "numpy": "2.4.6", "machine": "Linux x86_64, 2 cores"},
+}
+RUN = Settings(hidden_sizes=(20, 20), epochs=3, strength=(0.003, 0.0024), corpus="ptb", seed=7)
+
+
+def write_run(folder, options=RUN, rows=None, result=RESULT, drawn=True):
+    """A run's folder, as far as it is given: a finished one."""
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", options.to_dict())
+    if rows is None or rows:
+        write_json(folder / "metrics.jsonl", rows or metrics())
+    if result:
+        write_json(folder / "result.json", {**result, "settings": options.to_dict()})
+    if drawn:
+        params, layout, norms = network()
+        alive = {space: values > 0 for space, values in norms.items()}
+        small, left = compact(params, layout, alive)
+        kept = {space: values.tolist() for space, values in alive.items()}
+        checkpoint.save(folder / "model.safetensors", small, layout=json.loads(left.to_json()), alive=kept)
+    return folder
+
+
+EMPTY = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """What a page holds: its text, its tables by caption, its tags with their attributes; tags close in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text, self.tables, self.svg = [], [], "", {}, ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in EMPTY:
+            self.open.append(tag)
+        if tag == "table":
+            self.rows, self.caption = [], ""
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == "table":
+            self.tables[self.caption] = self.rows
+
+    def handle_data(self, data):
+        if "style" in self.open:
+            return
+        self.text += data
+        if "svg" in self.open:
+            self.svg += data + " "
+        if "caption" in self.open:
+            self.caption += data
+        elif {"th", "td"} & {*self.open}:
+            self.rows[-1][-1] += data.strip()
+
+    def named(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def reported(*arguments):
+    """The page that the command writes, beside the first run if no --out is given."""
+    assert main([str(argument) for argument in arguments]) == 0
+    first = arguments[0]
+    path = first / "report.html" if len(arguments) == 1 else first.parent / "report.html"
+    return path.read_text()
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    """The page of a whole run, whose folder's name needs escaping."""
+    return reported(write_run(tmp_path_factory.mktemp("runs") / "a <b>run & more"))
+
+
+@pytest.fixture(scope="session")
+def page(source):
+    return Page(source)
+
+
+def test_the_header_says_what_ran_and_when(page):
+    said = " ".join(page.text.split())
+    for words in (
+        "a <b>run & more",
+        "LSTM of 20 and 20 units",
+        "prox, strength 0.003 and 0.0024",
+        "Seed7",
+        "finished 2026-01-31 10:15",
+        "issref 0.1.0, python 3.11.7, numpy 2.4.6",
+        "Linux x86_64, 2 cores",
+        "Of 20 + 20 components 10 + 14 are left: \N{MINUS SIGN}31 % parameters, \N{MINUS SIGN}31 % multiply-adds.",
+        "Over 10,000 words the outputs of the full and the compact model differ by at most 3.8e-06",
+        "cut out 16 times",
+    ):
+        assert words in said
+
+
+def test_the_result_table_is_the_result(page):
+    less = "\N{MINUS SIGN}"
+    assert page.tables["The full model and the compact one"] == [
+        ["", "full", "compact", "change"],
+        ["components, lstm0", "20", "10", f"{less}50 %"],
+        ["components, lstm1", "20", "14", f"{less}30 %"],
+        ["parameters", "93,600", "64,120", f"{less}31 %"],
+        ["multiply-adds a word", "46,400", "32,112", f"{less}31 %"],
+        ["valid perplexity", "116.667", "116.667", "+1.0e-05"],
+        ["test perplexity", "120.500", "120.500", "0"],
+        ["seconds to evaluate", "6.0", "4.0", f"{less}33 %"],
+    ]
+
+
+def test_the_time_is_split_over_parts_and_epochs(page):
+    assert [row[:3] for row in page.tables["Seconds of each part"][1:]] == [
+        ["train", "90.0", "90 %"],
+        ["evaluate full", "6.0", "6 %"],
+        ["evaluate compact", "4.0", "4 %"],
+    ]
+    head, *rows = page.tables["Each epoch"]
+    assert head[:7] == ["epoch", "rate", "train", "valid", "alive, lstm0", "alive, lstm1", "seconds"]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert rows[-1][2:6] == ["80.04", "116.67", "10", "14"]
+
+
+def test_every_figure_is_there_with_words_for_who_cannot_see_it(page):
+    figures = page.named("svg")
+    assert all(attributes["role"] == "img" for attributes in figures)
+    said = [attributes["aria-label"] for attributes in figures]
+    assert said[0] == (
+        "perplexity over 3 epochs: validation 150 after the first, 116.7 after the last, training 80.04."
+    )
+    assert said[1] == "Components alive: lstm0 from 20 to 10, lstm1 from 20 to 14."
+    assert [words.split()[3] for words in said[2:5]] == ["lstm0/kernel:", "lstm1/kernel:", "softmax/kernel:"]
+    assert "40 by 80 before, 62 % exactly zero, and 30 by 40 after" in said[2]
+    assert (
+        said[5]
+        == "Histogram of the norms of the groups: lstm0, 10 of 20 exactly zero; lstm1, 6 of 20 exactly zero."
+    )
+    assert len(said) == 6
+
+
+def test_the_words_in_the_figures_are_text(page):
+    for words in (
+        "lstm0: 10 of 20",
+        "valid 116.7",
+        "before: 40 × 80",
+        "after: 30 × 40",
+        "10 dead",
+        "exactly zero",
+    ):
+        assert words in page.svg
+
+
+def test_the_images_in_the_figures_are_the_matrices(page):
+    sizes = []
+    for attributes in page.named("image"):
+        content = base64.b64decode(attributes["xlink:href"].removeprefix("data:image/png;base64,"))
+        sizes.append(struct.unpack(">II", content[16:24]))
+    assert {(80, 40), (40, 30), (80, 1), (1, 40), (56, 24), (667, 20), (667, 14)} <= set(sizes)
+
+
+def test_nothing_is_loaded_from_elsewhere(source, page):
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "img"})
+    for _, attributes in page.tags:
+        for name, value in attributes.items():
+            if name in ("href", "src", "srcset", "xlink:href", "data", "poster", "action"):
+                assert value.startswith(("#", "data:"))
+    assert all(place.startswith("#") for place in re.findall(r"url\(([^)]*)\)", source))
+    assert "@import" not in source
+    (policy,) = [each["content"] for each in page.named("meta") if "http-equiv" in each]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_ids_are_unique_and_what_refers_to_one_finds_it(source, page):
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 0
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', source)) == set(ids)
+
+
+def test_the_page_is_plain_html_with_headings_and_headers(source, page):
+    assert source.startswith("<!DOCTYPE html>")
+    assert page.named("html") == [{"lang": "en"}]
+    assert any(each.get("name") == "viewport" for each in page.named("meta"))
+    assert len(page.named("h1")) == 1
+    assert all(attributes.get("scope") in ("row", "col") for attributes in page.named("th"))
+    assert len(page.named("table")) == len(page.tables) == len(page.named("caption")) == 4
+    assert len(page.named("table")) == len(page.named("thead"))
+    assert len(source) < 500_000
+
+
+def test_the_page_is_the_same_each_time(tmp_path, source):
+    assert reported(write_run(tmp_path / "a <b>run & more")) == source
+
+
+def test_the_page_says_how_to_reproduce(page):
+    line = command(RUN.to_dict())
+    assert line in page.text
+    assert train_ptb.parse(shlex.split(line)[3:]).settings == RUN
+    assert "0b6c7d63" in page.text
+
+
+numbers = st.floats(1e-5, 0.5)
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "method": st.sampled_from(["prox", "released", "l1", "dense"]),
+        "strength": numbers.map(lambda value: (value,)),
+        "shrink": st.booleans(),
+        "learning_rate": numbers,
+        "tied": st.booleans(),
+        "transform_bias": st.floats(-3, 3),
+        "drops": st.tuples(numbers, numbers, numbers, numbers),
+        "corpus": st.sampled_from(["ptb", "a folder/of 'text'"]),
+        "data_dir": st.none() | st.just("/data $HOME"),
+        "seed": st.integers(0, 2**31),
+        "threads": st.none() | st.integers(1, 4),
+        "dtype": st.sampled_from(["float32", "float64"]),
+    },
+)
+
+
+@settings(max_examples=8)
+@given(preset=st.sampled_from(sorted(PRESETS)), changes=options)
+def test_the_command_gives_back_exactly_the_settings(preset, changes):
+    wanted = Settings.from_dict({**PRESETS[preset].to_dict(), **changes})
+    line = shlex.split(command(wanted.to_dict()))
+    assert line[:3] == ["python", "-m", "issref.train_ptb"]
+    assert train_ptb.parse(line[3:]).settings == wanted
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_command_of_a_preset_is_its_name(preset):
+    assert command(PRESETS[preset].to_dict()) == f"python -m issref.train_ptb --preset {preset}"
+
+
+def test_the_command_of_the_reader():
+    line = command(SquadSettings(hidden_size=50, shrink=False).to_dict())
+    assert line == "python -m issref.train_squad --preset paper --hidden-size 50 --no-shrink"
+
+
+# ---------------------------------------------------------------- runs of other kinds
+
+
+def test_a_run_that_is_not_finished(tmp_path):
+    page = Page(reported(write_run(tmp_path / "run", rows=metrics(epochs=2), result=None, drawn=False)))
+    assert "This run is not finished: 2 epochs are done, 3 epochs are wanted." in page.text
+    assert "no model.safetensors" in page.text
+    assert len(page.named("svg")) == 2
+    assert list(page.tables) == ["Each epoch", "Settings of the run"]
+
+
+def test_a_run_before_its_first_epoch_has_ended(tmp_path):
+    page = Page(reported(write_run(tmp_path / "run", rows=[], result=None, drawn=False)))
+    assert "0 epochs are done" in page.text
+    assert "No epoch has ended yet" in page.text
+    assert not page.named("svg")
+
+
+def test_a_run_that_went_on_after_its_result(tmp_path):
+    folder = write_run(tmp_path / "run", drawn=False)
+    write_json(folder / "config.json", {**RUN.to_dict(), "epochs": 5})
+    assert "The result is that of 3 epochs; the run went on, to 5." in Page(reported(folder)).text
+
+
+def test_a_run_in_which_nothing_died(tmp_path):
+    same = {"full": {"lstm0": 20, "lstm1": 20}, "compact": {"lstm0": 20, "lstm1": 20}}
+    result = {**RESULT, "components": same, "parameters": {"full": 5, "compact": 5}}
+    page = Page(reported(write_run(tmp_path / "run", result=result, drawn=False)))
+    assert "No component was removed." in page.text
+    assert page.tables["The full model and the compact one"][1] == ["components, lstm0", "20", "20", "0 %"]
+
+
+def as_reader(rows):
+    """The rows of a run that is judged by F1."""
+    kept = ("epoch", "seconds", "alive")
+    return [
+        {key: row[key] for key in kept}
+        | {"valid_f1": 70.0 + row["epoch"]}
+        | {"trace": [{key: point[key] for key in ("step", "alive")} for point in row["trace"]]}
+        for row in rows
+    ]
+
+
+READER = {key: RESULT[key] for key in ("components", "parameters", "seconds", "versions")} | {
+    "dev_f1": {"untrained": 2.0, "full": 73.25, "compact": 73.25},
+    "dev_em": {"untrained": 0.0, "full": 61.5, "compact": 61.5},
+}
+
+
+def test_a_reader_is_judged_by_f1(tmp_path):
+    folder = write_run(tmp_path / "run", SquadSettings(steps=600), as_reader(metrics()), READER, drawn=False)
+    page = Page(reported(folder))
+    assert "perplexity" not in page.text.lower()
+    assert (
+        page.named("svg")[0]["aria-label"] == "F1 over 3 epochs: validation 71 after the first, 73 after the last."
+    )
+    assert ["dev F1", "73.250", "73.250", "0"] in page.tables["The full model and the compact one"]
+    assert ["dev exact match", "61.500", "61.500", "0"] in page.tables["The full model and the compact one"]
+    assert "python -m issref.train_squad --preset paper --steps 600" in page.text
+    assert "BiDAF of 100 units" in page.text
+
+
+def test_runs_are_compared(tmp_path):
+    runs = [
+        write_run(tmp_path / "iss", drawn=False),
+        write_run(tmp_path / "x" / "young", result=None, drawn=False),
+    ]
+    page = Page(reported(*runs))
+    assert (tmp_path / "report.html").is_file()
+    (head, first, second) = page.tables["What each run measured, on its compact model"]
+    assert head[:4] == ["run", "components", "parameters", "change"]
+    assert first[:4] == ["iss", "20 + 20 → 10 + 14", "64,120", "\N{MINUS SIGN}31 %"]
+    assert first[head.index("test perplexity")] == "120.50"
+    assert first[head.index("strength")] == "0.003, 0.0024"
+    assert second[:2] == ["young", "not finished"]
+    sizes, measure, alive = (attributes["aria-label"] for attributes in page.named("svg"))
+    assert sizes == "Parameters of the compact models against test perplexity: iss, 64,120 parameters, 120.5."
+    assert measure.count("over 3 epochs") == 2
+    assert "young: Components alive: lstm0 from 20 to 10" in alive
+    assert "young 116.7" in page.svg
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path, capsys):
+    runs = [write_run(tmp_path / place / "run", drawn=False) for place in "ab"]
+    assert main([*map(str, runs), "--out", str(tmp_path / "both.html")]) == 0
+    assert capsys.readouterr().out == f"written: {tmp_path / 'both.html'}\n"
+    (table,) = Page((tmp_path / "both.html").read_text()).tables.values()
+    assert [row[0] for row in table[1:]] == ["a/run", "b/run"]
+
+
+# ---------------------------------------------------------------- what is no run
+
+
+def no_folder(folder):
+    shutil.rmtree(folder)
+
+
+def damaged(name, text):
+    return lambda folder: (folder / name).write_bytes(text)
+
+
+WRONG = {
+    "no folder": (no_folder, "needs the folder of a run, found no config.json in it"),
+    "settings": (damaged("config.json", b"{"), "config.json: needs the JSON of a run"),
+    "settings, a list": (damaged("config.json", b"[]"), "config.json: needs a JSON object, found list"),
+    "result, cut short": (damaged("result.json", b'{"components": {'), "result.json: needs the JSON of a run"),
+    "result, no text": (damaged("result.json", b"\xff\xfe"), "result.json: needs the JSON of a run"),
+    "result, empty": (
+        damaged("result.json", b"{}"),
+        "result.json: needs components of full and compact, found None",
+    ),
+    "metrics": (damaged("metrics.jsonl", b'{"epoch": 1}\n{'), "metrics.jsonl: needs the JSON of a run"),
+    "another measure": (
+        damaged("metrics.jsonl", b'{"epoch": 1}\n'),
+        "needs one of ['valid_perplexity', 'valid_f1']",
+    ),
+    "no trace": (
+        damaged("metrics.jsonl", b'{"valid_f1": 1}\n'),
+        "needs ['alive', 'epoch', 'seconds', 'trace'] of each",
+    ),
+    "weights": (damaged("model.safetensors", b"no"), "needs a whole safetensors file"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_no_run_gets_one_sentence(tmp_path, capsys, kind):
+    spoil, said = WRONG[kind]
+    spoil(folder := write_run(tmp_path / "run"))
+    assert main([str(folder)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not (folder / "report.html").exists()
+
+
+def test_no_run_and_runs_of_two_measures_get_one_sentence(tmp_path, capsys):
+    assert main([]) == 2
+    assert "RUN: needs the folder of a run, found none" in capsys.readouterr().err
+    language = write_run(tmp_path / "lm", drawn=False)
+    reader = write_run(tmp_path / "reader", SquadSettings(), as_reader(metrics()), READER, drawn=False)
+    assert main([str(language), str(reader)]) == 2
+    assert "needs runs with one measure, found perplexity in lm, F1 in reader" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- in a browser
+
+LOOK = """<script>
+onload = () => {
+  const seen = [...document.querySelectorAll("iframe")].map(frame => {
+    const page = frame.contentDocument, small = [...page.querySelectorAll("svg text")].map(text =>
+      parseFloat(getComputedStyle(text).fontSize) * text.ownerSVGElement.getBoundingClientRect().width
+      / text.ownerSVGElement.viewBox.baseVal.width);
+    return {wide: page.documentElement.scrollWidth, least: Math.min(...small),
+      figures: [...page.querySelectorAll("svg")].map(svg => svg.getBoundingClientRect().width)};
+  });
+  document.body.replaceChildren(Object.assign(document.createElement("pre"), {textContent: JSON.stringify(seen)}));
+};
+</script>"""
+
+
+def chromium(folder, *arguments):
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("Chromium is not installed")
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    flags += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=2000"]
+    return subprocess.run([browser, *flags, *arguments], check=True, capture_output=True, text=True, timeout=100)
+
+
+def test_the_page_fits_a_phone_and_a_desktop(tmp_path, source):
+    frames = [f'<iframe width="{width}" height="900" srcdoc="{escape(source)}"></iframe>' for width in (390, 1280)]
+    (tmp_path / "both.html").write_text(f"<!DOCTYPE html><body>{''.join(frames)}{LOOK}")
+    done = chromium(tmp_path, "--dump-dom", (tmp_path / "both.html").as_uri())
+    assert "CONSOLE" not in done.stderr  # nothing was refused by the page's policy, nothing failed
+    phone, desktop = json.loads(re.search(r"<pre>(.*?)</pre>", done.stdout)[1])
+    assert phone["wide"] <= 390
+    assert desktop["wide"] <= 1280
+    assert len(phone["figures"]) == len(desktop["figures"]) == 6
+    assert min(phone["figures"]) > 300
+    assert 400 < min(desktop["figures"]) <= max(desktop["figures"]) < 640
+    assert phone["least"] >= 8  # pixels: the smallest words in a figure
+
+
+def test_the_page_prints(tmp_path, source):
+    (tmp_path / "report.html").write_text(source)
+    chromium(tmp_path, f"--print-to-pdf={tmp_path / 'report.pdf'}", (tmp_path / "report.html").as_uri())
+    pages = re.findall(rb"/Type\s*/Page\b", (tmp_path / "report.pdf").read_bytes())
+    assert 1 < len(pages) <= 5

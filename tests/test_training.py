@@ -1,5 +1,6 @@
 """Optimiser, settings, checkpoints and run folders."""
 
+import hashlib
 import json
 import math
 import os
@@ -15,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issref.training import checkpoint
-from issref.training.optimizers import add_weight_decay, clip_scale, global_norm, sgd
-from issref.training.progress import Progress
-from issref.training.run import finish_the_step, new_folder, write_json
+from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
+from issref.training.progress import BEFORE, LAST, Progress
+from issref.training.run import alone_in, finish_the_step, new_folder, write_json
 from issref.training.settings import PRESETS, Settings, read_settings
 
 
@@ -61,6 +62,55 @@ def test_weight_decay_adds_the_gradient_of_half_the_squared_norm(seed, decay):
     add_weight_decay(grads, params, decay)
     for name in params:
         np.testing.assert_allclose(grads[name], expected[name], rtol=1e-15)
+
+
+def adam_of_one(w, gradients, rate):
+    """Adam on one number, by its equations, step by step."""
+    m = v = 0.0
+    for step, g in enumerate(gradients, start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        w -= rate * math.sqrt(1 - 0.999**step) / (1 - 0.9**step) * m / (math.sqrt(v) + 1e-8)
+    return w, m, v
+
+
+@given(seed=st.integers(0, 99), steps=st.integers(1, 5))
+def test_adam_is_its_equations_weight_by_weight(seed, steps):
+    params, history = arrays_of(seed), [arrays_of(seed + 1 + step) for step in range(steps)]
+    after, first, second = params, *({name: np.zeros_like(w) for name, w in params.items()} for _ in range(2))
+    for step, grads in enumerate(history, start=1):
+        after = adam(after, {name: g.copy() for name, g in grads.items()}, first, second, 0.1, step)
+    for name, w in params.items():
+        for place in np.ndindex(w.shape):
+            expected = adam_of_one(w[place], [grads[name][place] for grads in history], 0.1)
+            found = (after[name][place], first[name][place], second[name][place])
+            assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_adam_leaves_the_old_params_alone_keeps_their_precision_and_moves_no_weight_without_a_gradient():
+    params, grads = arrays_of(1, np.float32), arrays_of(2, np.float32)
+    grads["a/bias"][:] = 0
+    first, second = ({name: np.zeros_like(w) for name, w in params.items()} for _ in range(2))
+    before = {name: values.copy() for name, values in params.items()}
+    after = adam(params, {name: g.copy() for name, g in grads.items()}, first, second, 0.01, 1)
+    for name in params:
+        assert after[name].dtype == first[name].dtype == second[name].dtype == np.float32
+        np.testing.assert_array_equal(params[name], before[name])
+    np.testing.assert_array_equal(after["a/bias"], params["a/bias"])
+    moved = after["a/kernel"] - params["a/kernel"]  # the first step is rate * sign
+    np.testing.assert_allclose(moved, -0.01 * np.sign(grads["a/kernel"]), rtol=2e-4)
+
+
+@given(seed=st.integers(0, 99), decay=st.floats(0, 0.99), steps=st.integers(0, 5))
+def test_the_moving_average_weighs_each_step_by_its_age(seed, decay, steps):
+    history = [arrays_of(seed + step) for step in range(steps + 1)]
+    average = {name: w.copy() for name, w in history[0].items()}
+    for params in history[1:]:
+        move_average(average, params, decay)
+    ages = [steps - step for step in range(steps + 1)]
+    weights = [decay**age * (1 - decay if step else 1) for step, age in enumerate(ages)]
+    for name, a in average.items():
+        expected = sum(weight * params[name] for weight, params in zip(weights, history, strict=True))
+        np.testing.assert_allclose(a, expected, rtol=1e-12, atol=1e-14)
 
 
 # ---------------------------------------------------------------- settings: the released code's, by hand
@@ -173,9 +223,36 @@ def test_a_file_of_another_version_or_kind_is_refused_in_a_sentence(tmp_path, mo
     checkpoint.save(path, arrays_of(0), words=["a"])
     with pytest.raises(ValueError, match="needs a checkpoint of a run, found something else"):
         Progress.load(path)
-    monkeypatch.setattr(checkpoint, "FORMAT", "issref 2")
-    with pytest.raises(ValueError, match="needs format 'issref 2', found 'issref 1'"):
+    monkeypatch.setattr(checkpoint, "FORMAT", "issref 3")
+    with pytest.raises(ValueError, match="needs format 'issref 3' and its sha256, found 'issref 2' and"):
         checkpoint.load(path)
+
+
+def test_a_file_of_the_format_without_checksum_can_be_read(tmp_path):
+    from safetensors.numpy import save
+
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(save(arrays_of(0), {"format": "issref 1", "words": '["a"]'}))
+    arrays, about = checkpoint.load(path)
+    assert about == {"words": ["a"]}
+    for name, values in arrays_of(0).items():
+        np.testing.assert_array_equal(arrays[name], values, strict=True)
+
+
+def test_the_checksum_is_that_of_the_file_with_its_own_digits_as_zeros(tmp_path):
+    path = tmp_path / "file.safetensors"
+    checkpoint.save(path, arrays_of(0), words=["a"])
+    content = path.read_bytes()
+    said = content.partition(b'"sha256":"')[2][:64]
+    assert hashlib.sha256(content.replace(said, b"0" * 64)).hexdigest() == said.decode()
+
+
+def test_the_checkpoint_before_is_kept(tmp_path):
+    at = Progress(arrays_of(0), {}, np.random.default_rng(0), {})
+    for at.step in (1, 2, 3):
+        at.save_in(tmp_path)
+    assert [Progress.load(tmp_path / name)[0].step for name in (LAST, BEFORE)] == [3, 2]
+    assert sorted(os.listdir(tmp_path)) == sorted((LAST, BEFORE))
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
@@ -201,7 +278,14 @@ def test_a_folder_with_a_run_or_without_permission_is_refused(tmp_path):
     write_json(folder / "config.json", {})
     with pytest.raises(ValueError, match=r"needs a folder without a run, found one in .* .--resume"):
         new_folder(folder, "small")
+    with alone_in(folder), pytest.raises(ValueError, match="needs one process at a time"), alone_in(folder):
+        pass
     (tmp_path / "file").write_text("not a folder")
+    with (
+        pytest.raises(ValueError, match="file: needs to be a folder that can be written"),
+        alone_in(tmp_path / "file"),
+    ):
+        pass
     with pytest.raises(ValueError, match=r"needs a folder that can be written, found .*file/run: Not a directory"):
         new_folder(tmp_path / "file" / "run", "small")
 

@@ -1,16 +1,25 @@
-"""The tutorials run as plain Python, warn of nothing, print what they assert, and draw their figures."""
+"""The tutorials run as plain Python, warn of nothing, print what they assert, draw their figures, share a form."""
 
 import ast
 import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 TUTORIALS = sorted((Path(__file__).parent.parent / "tutorials").glob("[0-9]_*.py"))
-FIGURES = {"1_one_unit": 3, "4_proximal_steps": 4, "6_highways": 2, "7_porting": 1}
+FIGURES = {
+    "1_one_unit": 3,
+    "2_the_penalty": 4,
+    "3_backward_by_hand": 4,
+    "4_proximal_steps": 4,
+    "5_compaction": 3,
+    "6_highways": 2,
+    "7_porting": 1,
+}
 NEEDS = {"7_porting": "torch"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -65,7 +74,6 @@ def test_is_prose_and_code(tutorial):
     kinds = cells(tutorial)
     prose = [text for kind, text in kinds if kind == "markdown"]
     assert kinds[0][0] == "markdown"
-    assert prose[0].startswith("# # "), "the first cell holds the title"
     assert len(prose) >= 10
     assert all(line.startswith("#") for text in prose for line in text.strip().splitlines())
     assert any("Exercise" in text for text in prose)
@@ -81,3 +89,34 @@ def test_decimals_in_the_prose_are_computed(tutorial):
     prose = prose.replace("arXiv 1709.05027", "")
     for number in re.findall(r"(?<![\d.])\d+\.\d{3,}(?![\d.])", prose):
         assert number in code or f"{float(number):g}" in code, f"{number} is in the text alone"
+
+
+@each_tutorial
+def test_has_the_form_of_all(tutorial):
+    """Number and title, what is learnt, what is needed and how long it takes; an answer; where to go next."""
+    prose = [text for kind, text in cells(tutorial) if kind == "markdown"]
+    head, end = prose[0], prose[-1]
+    assert head.startswith(f"# # {tutorial.stem[0]}. "), "the first cell holds number and title"
+    for part in ("**You will learn**", "**You need**", "minutes to read"):
+        assert part in " ".join(head.replace("\n# ", " ").split())
+    assert any("### Answer" in text for text in prose)
+    assert "## Where to go next" in end
+
+
+def test_each_leads_to_the_next():
+    assert [tutorial.stem for tutorial in TUTORIALS] == list(FIGURES)
+    for tutorial, following in pairwise(TUTORIALS):
+        assert f"({following.name})" in cells(tutorial)[-1][1], f"{tutorial.name} does not lead on"
+
+
+@each_tutorial
+def test_what_it_names_is_there(tutorial):
+    """Links to other tutorials, and files of issref in backticks."""
+    text = "".join(text for kind, text in cells(tutorial) if kind == "markdown")
+    linked = re.findall(r"\]\(([^)]+)\)", text)
+    for name in linked:
+        assert (tutorial.parent / name).exists(), f"{name} is linked, and not there"
+    for number, name in re.findall(r"\[[Tt]utorial (\d)\]\(([^)]+)\)", text):
+        assert name.startswith(f"{number}_"), f"[tutorial {number}] links to {name}"
+    for name in re.findall(r"`(issref/[^`]+\.py)`", text):
+        assert (tutorial.parent.parent / name).exists(), f"{name} is named, and not there"

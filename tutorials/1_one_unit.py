@@ -1,5 +1,5 @@
 # %% [markdown]
-# # One unit, its slices
+# # 1. One unit, its slices
 #
 # A trained LSTM is often wider than it needs to be. We would like to make it *narrower*: not to set
 # scattered weights to zero, but to take whole hidden units out, so that what is left is an
@@ -7,12 +7,13 @@
 # what stands in the way: one hidden unit is spread over several matrices, and all its pieces have
 # to go together. They call the pieces of one unit an *intrinsic sparse structure* (ISS).
 #
-# This tutorial takes a language model that is small enough to draw. We find every slice that
-# belongs to one unit, cut the unit out by hand, see what goes wrong when a slice is forgotten, and
-# then do the same in one call. You need to know what an LSTM is; nothing else is assumed. How a
-# network is *trained* so that units can go is the subject of the tutorial on proximal steps.
+# **You will learn** to find every slice that belongs to one unit, in a language model that is small
+# enough to draw; to cut the unit out by hand; what goes wrong when a slice is forgotten; and how
+# the same is done in one call. How a network is *trained* so that units can go is the subject of
+# the tutorials that follow.
 #
-# Every number in the text is computed below, and an `assert` next to it checks it.
+# **You need** to know what an LSTM is; nothing else is assumed. It takes 15 minutes to read and
+# seconds to run. Every number in the text is computed below, and an `assert` next to it checks it.
 
 # %%
 import math
@@ -604,3 +605,8 @@ assert with_skip == lower + V == 63
 #   suffice, because a bias keeps the unit sounding.
 # - A table of the spaces along each axis, the layout, says all this. Cutting is then one call.
 # - The gain comes from zeros that complete a unit. As many scattered zeros give nothing.
+#
+# ## Where to go next
+#
+# - [Tutorial 2](2_the_penalty.py) derives the penalty that pushes all slices of a unit to zero.
+# - `issref/iss/layout.py` is the table, and `issref/iss/groups.py` what follows from it.

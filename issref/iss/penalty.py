@@ -20,6 +20,13 @@ def penalty(
 
     `self_weight=2, smoothing=1e-8` is the released code's convention: weights of a component with itself
     are summed twice, and the root never vanishes. `strength` is one number or one for each group, >= 0.
+    Raises ValueError for a strength that does not fit and for an array that is missing or misshapen.
+
+    >>> layout = Layout({"w": (("input",), ("unit",))}, {"input": 2, "unit": 2})
+    >>> value, grads = penalty({"w": np.array([[3.0, 0.0], [4.0, 0.0]])}, iss_groups(layout, ["unit"]), 2)
+    >>> float(value), grads["w"]
+    (10.0, array([[1.2, 0. ],
+           [1.6, 0. ]]))
     """
     strengths = strengths_of(strength, groups)
     table = pair_energies(params, groups)

@@ -9,7 +9,13 @@ from issref import kernels
 
 
 def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
-    """y[n] = table[ids[n]]: one row for each id, shape (*N, D). Its backward adds up the rows of equal ids."""
+    """y[n] = table[ids[n]]: one row for each id, shape (*N, D). Its backward adds up the rows of equal ids.
+
+    >>> y, backward = embed(np.array([[1.0, 2.0], [3.0, 4.0]]), ids=np.array([1, 1]))
+    >>> backward(np.ones_like(y))
+    array([[0., 0.],
+           [2., 2.]])
+    """
 
     def backward(dy: Shaped[np.ndarray, "*N D"]):
         dtable = np.zeros(table.shape, dy.dtype)
@@ -20,7 +26,13 @@ def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
 
 
 def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bias: Shaped[np.ndarray, " K"]):
-    """y = x W + b, shape (*N, K)."""
+    """y = x W + b, shape (*N, K).
+
+    >>> y, backward = linear(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([0.5]))
+    >>> y, backward(np.array([[1.0]]))  # dx, dW, db
+    (array([[11.5]]), (array([[3., 4.]]), array([[1.],
+           [2.]]), array([1.])))
+    """
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
     def backward(dy: Shaped[np.ndarray, "*N K"]):

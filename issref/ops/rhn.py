@@ -15,14 +15,24 @@ def rhn(
     input_mask: Shaped[np.ndarray, "B D"] | None = None,
     state_mask: Shaped[np.ndarray, "B W"] | None = None,
 ):
-    """At each step s = s_{t-1}, then through each micro-layer d = 0, 1, ...:  s <- s + t (h - s)  with
-    h = tanh(u H_d + b_d), t = sigmoid(u T_d + b'_d);  s_t = s.  Returns (hidden (T, B, W), s (B, W)), backward.
+    """A recurrent highway layer over a sequence. Returns (hidden (T, B, W), s (B, W)), backward.
+
+    At each step s begins as s_{t-1}, goes through each micro-layer d = 0, 1, ..., and ends as s_t:
+
+        h = tanh(u H_d + b_d),  t = sigmoid(u T_d + b'_d)
+        s <- s + t (h - s)
 
     u is [x_t, s] in micro-layer 0 and s in the deeper ones: the input enters once, the carry gate is 1 - t.
     `weights` are kernel, bias of each micro-layer in turn: [H_0 T_0] (D+W, 2W), its rows the input's, then the
     state's; [H_d T_d] (W, 2W); biases (2W,). The masks (inverted dropout) multiply x_t and s where they enter u,
     the same for all steps, micro-layers and both gates; the carry takes the undropped s. Paper, section 4.1;
     Zilly et al. 2017, section 4.
+
+    >>> weights = np.ones((3 + 4, 8)), np.zeros(8), np.ones((4, 8)), np.zeros(8)  # D, W = 3, 4; two micro-layers
+    >>> (hidden, s), backward = rhn(np.ones((5, 2, 3)), np.zeros((2, 4)), *weights)
+    >>> dx, ds0, *dweights = backward(np.ones_like(hidden), np.zeros_like(s))
+    >>> hidden.shape, dx.shape, [one.shape for one in dweights]
+    ((5, 2, 4), (5, 2, 3), [(7, 8), (8,), (4, 8), (8,)])
     """
     steps, batch, inputs = x.shape
     depth, width = len(weights) // 2, s0.shape[1]

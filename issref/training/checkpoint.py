@@ -1,5 +1,10 @@
-"""Files that are whole or not there: arrays with their description, as safetensors."""
+"""Files that are whole or not there: arrays with their description, as safetensors, with a checksum.
 
+The metadata of a file hold its format, what is said about its arrays, and the sha256 of its bytes, computed with
+the 64 digits of the checksum itself as zeros: no byte of a file can change unnoticed.
+"""
+
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -8,51 +13,78 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = "issref 1"
+FORMAT = "issref 2"
+WITHOUT_CHECKSUM = "issref 1"  # of before, read still
+UNKNOWN = "0" * 64
 Arrays = Mapping[str, np.ndarray]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it: whoever reads `path` finds all of it or none."""
+def write_whole(path: Path, content: bytes, previous: Path | None = None) -> None:
+    """Write a file under a temporary name, then rename it: whoever reads `path` finds all of it or none.
+
+    What was at `path` goes on as `previous`, if that is given, so that of the two one is there at any moment.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if previous and path.exists():
+            path.replace(previous)
         partial.replace(path)
     except BaseException:  # Ctrl-C too
         partial.unlink(missing_ok=True)
         raise
 
 
-def save(path: Path, arrays: Arrays, **about: Any) -> None:
+def save(path: Path, arrays: Arrays, *, previous: Path | None = None, **about: Any) -> None:
     """Arrays by name, and `about` as JSON in the file's metadata. Raises OSError and leaves the old file."""
     from safetensors.numpy import save as to_bytes
 
-    metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in about.items()}}
+    metadata = {"format": FORMAT, "sha256": UNKNOWN, **{key: json.dumps(value) for key, value in about.items()}}
     contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-    write_whole(path, to_bytes(contiguous, metadata))
+    content = to_bytes(contiguous, metadata)
+    write_whole(path, content.replace(_field(UNKNOWN), _field(_checksum(content, UNKNOWN)), 1), previous)
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of a file and what it says about them; ValueError in a sentence if it is not such a file."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
 
     try:
         if not path.is_file():
             raise ValueError(f"{path}: needs a file written by issref, found none")
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        content = path.read_bytes()
+        arrays = {name: values.copy() for name, values in from_bytes(content).items()}  # copies can be written to
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
+    except (SafetensorError, OSError, KeyError, OverflowError) as error:
         raise ValueError(
             f"{path}: needs a whole safetensors file, found one that cannot be read ({error})"
         ) from error
-    found = metadata.pop("format", "no issref format at all")
-    if found != FORMAT:
-        raise ValueError(f"{path}: needs format {FORMAT!r}, found {found!r}")
-    return arrays, {key: json.loads(value) for key, value in metadata.items()}
+    found, said = metadata.pop("format", "no issref format at all"), metadata.pop("sha256", None)
+    if said is not None and said != (real := _checksum(content, said)):
+        raise ValueError(f"{path}: needs the bytes it was written with, sha256 {said}, found others, {real}")
+    if found != (WITHOUT_CHECKSUM if said is None else FORMAT):
+        raise ValueError(f"{path}: needs format {FORMAT!r} and its sha256, found {found!r} and {said}")
+    try:
+        return arrays, {key: json.loads(value) for key, value in metadata.items()}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: needs metadata in JSON, found others ({error})") from error
+
+
+def _field(checksum: str) -> bytes:
+    return f'"sha256":"{checksum}"'.encode()
+
+
+def _checksum(content: bytes, said: str) -> str:
+    """The sha256 of a file's bytes, with the digits that say so as zeros."""
+    start, bytes_ = content.find(_field(said)), memoryview(content)
+    digest = hashlib.sha256(bytes_[:start])
+    digest.update(_field(UNKNOWN))
+    digest.update(bytes_[start + len(_field(said)) :])
+    return digest.hexdigest()
 
 
 def join(**parts: Arrays) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """All that a run needs to go on as if it had never stopped."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 from issref.training import checkpoint
 
 Arrays = dict[str, np.ndarray]
+LAST, BEFORE = "checkpoint.safetensors", "checkpoint.previous.safetensors"  # in a run's folder
 
 
 @dataclass
@@ -34,12 +37,13 @@ class Progress:
     cuts: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def save(self, path: Path, **about: Any) -> None:
-        """Write everything, with `about` beside it, whole or not at all."""
+    def save(self, path: Path, *, previous: Path | None = None, **about: Any) -> None:
+        """Write everything, with `about` beside it, whole or not at all; what was there goes on as `previous`."""
         names = ("epoch", "step", "cost", "seconds", "trace", "cuts", "rows")
         counters = {name: getattr(self, name) for name in names}
         arrays = checkpoint.join(params=self.params, state=self.state, alive=self.alive, prox=self.prox)
-        checkpoint.save(path, arrays, counters=counters, random=self.rng.bit_generator.state, **about)
+        state = self.rng.bit_generator.state
+        checkpoint.save(path, arrays, previous=previous, counters=counters, random=state, **about)
 
     @classmethod
     def load(cls, path: Path) -> tuple["Progress", dict[str, Any]]:
@@ -49,6 +53,44 @@ class Progress:
         try:
             rng = np.random.default_rng()
             rng.bit_generator.state = about.pop("random")
-            return cls(**parts, rng=rng, **about.pop("counters")), about
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            at = cls(**parts, rng=rng, **about.pop("counters"))
+            at.check()
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path}: needs a checkpoint of a run, found something else ({error})") from error
+        return at, about
+
+    def check(self) -> None:
+        """Raise ValueError, naming what it is, for counters and masks that no run can have."""
+        for name in ("epoch", "step"):
+            if type(value := getattr(self, name)) is not int or value < 0:
+                raise ValueError(f"{name}: needs a whole number from 0 up, found {str(value)[:60]}")
+        for name in ("cost", "seconds"):
+            if type(value := getattr(self, name)) not in (int, float) or not math.isfinite(value):
+                raise ValueError(f"{name}: needs a finite number, found {str(value)[:60]}")
+        for name in ("trace", "cuts", "rows"):
+            value = getattr(self, name)
+            if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+                raise ValueError(f"{name}: needs a list of objects, found {str(value)[:60]}")
+        for space, kept in self.alive.items():
+            if kept.dtype != bool or kept.ndim != 1:
+                raise ValueError(f"alive/{space}: needs a vector of booleans, found {kept.dtype} {kept.shape}")
+
+    def save_in(self, folder: Path, **about: Any) -> None:
+        """`save` as a run's last checkpoint, and keep the one before."""
+        self.save(folder / LAST, previous=folder / BEFORE, **about)
+
+    @classmethod
+    def load_from(cls, folder: Path, say: Callable[[str], None]) -> tuple["Progress", dict[str, Any]]:
+        """What `save_in` wrote last; if that is damaged or gone, the checkpoint before takes its place, and `say` is
+        told so in a sentence. ValueError, about the last, if that one cannot be read either.
+        """
+        try:
+            return cls.load(folder / LAST)
+        except ValueError as error:
+            try:
+                at, about = cls.load(folder / BEFORE)
+            except ValueError:
+                raise error from None
+            say(f"{error}; the one before it takes its place, of epoch {at.epoch + 1}, step {at.step}")
+        (folder / BEFORE).replace(folder / LAST)
+        return at, about

@@ -27,18 +27,37 @@ class Interrupted(Exception):
 def new_folder(wanted: Path | None, preset: str) -> Path:
     """The run's folder, made: `wanted`, or runs/<date>-<preset>.
 
-    ValueError if it holds a run already or cannot be written to.
+    ValueError if it holds a run already or cannot be made.
     """
     folder = wanted or Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{preset}"
     try:
         if (folder / "config.json").exists():
             raise ValueError(f"--out: needs a folder without a run, found one in {folder} (--resume {folder}?)")
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_whole(folder / "config.json", b"{}\n")
-        (folder / "config.json").unlink()
     except OSError as error:
         raise ValueError(f"--out: needs a folder that can be written, found {folder}: {error.strerror}") from error
     return folder
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """While active, no other process gets in here; the system lets go of the lock if this one is killed.
+
+    ValueError if another is at work in the folder, or if it cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"{folder}: needs one process at a time, found another at work in it") from error
+    except OSError as error:
+        raise ValueError(f"{folder}: needs to be a folder that can be written, found {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -90,6 +109,13 @@ def keep_freed_memory() -> None:
     if mallopt:
         for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
             mallopt(parameter, value)
+
+
+def resident_mb() -> float:
+    """Memory of this process that is in RAM now, in MB of 2^20 bytes."""
+    import psutil
+
+    return round(psutil.Process().memory_info().rss / 2**20, 1)
 
 
 def versions() -> dict[str, Any]:

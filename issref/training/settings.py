@@ -76,6 +76,8 @@ class Settings:
     train.txt, valid.txt and test.txt."""
     data_dir: str | None = None
     """Folder with ptb/ptb.train.txt and so on; else $ISSREF_DATA, the user's cache, a download."""
+    init: str | None = None
+    """Folder of a finished run whose weights this one starts from; components dead there stay dead."""
     seed: int = 0
     """Seed of the initial weights and of dropout."""
     dtype: Precision = "float32"
@@ -157,7 +159,7 @@ def read_settings(path: Path) -> Settings:
     """The settings of a run, from its config.json; ValueError in a sentence if they cannot be read."""
     try:
         return Settings.from_dict(json.loads(path.read_text()))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: needs the settings of a run, found none ({error})") from error
 
 

@@ -107,7 +107,7 @@ def version_in(folder: Path) -> int:
     path = folder / "manifest.json"
     try:
         version = json.loads(path.read_text())["suite"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path}: needs the manifest of a suite, found {why}") from error
     if type(version) is not int:
@@ -116,7 +116,7 @@ def version_in(folder: Path) -> int:
 
 
 def outputs_in(folder: Path) -> dict[str, Params]:
-    """What a port wrote: float32.outputs.safetensors, float64.outputs.safetensors, one of them at least."""
+    """What a port wrote, float32.outputs.safetensors, float64.outputs.safetensors; ValueError if neither."""
     paths = {dtype: folder / f"{dtype}.outputs.safetensors" for dtype in DTYPES}
     found = {dtype: read(path) for dtype, path in paths.items() if path.exists()}
     if not found:

@@ -124,7 +124,7 @@ def _recognise(names: Iterable[str], stack: str | None) -> tuple[str, str]:
     """The framework whose names these are, and the place of its one LSTM, or of the one that is meant."""
     names = sorted(names)
     for framework, hallmark in HALLMARKS.items():
-        spelling = re.compile(rf"(.*[/.]|){re.escape(hallmark)}(_l\d+\w*|)")
+        spelling = re.compile(rf"(.*[/.]|){re.escape(hallmark)}(_l\d\w*|)")
         places = {_numberless(f"{found[1]}*{found[2]}") for found in map(spelling.fullmatch, names) if found}
         if framework in _COMMON:
             places = {place for place in places if "lstm" in place.lower() or place == stack}

@@ -89,6 +89,7 @@ def same(new: Layer, expected: Layer, eps: float) -> bool:
 
 
 def finding(layer: str, kind: str, text: str, **data: Any) -> Finding:
+    """One thing that was found in a layer: its kind, a sentence that says it, and the numbers behind it."""
     return {"layer": layer, "kind": kind, "says": f"{layer}: {text}", **data}
 
 

@@ -60,6 +60,7 @@ def without(given: Params, *names: str, place: str = "") -> Params:
 
 
 def normals(scale: float = 1.0, /, **shapes: Sequence[int]) -> Draw:
+    """`normal` of these shapes, to be drawn later."""
     return lambda rng: normal(rng, scale, **shapes)
 
 
@@ -97,6 +98,7 @@ def saturated(draw: Draw, gates: int) -> Draw:
 
 
 def both_ways(rng: np.random.Generator) -> Params:
+    """A bidirectional LSTM of unlike widths, 3 forward and 2 backward, on sequences of unlike lengths."""
     given = normal(rng, x=(4, 3, 2), dhidden=(4, 3, 5)) | {"lengths": np.array([4, 1, 3])}
     for me, hidden in {"fw": 3, "bw": 2}.items():
         given |= without(sequence(4, 3, 2, hidden)(rng), "x", "dhidden", place=f"{me}/")
@@ -104,6 +106,7 @@ def both_ways(rng: np.random.Generator) -> Params:
 
 
 def stack(rng: np.random.Generator) -> Params:
+    """Two LSTM layers of unlike widths with dropout masks between them."""
     sizes = (3, 4, 2)  # of the input and of each layer
     given = normal(rng, x=(3, 2, sizes[0]), dhidden=(3, 2, sizes[-1]))
     for layer, hidden in enumerate(sizes[1:]):

@@ -9,6 +9,7 @@ from issref.iss.layout import Params
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-z)), without an overflow of its own."""
     return 1 / (1 + np.exp(-np.clip(z, -700, None)))
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from issref.iss.groups import iss_groups
 from issref.iss.layout import Axis, Layout, Segment
+from issref.models import bidaf
 
 Shapes = Mapping[str, tuple[int, ...]]
 FILLER = "in no group: "  # begins the names of the spaces that no entry names
@@ -44,6 +45,24 @@ def rhn_variables(width: int, depth: int, vocabulary: int = 10_000) -> Layout:
         for linear in (f"model/RHN0/{letter}_{layer}/Linear" for letter in "ht"):
             axes |= {f"{linear}/Matrix": (rows, ("width",)), f"{linear}/Bias": (("~width",),)}
     return Layout(axes | {"model/softmax_b": (("~word",),)}, {"word": vocabulary, "width": width})
+
+
+def bidaf_variables(hidden_size: int) -> Layout:
+    """The released BiDAF behind its attention under its TensorFlow names, with its groups: without attended rows.
+
+    The LSTM kernels g0 (9 d, 4 d), g1 (3 d, 4 d), g2 (15 d, 4 d), forward and backward, the logits' (10 d, 1), and
+    their biases, in no group. ISS learns the six spaces of `issref.models.bidaf`.
+    """
+    model = bidaf.layout(bidaf.Config(hidden_size=hidden_size), "released")
+    linear = {"start": "main/logits1/first", "end": "main/logits2/first"}
+    cells = {space: f"main/{space.replace('.', '/')}/basic_lstm_cell" for space in bidaf.LEARNED}
+    axes = {}
+    for name, variable in (cells | linear).items():
+        axes |= {
+            f"{variable}/weights": model.axes[f"{name}/kernel"],
+            f"{variable}/biases": model.axes[f"{name}/bias"],
+        }
+    return Layout(axes, model.sizes)
 
 
 def write_groups(layout: Layout, spaces: Iterable[str], comments: Iterable[str] = ()) -> str:

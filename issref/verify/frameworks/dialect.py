@@ -79,7 +79,7 @@ class Dialect(NamedTuple):
         return layers
 
     def sizes(self, layer: Layer) -> dict[str, int]:
-        """How long each block is, told by the first array."""
+        """How long each block is, told by the first array; ValueError if that has not its number of axes."""
         (array, axes), *_ = self.arrays.items()
         if layer[array].ndim != len(axes):
             raise ValueError(f"{array}: needs {len(axes)} axes, found shape {layer[array].shape}")

@@ -16,11 +16,18 @@ def reading(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]:
     """One sentence, as ValueError, if a file is not there or its reader raises OSError or one of `errors`."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: needs {kind}, found no file") from error
+    except ValueError:  # a sentence already
+        raise
     except (OSError, *errors) as error:
-        why = " ".join(str(error).split())[:100] or type(error).__name__
-        raise ValueError(f"{path}: needs {kind}, found one that cannot be read ({why})") from error
+        raise unreadable(path, kind, error) from error
+
+
+def unreadable(path: Path, kind: str, error: Exception) -> ValueError:
+    """What to raise, in a sentence, for an error of a file's reader."""
+    if isinstance(error, FileNotFoundError):
+        return ValueError(f"{path}: needs {kind}, found no file")
+    why = " ".join(str(error).split())[:100] or type(error).__name__
+    return ValueError(f"{path}: needs {kind}, found one that cannot be read ({why})")
 
 
 def read(path: Path | str) -> Params:

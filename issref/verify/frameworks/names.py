@@ -27,7 +27,7 @@ def find(names: Collection[str], matrices: Sequence[str], biases: Sequence[str],
 
 
 def _places(names: Iterable[str], arrays: Iterable[str]) -> Places:
-    spelling = re.compile(rf"(.*[/.]|)({'|'.join(map(re.escape, arrays))})(_l\d+\w*|)")
+    spelling = re.compile(rf"(.*[/.]|)({'|'.join(map(re.escape, arrays))})(_l\d\w*|)")
     places: Places = {}
     for name in names:
         if found := spelling.fullmatch(name):

@@ -77,11 +77,9 @@ def build(arrays: Arrays):
 def read(path: Path | str) -> Params:
     """The arrays of an .onnx file; ValueError if it is not there or not whole, or as `arrays` says."""
     import onnx
-    from google.protobuf.message import DecodeError
 
-    with reading(Path(path), "a whole ONNX file", DecodeError):
-        model = onnx.load(path)
-    return arrays(model)
+    with reading(Path(path), "a whole ONNX file", Exception):  # of whatever kind: the package's, over any bytes
+        return arrays(onnx.load(path))
 
 
 def write(path: Path | str, arrays: Arrays) -> None:
@@ -107,13 +105,15 @@ def _constants(graph: Any) -> Iterator[tuple[str, np.ndarray]]:
     for tensor in graph.initializer:
         yield tensor.name, numpy_helper.to_array(tensor)
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
+        if node.op_type == "Constant" and node.output and [one.name for one in node.attribute] == ["value"]:
             yield node.output[0], numpy_helper.to_array(node.attribute[0].t)
 
 
 def _check_plain(node: Any) -> None:
     from onnx.helper import get_attribute_value
 
+    if not (node.input and node.output):
+        raise ValueError(f"{node.name}: needs an input and an output, found {len(node.input)}, {len(node.output)}")
     for attribute in node.attribute:
         value = get_attribute_value(attribute)
         if attribute.name not in _ABOUT_AXES and value != _PLAIN.get(attribute.name):
@@ -124,8 +124,9 @@ def _check_plain(node: Any) -> None:
 
 def _reads(node: Any, made: dict[str, Any]) -> str | None:
     """The LSTM output that a node reads, through nodes that pass values on; None if it is not one."""
-    name = node.input[0]
-    while name in made and made[name].op_type in _PASSING:
+    name, passed = node.input[0], set()
+    while name in made and made[name].op_type in _PASSING and made[name].input and name not in passed:
+        passed.add(name)  # a ring of nodes ends where it began
         name = made[name].input[0]
     return name if name in made and made[name].op_type == "LSTM" else None
 

@@ -8,14 +8,17 @@ its own, see `Dialect.find`.
 
 import io
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
 from issref.verify.frameworks.dialect import Arrays, Dialect, Layer
-from issref.verify.frameworks.files import reading
+from issref.verify.frameworks.files import reading, unreadable
 
 GATES = ("input", "forget", "candidate", "output")
 SPELLING = Dialect(
@@ -29,12 +32,12 @@ to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
 def arrays(state: Mapping[str, Any]) -> Params:
     """A state dict, alone or somewhere in a checkpoint's dictionaries, as arrays by dotted names.
 
-    What is no tensor is left out; bfloat16, which NumPy lacks, becomes float32, exactly.
+    What is no tensor is left out; bfloat16 and the like, which NumPy lacks, become float32, exactly. Raises
+    ValueError for a tensor that is not stored number by number, or of other numbers that NumPy lacks.
     """
     import torch
 
-    found = {name: value.detach().cpu() for name, value in _flat(state) if isinstance(value, torch.Tensor)}
-    return {name: (each.float() if each.dtype == torch.bfloat16 else each).numpy() for name, each in found.items()}
+    return {name: _array(name, value) for name, value in _flat(state) if isinstance(value, torch.Tensor)}
 
 
 def build(arrays: Arrays):
@@ -65,14 +68,17 @@ def read(path: Path | str) -> Params:
     if path.suffix == ".safetensors":
         with reading(path, "a whole safetensors file", SafetensorError):
             return arrays(load_file(path))
-    with reading(path, "a whole file of torch.save", RuntimeError, EOFError, KeyError):
-        try:
-            return arrays(torch.load(path, map_location="cpu", weights_only=True))
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f"{path}: needs tensors in dictionaries, as of torch.save(model.state_dict(), ...), "
-                "found what torch.load(weights_only=True) refuses"
-            ) from error
+    try:
+        _check_not_packed(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path}: needs tensors in dictionaries, as of torch.save(model.state_dict(), ...), "
+            "found what torch.load(weights_only=True) refuses"
+        ) from error
+    except Exception as error:  # of whatever kind: over bytes that are no pickle an unpickler may raise anything
+        raise unreadable(path, "a whole file of torch.save", error) from error
+    return arrays(state)
 
 
 def write(path: Path | str, arrays: Arrays) -> None:
@@ -86,6 +92,28 @@ def write(path: Path | str, arrays: Arrays) -> None:
     else:
         torch.save(state, buffer)
     write_whole(Path(path), buffer.getvalue())
+
+
+def _check_not_packed(path: Path) -> None:
+    """Raise BadZipFile for members that are larger than the file: torch.save packs nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise zipfile.BadZipFile("it is compressed")
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    import torch
+
+    strided = value.layout == torch.strided and value.device.type != "meta" and not value.is_quantized
+    if not strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise ValueError(f"{name}: needs its numbers stored one by one, found a tensor of {value.dtype} without")
+    value = value.detach().cpu()
+    has = value.dtype in (torch.float16, torch.float32, torch.float64) or not value.is_floating_point()
+    try:
+        return (value if has else value.float()).numpy()
+    except TypeError as error:
+        raise ValueError(f"{name}: needs numbers that NumPy has, found {value.dtype}") from error
 
 
 def _lstm(layers: list[Layer]):
@@ -104,9 +132,13 @@ def _lstm(layers: list[Layer]):
     return lstm
 
 
-def _flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(tree, Mapping):
-        yield path, tree
-        return
-    for key, part in tree.items():
-        yield from _flat(part, f"{path}.{key}" if path else str(key))
+def _flat(tree: Any) -> Iterator[tuple[str, Any]]:
+    """What is in nested dictionaries, by dotted names; a dictionary that is there twice, or in itself, once."""
+    left, met = [("", tree)], set()
+    while left:
+        path, part = left.pop()
+        if not isinstance(part, Mapping):
+            yield path, part
+        elif id(part) not in met:
+            met.add(id(part))
+            left += [(f"{path}.{key}" if path else str(key), value) for key, value in reversed(part.items())]

@@ -1,0 +1,59 @@
+"""GloVe word vectors: a word and its numbers a line; only the words that are asked for are kept."""
+
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+LONGEST = 2**20  # bytes of a line, which a small zip file could make as long as it likes
+
+
+def read(path: Path, wanted: Collection[str], width: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """The wanted words that a file has, in its order, and their vectors (words, width) in float32.
+
+    A zip file is that of all of GloVe 6B: its member of this width is read. ValueError in a sentence for a file
+    that cannot be read, of another width, not UTF-8, with other than finite numbers, or with none of the words.
+    """
+    words, rows, wanted = [], [], set(wanted)
+    with _opened(path, width) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), start=1):
+            word, *values = line.rstrip().split(b" ")
+            if len(values) != width:
+                raise ValueError(
+                    f"{path}: needed {width} numbers after each word, found {len(values)} in line {number}"
+                )
+            try:
+                if (name := word.decode()) in wanted:
+                    words.append(name)
+                    rows.append(np.array(values, np.float32))
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}: needed UTF-8, found {word!r} in line {number}") from error
+            except ValueError as error:
+                raise ValueError(f"{path}: needed numbers, found others in line {number} ({error})") from error
+    if not rows:
+        raise ValueError(f"{path}: needed vectors for some of {len(wanted)} words, found none")
+    vectors = np.array(rows)
+    if not np.isfinite(vectors).all():
+        bad = words[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
+        raise ValueError(f"{path}: needed finite numbers, found others for {bad!r}")
+    return tuple(words), vectors
+
+
+@contextmanager
+def _opened(path: Path, width: int) -> Iterator[IO[bytes]]:
+    """The file open for reading bytes, or the member of this width of a zip file."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive, archive.open(f"glove.6B.{width}d.txt") as file:
+                yield file
+        else:
+            with path.open("rb") as file:
+                yield file
+    except OSError as error:
+        raise ValueError(f"{path}: needed a readable file, found {error.strerror}") from error
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path}: needed a zip file with glove.6B.{width}d.txt, found {error}") from error

@@ -1,0 +1,236 @@
+"""BiDAF on SQuAD (Seo et al. 2017), the paper's third system (section 4.2): where in a text the answer stands.
+
+Words and their letters, two highway layers, a contextual LSTM `h`, attention, two modelling LSTMs `g0`, `g1`, and
+the start and, through one more LSTM `g2`, the end of the answer; every LSTM reads in both directions, .fw and .bw.
+ISS learns the sizes of g0, g1, g2, six spaces. T context words, J question words, B batch, W letters of a word.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Integer, Shaped
+
+from issref.iss.layout import Axis, Layout, Params
+from issref.models.bidaf_layers import HIGHWAYS, Text, attend, features, point, read
+from issref.models.ptb_lstm import lstm_axes
+from issref.ops.attention import join, product, soft_selection
+from issref.ops.losses import BEYOND, span_cross_entropy
+
+LEARNED = ("g0.fw", "g0.bw", "g1.fw", "g1.bw", "g2.fw", "g2.bw")
+
+# A component may go when these slices of it are zero: whatever reads it is a row of one of these kernels.
+readers = (("g*/kernel", 0), ("start/kernel", 0), ("end/kernel", 0))
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes and settings of the model: `keep` is the probability that dropout keeps a value."""
+
+    trainable: int = 1_000  # words with a learned vector, ids from 0: padding, unknown, those without a fixed one
+    word_size: int = 100  # D of a word's vector, fixed or learned
+    characters: int = 300  # id 0 is padding, 1 unknown
+    char_size: int = 8
+    char_width: int = 5  # letters in a window of the convolution
+    filters: int = 100
+    hidden_size: int = 100  # of each of the eight LSTMs
+    keep: float = 0.8
+
+
+# ---------------------------------------------------------------- the layout
+
+
+def layout(config: Config, groups: Literal["all", "released"] = "all") -> Layout:
+    """All of BiDAF's structure. The groups "released" leave out the attended rows of g2, as the paper's code does:
+    a component that is zero by them may still be read, so its removal changes the answer."""
+    h, g0, g1, g2 = ((f"{name}.fw", f"{name}.bw") for name in ("h", "g0", "g1", "g2"))
+    word = ("filter", "embed")
+    p0 = 4 * h  # h, u~, h * u~, h * h~ end to end
+    attended = g1 if groups == "all" else tuple(f"~{space}" for space in g1)
+    below = {**dict.fromkeys(h, word), **dict.fromkeys(g0, p0), **dict.fromkeys(g1, g0)}
+    below |= dict.fromkeys(g2, p0 + g1 + attended + g1)  # p0, g1, a, g1 * a
+    axes: dict[str, tuple[Axis, ...]] = {
+        "words/kernel": (("word",), ("embed",)),
+        "characters/kernel": (("character",), ("letter",)),
+        "convolution/kernel": (config.char_width * ("letter",), ("filter",)),
+        "convolution/bias": (("~filter",),),
+    }
+    for name in HIGHWAYS:
+        axes |= {f"{name}/kernel": (word, 2 * word), f"{name}/bias": (2 * tuple(f"~{space}" for space in word),)}
+    for name, inputs in below.items():
+        axes |= lstm_axes(name, inputs)
+    axes |= {
+        "attention/kernel": (3 * h, ("similarity",)),
+        "attention/bias": (("similarity",),),
+        "start/kernel": (g1 + p0, ("logit",)),
+        "start/bias": (("logit",),),
+        "end/kernel": (g2 + p0, ("logit",)),
+        "end/bias": (("logit",),),
+    }
+    sizes = {"word": config.trainable, "embed": config.word_size, "character": config.characters}
+    sizes |= {"letter": config.char_size, "filter": config.filters, "similarity": 1, "logit": 1}
+    return Layout(axes, sizes | dict.fromkeys(below, config.hidden_size))
+
+
+def spaces(arrays: Iterable[str]) -> list[str]:
+    """The spaces whose size ISS learns: the modelling and output LSTMs, each direction by itself."""
+    found = set(arrays)
+    return [space for space in LEARNED if f"{space}/kernel" in found]
+
+
+def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
+    """`readers`, whatever the layout."""
+    return readers
+
+
+def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
+    """Kernels uniform in +-sqrt(6 / (inputs + outputs)), trainable words N(0, 1), biases zero (released code)."""
+    params = layout.allocate(dtype)
+    for array in (array for array in params if array.endswith("/kernel")):
+        inputs, outputs = layout.shape(array)
+        if array.startswith("convolution"):
+            outputs *= config.char_width  # each window is a part of as many others
+        elif array.startswith("highway"):
+            outputs //= 2  # candidate and gate side by side are two kernels of their own
+        limit = math.sqrt(6 / max(inputs + outputs, 1))
+        shape = layout.shape(array)
+        values = rng.standard_normal(shape) if array == "words/kernel" else rng.uniform(-limit, limit, shape)
+        params[array] = values.astype(dtype)
+    return params
+
+
+def multiply_adds(layout: Layout) -> int:
+    """Multiply-adds for one context word behind the attention: the entries of every kernel that ISS can shrink."""
+    kernels = (f"{name}/kernel" for name in (*spaces(layout.axes), "start", "end"))
+    return sum(math.prod(layout.shape(array)) for array in kernels)
+
+
+# ---------------------------------------------------------------- dropout
+
+
+def draw_masks(
+    config: Config,
+    sizes: Mapping[str, int],
+    rng: np.random.Generator,
+    context_shape: tuple[int, int, int],
+    question_shape: tuple[int, int, int],
+) -> Params:
+    """Inverted dropout masks, fresh at each step, for texts whose `characters` are of these shapes, (T, B, W) and
+    (J, B, W): for letters, for the input of each LSTM and of both logits; the contextual LSTM has one where it
+    reads the question, none where it reads the context (released code). None at all if keep is 1.
+    """
+    if config.keep == 1:
+        return {}
+    masked = _mask_layout(layout(config).resized(sizes), context_shape, question_shape)
+    return {
+        name: (rng.random(masked.shape(name), np.float32) < config.keep) / np.float32(config.keep)
+        for name in masked.axes
+    }
+
+
+def mask_layout(layout: Layout, masks: Params) -> Layout:
+    """The layout of dropout masks; `compact` cuts them by this."""
+    if not masks:
+        return Layout({}, layout.sizes)
+    return _mask_layout(layout, *(masks[f"{text}/letters"].shape[:3] for text in ("context", "question")))
+
+
+def _mask_layout(layout: Layout, context_shape: tuple[int, ...], question_shape: tuple[int, ...]) -> Layout:
+    axes, sizes = {}, dict(layout.sizes)
+    for text, shape in {"context": context_shape, "question": question_shape}.items():
+        sizes |= zip((f"{text} word", "batch", f"{text} letter"), shape, strict=True)
+        axes[f"{text}/letters"] = ((f"{text} word",), ("batch",), (f"{text} letter",), ("~letter",))
+    for name in ("h.fw", "h.bw", *spaces(layout.axes), "start", "end"):
+        inputs = tuple(
+            f"~{space.removeprefix('~')}" for space in layout.axes[f"{name}/kernel"][0] if space != name
+        )
+        axes[name] = (("question word" if name.startswith("h") else "context word",), ("batch",), inputs)
+    return Layout(axes, sizes)
+
+
+# ---------------------------------------------------------------- the network
+
+
+def logits(
+    params: Params,
+    *,
+    context: Text,
+    question: Text,
+    vectors: Shaped[np.ndarray, "F D"],
+    masks: Params | None = None,
+):
+    """Unnormalised log probabilities that the answer starts and ends at a word, (T, B) each; BEYOND, -1e30, at
+    padding. A word's id below the number of trainable words is a row of words/kernel; the rows of `vectors`, which
+    are fixed, follow.
+
+    Returns (start, end), backward, with backward(dstart, dend) -> grads.
+    """
+    masks = masks or {}
+    lengths, valid = context.lengths, np.arange(len(context.words))[:, None] < context.lengths
+    x, x_back = features(params, context, vectors, masks.get("context/letters"))
+    z, z_back = features(params, question, vectors, masks.get("question/letters"))
+    h, h_back = read(params, "h", x, lengths, {})
+    u, u_back = read(params, "h", z, question.lengths, masks)
+    p0, p0_back = attend(params, h, u, lengths, question.lengths)
+    g0, g0_back = read(params, "g0", p0, lengths, masks)
+    g1, g1_back = read(params, "g1", g0, lengths, masks)
+    start, start_back = point(params, "start", (g1, p0), masks)
+    a, a_back = soft_selection(start, g1, lengths=lengths)  # of g1 where the answer seems to start
+    b, b_back = product(g1, a)
+    seen, seen_back = join(p0, g1, np.broadcast_to(a, g1.shape), b)
+    g2, g2_back = read(params, "g2", seen, lengths, masks)
+    end, end_back = point(params, "end", (g2, p0), masks)
+
+    def backward(dstart: Shaped[np.ndarray, "T B"], dend: Shaped[np.ndarray, "T B"]):
+        (dg2, dp0), end_grads = end_back(np.where(valid, dend, 0))
+        dseen, g2_grads = g2_back(dg2)
+        dp0_seen, dg1, da, db = seen_back(dseen)
+        dg1_product, da_product = b_back(db)
+        dstart_selected, dg1_selected = a_back(da.sum(axis=0) + da_product)
+        (dg1_start, dp0_start), start_grads = start_back(np.where(valid, dstart, 0) + dstart_selected)
+        dg0, g1_grads = g1_back(dg1 + dg1_product + dg1_selected + dg1_start)
+        dp0_read, g0_grads = g0_back(dg0)
+        dh, du, p0_grads = p0_back(dp0 + dp0_seen + dp0_start + dp0_read)
+        dz, u_grads = u_back(du)
+        dx, h_grads = h_back(dh)
+        found = end_grads | g2_grads | start_grads | g1_grads | g0_grads | p0_grads
+        shared = (h_grads | x_back(dx), u_grads | z_back(dz))  # both texts are read by the same layers
+        return found | {array: shared[0][array] + shared[1][array] for array in shared[0]}
+
+    return (np.where(valid, start, BEYOND), np.where(valid, end, BEYOND)), backward
+
+
+def loss(
+    params: Params,
+    *,
+    context: Text,
+    question: Text,
+    starts: Integer[np.ndarray, " B"],
+    ends: Integer[np.ndarray, " B"],
+    vectors: Shaped[np.ndarray, "F D"],
+    masks: Params | None = None,
+):
+    """Cross-entropy of the start plus that of the end, in nats, the mean over the batch: the paper's unit.
+
+    Returns loss, backward, with backward(dloss) -> grads. See `logits`.
+    """
+    found, logits_back = logits(params, context=context, question=question, vectors=vectors, masks=masks)
+    cost, cost_back = span_cross_entropy(*found, starts=starts, ends=ends, lengths=context.lengths)
+
+    def backward(dloss):
+        return logits_back(*cost_back(dloss))
+
+    return cost, backward
+
+
+def best_span(start: Shaped[np.ndarray, "T B"], end: Shaped[np.ndarray, "T B"]):
+    """The likeliest answer to each question: starts i, ends j (B,) and probability (B,) of the largest
+    p_start(i) p_end(j) with i <= j, the p softmax of the logits."""
+    first, last = (x.astype(np.float64) - np.logaddexp.reduce(x.astype(np.float64), axis=0) for x in (start, end))
+    spans = np.maximum.accumulate(first, axis=0) + last
+    ends = spans.argmax(axis=0)
+    starts = np.array([first[: j + 1, b].argmax() for b, j in enumerate(ends)], int)
+    return starts, ends, np.exp(spans.max(axis=0))

@@ -1,0 +1,72 @@
+"""What a word looks like: a convolution over its characters, and highway layers."""
+
+import math
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+
+from issref.kernels.reference import sigmoid
+
+
+def character_convolution(
+    x: Shaped[np.ndarray, "*N W C"],
+    kernel: Shaped[np.ndarray, "_ F"],
+    bias: Shaped[np.ndarray, " F"],
+    *,
+    lengths: Integer[np.ndarray, "*N"],
+):
+    """y = max_p relu([x_p, ..., x_{p+width-1}] K + b): one value for each filter, shape (*N, F).
+
+    K is (width C, F): the letters of a window end to end. The windows lie inside the word's `lengths` letters; a
+    word shorter than a window is filled up with zeros to one. What stands behind a word, and how much, is seen
+    nowhere. Seo et al. 2017, section 2 (1); the max over time is Kim's (2014).
+    """
+    letters, size = x.shape[-2:]
+    words, width = math.prod(x.shape[:-2]), len(kernel) // size
+    length = lengths.reshape(words, 1, 1)
+    inside = np.arange(max(letters, width))[:, None] < length
+    padded = np.zeros((words, max(letters, width), size), x.dtype)
+    padded[:, :letters] = np.where(inside[:, :letters], x.reshape(words, letters, size), 0)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=1).swapaxes(2, 3)
+    places = windows.shape[1]  # (words, places, width, C)
+    rows = windows.reshape(words * places, width * size)
+    fitting = np.arange(places)[:, None] <= np.maximum(length - width, 0)
+
+    sums = (rows @ kernel + bias).reshape(words, places, len(bias))
+    best = np.where(fitting, np.real(sums), -np.inf).argmax(axis=1, keepdims=True)
+    highest = np.take_along_axis(sums, best, axis=1)
+    opened = np.real(highest) > 0
+
+    def backward(dy: Shaped[np.ndarray, "*N F"]):
+        dsums = np.zeros(sums.shape, dy.dtype)
+        np.put_along_axis(dsums, best, np.where(opened, dy.reshape(highest.shape), 0), axis=1)
+        drows = dsums.reshape(words * places, len(bias))
+        dwindows = (drows @ kernel.T).reshape(words, places, width, size)
+        dpadded = np.zeros(padded.shape, dwindows.dtype)
+        for k in range(width):
+            dpadded[:, k : k + places] += dwindows[:, :, k]
+        dx = np.where(inside, dpadded, 0)[:, :letters].reshape(x.shape)
+        return dx, rows.T @ drows, drows.sum(axis=0)
+
+    return np.where(opened, highest, 0).reshape(*x.shape[:-2], len(bias)), backward
+
+
+def highway(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D 2*D"], bias: Shaped[np.ndarray, " 2*D"]):
+    """[c g] = x K + b;  y = sigmoid(g) relu(c) + (1 - sigmoid(g)) x, shape (*N, D).
+
+    The columns are the candidate's, then the gate's. Srivastava et al. 2015, section 2 (3).
+    """
+    size = x.shape[-1]
+    rows = x.reshape(math.prod(x.shape[:-1]), size)
+    sums = rows @ kernel + bias
+    opened, gate = np.real(sums[:, :size]) > 0, sigmoid(sums[:, size:])
+    candidate = np.where(opened, sums[:, :size], 0)
+
+    def backward(dy: Shaped[np.ndarray, "*N D"]):
+        drows = dy.reshape(rows.shape)
+        dcandidate, dgate = np.where(opened, drows * gate, 0), drows * (candidate - rows)
+        dsums = np.concatenate((dcandidate, dgate * gate * (1 - gate)), axis=1)
+        dx = dsums @ kernel.T + drows * (1 - gate)
+        return dx.reshape(x.shape), rows.T @ dsums, dsums.sum(axis=0)
+
+    return (rows + gate * (candidate - rows)).reshape(x.shape), backward

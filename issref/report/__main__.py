@@ -1,0 +1,55 @@
+"""Write a run's report as one HTML file, or a comparison of several runs.
+
+python -m issref.report RUN                  RUN/report.html
+python -m issref.report RUN1 RUN2 ...        report.html in the folder of RUN1, size against perplexity
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from issref.report.page import comparison_page, run_page
+from issref.report.run import labelled, read_run
+from issref.show import failed
+from issref.training.checkpoint import write_whole
+
+PROGRAM = "python -m issref.report"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Write a run's report as one HTML file, or a comparison of several runs."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """The folder of a run, or of several."""
+    out: Path | None = None
+    """The file to write: RUN/report.html if not given, for several runs report.html beside the first."""
+
+
+def report(folders: tuple[Path, ...], out: Path | None = None) -> Path:
+    """Write the page of one run, or of several; its path. ValueError in a sentence for what is no run."""
+    if not folders:
+        raise ValueError("RUN: needs the folder of a run, found none")
+    runs = [read_run(folder) for folder in folders]
+    if len(runs) == 1:
+        out, page = out or folders[0] / "report.html", run_page(runs[0])
+    else:
+        out, page = out or folders[0].resolve().parent / "report.html", comparison_page(labelled(runs))
+    write_whole(out, page.encode())
+    return out
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; 0 if all is well, 2 for bad input."""
+    try:
+        command = tyro.cli(Command, args=arguments, prog=PROGRAM)
+        print(f"written: {report(command.runs, command.out)}")
+    except (ValueError, OSError) as error:
+        return failed(str(error), 2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""A report as one HTML file: no script, nothing loaded, figures inside as SVG."""
+
+import io
+import re
+from collections.abc import Mapping
+from xml.etree import ElementTree
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from issref.report import tables
+from issref.report.curves import (
+    Point,
+    alive_figure,
+    all_alive_figure,
+    measure_figure,
+    measures_figure,
+    sizes_figure,
+)
+from issref.report.measures import spoken
+from issref.report.reproduce import command
+from issref.report.run import Run, Weights, read_weights
+from issref.report.style import COLOURS, DEAD, INK, LINE, MUTED, STYLE, Rows
+from issref.report.weights import before_after_figure, matrices_with_groups, norms_figure
+
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+THEME = {INK: "currentColor", MUTED: "var(--muted)", LINE: "var(--line)", DEAD: "var(--dead)"} | {
+    colour: f"var(--c{number})" for number, colour in enumerate(COLOURS, 1)
+}
+ENVIRONMENT = Environment(
+    loader=PackageLoader("issref.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def run_page(run: Run) -> str:
+    """The page of one run; ValueError in a sentence if its model's file is damaged."""
+    weights = read_weights(run)
+    return ENVIRONMENT.get_template("run.html").render(
+        run=run,
+        tables=tables,
+        training=_training(run) if run.rows else {},
+        weights=_matrices(weights) if weights else {},
+        norms=_norms(weights) if weights else "",
+        command=_command(run),
+    )
+
+
+def comparison_page(runs: Mapping[str, Run]) -> str:
+    """The page that compares runs, by label; ValueError in a sentence if they are not judged by one measure."""
+    measures = {run.measure.name: label for label, run in runs.items() if run.rows}
+    if len(measures) > 1:
+        found = ", ".join(f"{name} in {label}" for name, label in measures.items())
+        raise ValueError(f"a comparison needs runs with one measure, found {found}")
+    begun = {_short(label): run.rows for label, run in runs.items() if run.rows}
+    return ENVIRONMENT.get_template("comparison.html").render(
+        runs=runs,
+        table=tables.comparison_table(runs),
+        figures=[figure for figure in (_sizes(runs), *(_comparison(begun) if begun else ())) if figure],
+    )
+
+
+def inline(figure: Figure, name: str, alt: str) -> str:
+    """A figure as an SVG element with a text for who cannot see it; its colours are those of the page's theme."""
+    content = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
+    root = ElementTree.fromstring(content.getvalue())
+    for above in list(root.iter()):
+        for child in list(above):
+            if child.tag.partition("}")[2] in ("metadata", "style"):
+                above.remove(child)
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.attrib |= {"role": "img", "aria-label": alt}
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    return _themed(_own_names(ElementTree.tostring(root, encoding="unicode"), name))
+
+
+def _own_names(text: str, name: str) -> str:
+    """No id but those that something refers to, and these with the figure's name before them."""
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", text)
+    return re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
+
+
+def _themed(text: str) -> str:
+    for colour, variable in THEME.items():
+        text = text.replace(colour.lower(), variable)
+    return text
+
+
+def _training(run: Run) -> dict[str, str]:
+    return {
+        "measure": inline(measure_figure(run.rows), "measure", tables.measure_in_words(run.rows)),
+        "alive": inline(alive_figure(run.rows, run.sizes), "alive", tables.alive_in_words(run.rows)),
+    }
+
+
+def _short(label: str) -> str:
+    """A label that fits beside a figure."""
+    return label if len(label) <= 20 else f"…{label[-19:]}"
+
+
+def _comparison(runs: Mapping[str, Rows]) -> list[str]:
+    measures = " ".join(f"{label}: {tables.measure_in_words(rows)}" for label, rows in runs.items())
+    left = " ".join(f"{label}: {tables.alive_in_words(rows)}" for label, rows in runs.items())
+    return [inline(measures_figure(runs), "measure", measures), inline(all_alive_figure(runs), "alive", left)]
+
+
+def _matrices(weights: Weights) -> dict[str, str]:
+    """The figure of each matrix, before and after, by its name."""
+    return {
+        array: inline(
+            before_after_figure(array, weights.full, weights.small, weights.norms),
+            f"weights{index}",
+            _matrix_in_words(array, weights),
+        )
+        for index, array in enumerate(matrices_with_groups(weights.full[1], weights.norms))
+    }
+
+
+def _matrix_in_words(array: str, weights: Weights) -> str:
+    values, (rows, columns) = weights.full[0][array], weights.small[0][array].shape
+    zeros = f"{100 * (values == 0).mean():.0f}" if values.size else "0"
+    return (
+        f"Absolute weights of {array}: {values.shape[0]} by {values.shape[1]} before, {zeros} % exactly zero, "
+        f"and {rows} by {columns} after dead rows and columns are removed."
+    )
+
+
+def _norms(weights: Weights) -> str:
+    return inline(norms_figure(weights.norms), "norms", tables.norms_in_words(weights.norms))
+
+
+def _command(run: Run) -> str:
+    """The line that trains this run again; none for the settings of a command that is not known here."""
+    try:
+        return command(run.settings)
+    except ValueError:
+        return ""
+
+
+def _sizes(runs: Mapping[str, Run]) -> str:
+    """Size against the measure of the runs that have ended: on the test text if all were measured there."""
+    results = {label: run.result for label, run in runs.items() if run.result}
+    measure = next(iter(runs.values())).measure
+    keys = (measure.test, measure.valid)
+    key = next((key for key in keys if all(key in result for result in results.values())), None)
+    if not results or key is None:
+        return ""
+    points: dict[str, tuple[Point, Point]] = {}
+    for label, result in results.items():
+        full, small = ((result["parameters"][one], result[key][one]) for one in tables.BOTH)
+        points[_short(label)] = (full, small)
+    words = (f"{label}, {small[0]:,} parameters, {small[1]:.4g}" for label, (_, small) in points.items())
+    alt = f"Parameters of the compact models against {spoken(key)}: {'; '.join(words)}."
+    return inline(sizes_figure(points, spoken(key)), "sizes", alt)

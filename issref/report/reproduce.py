@@ -1,0 +1,39 @@
+"""The command that trains with given settings."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from issref.training import settings as language
+from issref.training import squad_settings as squad
+
+COMMANDS = {
+    "issref.train_ptb": (language.Settings, language.PRESETS),
+    "issref.train_squad": (squad.SquadSettings, squad.PRESETS),
+}
+
+
+def command(settings: Mapping[str, Any]) -> str:
+    """The line that trains with these settings: the nearest preset, and a flag for all that differs from it.
+
+    ValueError if they are those of no command of this version.
+    """
+    for module, (kind, presets) in COMMANDS.items():
+        try:
+            wanted: Any = kind.from_dict(dict(settings))
+        except ValueError:
+            continue
+        preset = min(presets, key=lambda name, wanted=wanted: len(wanted.changed(presets[name])))
+        changed = sorted(wanted.changed(presets[preset]))
+        flags = [word for name in changed for word in _flag(name, getattr(wanted, name))]
+        return shlex.join(["python", "-m", module, "--preset", preset, *flags])
+    raise ValueError(f"settings: needs those of one of {sorted(COMMANDS)}, found {sorted(settings)}")
+
+
+def _flag(name: str, value: Any) -> Iterator[str]:
+    spelled = name.replace("_", "-")
+    if isinstance(value, bool):
+        yield f"--{spelled}" if value else f"--no-{spelled}"
+        return
+    yield f"--{spelled}"
+    yield from map(str, value if isinstance(value, tuple) else (value,))

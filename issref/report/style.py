@@ -1,0 +1,35 @@
+"""What the figures share: colours, sizes, and the shapes of what they draw."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl, one for each epoch
+Norms = Mapping[str, np.ndarray]  # of the groups, by space
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's, colour-blind safe
+INK, MUTED, LINE = "#222222", "#8C8C8C", "#E6E6E6"
+ZERO, DEAD = "#F2DDBB", "#C4122F"
+WIDE, NARROW = 7.5, 4.9  # inches: of a file, and of a figure on a page that a phone shows too
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 200,  # 1500 pixels wide
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "text.color": INK,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": LINE,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "lines.markersize": 4,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "issref",  # the same file each time
+}

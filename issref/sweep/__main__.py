@@ -1,0 +1,8 @@
+"""python -m issref.sweep: see the package."""
+
+import sys
+
+from issref.sweep.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

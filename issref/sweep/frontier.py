@@ -1,0 +1,111 @@
+"""The table of a sweep, and its figure: size against perplexity."""
+
+import io
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+from issref.report import COLOURS, STYLE
+from issref.training.checkpoint import write_whole
+
+Row = Mapping[str, Any]  # of a run in sweep.json
+INK, MUTED = "#222222", "#8C8C8C"
+ALONG = ("strength", "l1_strength", "threshold")  # settings that a line of the figure follows
+
+
+def markdown(sweep: Mapping[str, Any]) -> str:
+    """A line for each run, dense first, then the smallest last; what failed with its sentence."""
+    rows = sorted(sweep["runs"], key=lambda row: -row["result"]["parameters"]["compact"] if row["result"] else 0)
+    head = ("run", "components", "parameters", "valid perplexity", "test perplexity", "minutes")
+    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(_cells(row))} |" for row in rows)]) + "\n"
+
+
+def _cells(row: Row) -> list[str]:
+    if not (result := row["result"]):
+        why = f": {row['sentence']}" if row["sentence"] else f" after {row['epoch']} epochs"
+        return [row["name"], f"{row['state']}{why}", "", "", "", ""]
+    full, small = (result["components"][one].values() for one in ("full", "compact"))
+    components = " + ".join(map(str, small)) + " of " + " + ".join(map(str, full))
+    perplexities = [f"{result[f'{split}_perplexity']['compact']:.2f}" for split in ("valid", "test")]
+    minutes = f"{result['seconds']['train'] / 60:.1f}"
+    return [row["name"], components, f"{result['parameters']['compact']:,}", *perplexities, minutes]
+
+
+def write_tables(folder: Path, sweep: Mapping[str, Any]) -> list[Path]:
+    """Write sweep.md, and sweep.png once a run has finished, each whole or not at all."""
+    write_whole(folder / "sweep.md", markdown(sweep).encode())
+    if not any(row["result"] for row in sweep["runs"]):
+        return [folder / "sweep.md"]
+    content = io.BytesIO()
+    with rc_context(STYLE):
+        frontier_figure(sweep).savefig(content, format="png")
+    write_whole(folder / "sweep.png", content.getvalue())
+    return [folder / "sweep.md", folder / "sweep.png"]
+
+
+@rc_context(STYLE)
+def frontier_figure(sweep: Mapping[str, Any]) -> Figure:
+    """Test perplexity over the parameters left: a dot for each run, a line through the means of the seeds, along
+    the strengths; the dense runs, and a line at their mean, which is to be met with less."""
+    shared, finished = sweep["settings"], [row for row in sweep["runs"] if row["result"]]
+    rows = [{**row, "settings": {**shared, **row["settings"]}} for row in finished]
+    dense = [row for row in rows if row["settings"]["method"] == "dense"]
+    figure = Figure(figsize=(7.5, 4.2))
+    axes = figure.subplots()
+    varied = {name for row in sweep["runs"] for name in row["settings"]}
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        if row not in dense:
+            lines.setdefault(_label(row, varied - {"seed", "init", *ALONG}), []).append(row)
+    for (label, line), colour in zip(lines.items(), cycle(COLOURS), strict=False):
+        _draw_line(axes, line, varied, colour, label)
+    if dense:
+        points = _points(dense)
+        axes.plot(*points.T, "D", color=INK, zorder=4, label="dense")
+        axes.axhline(points[:, 1].mean(), color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    if len(lines) + bool(dense) > 1:
+        axes.legend(frameon=False)
+    values = _points(rows)[:, 1]
+    axes.set(title="test perplexity, lower is better", xlabel="parameters left")
+    axes.margins(x=0.09, y=0.09)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if values.max() > 3 * values.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    return figure
+
+
+def _draw_line(axes: Axes, rows: Sequence[Row], varied: set[str], colour: str, label: str) -> None:
+    same: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: [row["settings"][name] for name in ALONG]):
+        same.setdefault(_label(row, varied & {*ALONG}), []).append(row)
+    means = np.array([_points(alike).mean(axis=0) for alike in same.values()])
+    axes.plot(*means.T, color=colour, linewidth=1.2, alpha=0.6)
+    axes.plot(*_points(rows).T, "o", color=colour, zorder=3, label=label)
+    for text, point in zip(same, means, strict=True):
+        axes.annotate(text, point, (5, 5), textcoords="offset points", color=colour, size=7.5)
+
+
+def _points(rows: Sequence[Row]) -> np.ndarray:
+    found = [(row["result"]["parameters"]["compact"], row["result"]["test_perplexity"]["compact"]) for row in rows]
+    return np.array(found, float)
+
+
+def _label(row: Row, names: set[str]) -> str:
+    """The values of some settings, in words: prox, hidden sizes 20 20."""
+    said = []
+    for name in sorted(names, key=list(row["settings"]).index):
+        value = row["settings"][name]
+        value = " ".join(f"{one:g}" for one in value) if isinstance(value, (list, tuple)) else str(value)
+        said.append(value if name in ("method", "model", *ALONG) else f"{name.replace('_', ' ')} {value}")
+    return ", ".join(said) or row["settings"]["method"]

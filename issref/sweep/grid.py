@@ -1,0 +1,185 @@
+"""Settings with lists, as the runs they stand for: every combination, each with a name of its own."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import pairwise, product
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from issref.data import corpus as corpora
+from issref.iss.groups import group_norms, iss_groups
+from issref.models import LANGUAGE_MODELS
+from issref.result import load_corpus
+from issref.training.settings import Settings
+
+Words = Mapping[str, Sequence[str]]
+USUAL = Settings()
+SEVERAL = {field.name for field in fields(Settings) if isinstance(getattr(USUAL, field.name), tuple)}
+SWITCHES = {field.name for field in fields(Settings) if isinstance(getattr(USUAL, field.name), bool)}
+SWITCHES |= {f"no_{name}" for name in SWITCHES} | {"small"}
+SINGLE = {"preset", "corpus", "data_dir", "init", "threads"}  # one value for a whole sweep
+KNOWN = {field.name for field in fields(Settings)} | SWITCHES | SINGLE
+PLACES = {"corpus", "data_dir", "init"}  # folders, which every process finds by their whole path
+READ_BY = {"strength": ("prox", "released"), "l1_strength": ("l1",), "threshold": ("released", "l1")}  # methods
+RANGE = (1.0, 30.0)  # of `useful_strengths`
+
+
+class Run(NamedTuple):
+    """One run of a sweep: its arguments to the training command, and the run whose weights it starts from."""
+
+    name: str
+    arguments: list[str]
+    settings: Settings
+    after: str | None = None
+
+
+def read(arguments: Iterable[str]) -> dict[str, list[str]]:
+    """The words after each flag, by the flag's name: --hidden-sizes 20,20 30,30 gives two to hidden_sizes."""
+    found: dict[str, list[str]] = {}
+    for word in arguments:
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        name = flag.removeprefix("--").replace("-", "_") if flag else next(reversed(found), "")
+        if not name:
+            raise ValueError(f"sweep: needs a flag before its values, got {word!r}")
+        if flag and name in found:
+            raise ValueError(f"{flag}: needs all its values after one flag, got a second one")
+        found.setdefault(name, []).extend([value] if equals or not flag else [])
+    return found
+
+
+def check(words: Words, known: Iterable[str] = KNOWN, single: Iterable[str] = SINGLE) -> None:
+    """Raise ValueError, naming flag, need and finding, for flags that no sweep has and lists that say nothing."""
+    for name, values in words.items():
+        flag, got = flag_of(name), " ".join(values)
+        if name not in known:
+            raise ValueError(f"{flag}: needs to be a setting of the training command, which has none of this name")
+        if name in SWITCHES and values:
+            raise ValueError(f"{flag}: needs no value, got {got}")
+        if name not in SWITCHES and not values:
+            raise ValueError(f"{flag}: needs a value or more, got none")
+        if name in single and len(values) > 1:
+            raise ValueError(f"{flag}: needs one value for the whole sweep, got {got}")
+        if len(set(values)) < len(values):
+            raise ValueError(f"{flag}: needs values that differ, commas within one of several numbers, got {got}")
+
+
+def runs_of(words: Words, command: ModuleType) -> list[Run]:
+    """One run for each combination of values, in the order of the flags, without what its method does not read.
+
+    A strength auto:8 stands for the 8 of `useful_strengths`, and adds a dense run beside them. ValueError in a
+    sentence for values that the training command refuses, for two runs of the same settings, and for a list
+    that no method in the sweep reads.
+    """
+    check(words)
+    words = {name: [_absolute(values[0])] if name in PLACES else values for name, values in words.items()}
+    automatic = any(value.startswith("auto") for value in words.get("strength", ()))
+    first = {name: "".join(values[:1]) for name, values in words.items()}
+    usual = settings_of(spelled(first | ({"strength": "0"} if automatic else {})), command)
+    methods = list(words.get("method", [usual.method]))
+    for name, needed in READ_BY.items():
+        listed = len(words.get(name, ())) > 1 or (name == "strength" and automatic)
+        if listed and not set(needed) & set(methods):
+            found = f"--method {' '.join(methods)}"
+            raise ValueError(f"{flag_of(name)}: needs --method {' or '.join(needed)} for a list, got {found}")
+    if automatic:
+        methods = [*dict.fromkeys(["dense", *methods])]
+        words = {"method": methods, **words, "strength": list(_expanded(words["strength"], usual))}
+    varied = [name for name, values in words.items() if len(values) > 1]
+    runs: dict[str, Run] = {}
+    for one in _combinations(words, usual.method):
+        name = "_".join(f"{name}={one[name]}" for name in varied if name in one) or "run"
+        arguments = spelled(one)
+        runs.setdefault(name, Run(name, arguments, settings_of(arguments, command)))
+    for run, other in pairwise(sorted(runs.values(), key=lambda run: repr(run.settings))):
+        if run.settings == other.settings:
+            raise ValueError(f"sweep: needs runs that differ, got {run.name} and {other.name}, the same settings")
+    return list(runs.values())
+
+
+def spelled(one: Mapping[str, str]) -> list[str]:
+    """One value for each flag, as arguments of the training command; commas part those of several numbers."""
+    arguments = []
+    for name, value in one.items():
+        values = value.split(",") if name in SEVERAL else [value]
+        arguments += [flag_of(name), *(values if name not in SWITCHES else [])]
+    return arguments
+
+
+def flag_of(name: str) -> str:
+    """A name as it stands on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def settings_of(arguments: list[str], command: ModuleType) -> Settings:
+    """The settings that the training command makes of its arguments."""
+    return command.parse(arguments).settings
+
+
+def _absolute(value: str) -> str:
+    known = ("auto", "ptb", "embedded")
+    return str(Path(value).resolve()) if value not in known and Path(value).is_dir() else value
+
+
+def _combinations(words: Words, usual: str) -> Iterator[dict[str, str]]:
+    for values in product(*(values or [""] for values in words.values())):
+        one = dict(zip(words, values, strict=True))
+        method = one.get("method", usual)
+        yield {
+            name: value
+            for name, value in one.items()
+            if method in READ_BY.get(name, (method,)) or len(words[name]) == 1
+        }
+
+
+def _expanded(strengths: Iterable[str], settings: Settings) -> Iterator[str]:
+    for value in strengths:
+        count = value.removeprefix("auto:")
+        if not value.startswith("auto"):
+            yield value
+        elif count.isdecimal() and int(count) > 1:
+            yield from (f"{strength:.3g}" for strength in useful_strengths(settings, int(count)))
+        else:
+            raise ValueError(f"--strength: auto needs a number of strengths from 2 up, as in auto:8, got {value}")
+
+
+def useful_strengths(settings: Settings, count: int) -> np.ndarray:
+    """Strengths from 1 to 30 times  median_g |w_g| / sum of the learning rates of all steps, log-spaced.
+
+    A proximal step takes rate * strength off a group's norm, so at one times this, a run takes off the initial
+    norm of the median group where no gradient feeds it; the strengths of the presets are 5 to 19 times it.
+    """
+    from issref.train_ptb import model_config
+
+    corpus, model = load_corpus(settings), LANGUAGE_MODELS[settings.model]
+    config = model_config(settings, corpus)
+    layout = model.layout(config)
+    params = model.initial(config, layout, np.random.default_rng(settings.seed), settings.dtype)
+    norms = group_norms(params, iss_groups(layout, model.spaces(layout.axes)))
+    steps = len(corpora.windows(corpus.train, settings.batch, settings.steps))
+    rates = steps * sum(settings.rate(epoch) for epoch in range(settings.epochs))
+    return np.median(norms) / rates * np.geomspace(*RANGE, count)
+
+
+def chains(runs: list[Run], path: bool) -> list[list[Run]]:
+    """What is done one after another: each run alone, or with `path` all that differ in strength alone.
+
+    Along a path strength grows, from a dense run if there is one: what has died stays dead. ValueError if there
+    is no such path.
+    """
+    if not path:
+        return [[run] for run in runs]
+    found: dict[Settings, list[Run]] = {}
+    for run in runs:
+        found.setdefault(replace(run.settings, strength=(), method="dense"), []).append(run)
+    for chain in found.values():
+        chain.sort(key=lambda run: (run.settings.method != "dense", run.settings.strength))
+        methods = {run.settings.method for run in chain} - {"dense"}
+        if len(methods) != 1 or len(chain) < 2:
+            got = f"{len(chain)} of --method {' '.join(sorted(methods)) or 'dense'}"
+            raise ValueError(f"--path: needs two runs or more of one method that differ in strength, got {got}")
+    return [
+        [chain[0], *(run._replace(after=last.name) for last, run in pairwise(chain))] for chain in found.values()
+    ]

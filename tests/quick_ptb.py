@@ -1,0 +1,25 @@
+"""train_ptb for the tests of a sweep: without figures, and with a pause of $PAUSE seconds after each step, so that
+it can be interrupted."""
+
+import os
+import sys
+import time
+
+from issref import result, show, train_ptb
+
+parse, load_corpus = train_ptb.parse, train_ptb.load_corpus
+step = show.step
+
+
+def slow_step(*arguments):
+    step(*arguments)
+    time.sleep(float(os.environ.get("PAUSE", "0")))
+
+
+def main(arguments):
+    result.draw, show.step = lambda *_: None, slow_step
+    return train_ptb.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

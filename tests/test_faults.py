@@ -1,0 +1,351 @@
+"""What happens to long runs: killed, out of disk, damaged, started twice, read-only. Nothing may be lost.
+
+The last line says how many faults were injected, after how many the run ended with the numbers of an undisturbed
+one, or was refused in a sentence where nothing could go on, and how many were lost.
+"""
+
+import errno
+import io
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from strategies import unhooked
+
+from issref import report
+from issref import train_ptb as command
+from issref.training import checkpoint
+from issref.training.progress import BEFORE, LAST, Progress
+from issref.training.run import alone_in, resident_mb
+
+KILLS = 20
+TINY = (
+    "--preset zaremba-small --hidden-sizes 6 5 --batch 4 --steps 6 --init-scale 0.3 --keep 0.9 --threads 1 "
+    "--strength 0.004"
+).split()
+SERVER = multiprocessing.get_context("forkserver")  # its children start in milliseconds
+SERVER.set_forkserver_preload(["issref.train_ptb", "issref.kernels.jitted", "matplotlib.figure"])
+
+
+@pytest.fixture(scope="module")
+def tally(request):
+    """Faults by kind and outcome, shown at the end."""
+    counts = Counter()
+    yield counts
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        print()
+        for kind in dict.fromkeys(kind for kind, _ in counts):
+            injected, survived = counts[kind, "injected"], counts[kind, "survived"]
+            print(f"faults, {kind}: {injected} injected, {survived} survived, {injected - survived} lost")
+
+
+@contextmanager
+def fault(tally, kind):
+    """Count a fault, and that it was survived if all that is asserted here holds."""
+    tally[kind, "injected"] += 1
+    yield
+    tally[kind, "survived"] += 1
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A folder with a text in which each word has two likely followers."""
+    folder, rng = tmp_path_factory.mktemp("text"), random.Random(0)
+    for name, lines in (("train", 24), ("valid", 6), ("test", 6)):
+        sentences = []
+        for _ in range(lines):
+            words = [rng.randrange(20)]
+            for _ in range(8):
+                words.append((words[-1] * 7 + rng.choice((1, 1, 5))) % 20)
+            sentences.append(" ".join(f"w{word}" for word in words) + "\n")
+        (folder / f"{name}.txt").write_text("".join(sentences))
+    return folder
+
+
+def go_on(text, out, epochs):
+    """What a user types: the command of a new run, or --resume once there is one."""
+    if (out / "config.json").exists():
+        return ["--resume", str(out)]
+    return ["--corpus", str(text), "--out", str(out), "--epochs", str(epochs), *TINY]
+
+
+def begun(arguments):
+    """A process at work on it."""
+    process = SERVER.Process(target=command.main, args=(arguments,))
+    process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def undisturbed(text, tmp_path_factory):
+    """The folders of whole runs, by their epochs."""
+    folders = {}
+    for epochs in (1, 2, 24):
+        folders[epochs] = tmp_path_factory.mktemp("runs") / f"whole-{epochs}"
+        process = begun(go_on(text, folders[epochs], epochs))
+        process.join()
+        assert (folders[epochs] / "result.json").exists()
+    return folders
+
+
+def same_numbers(out, other):
+    """Weights, state, random stream and metrics are the same, bit for bit; only times and memory are not."""
+    for name in ("model.safetensors", LAST):
+        (first, about), (second, about_second) = checkpoint.load(out / name), checkpoint.load(other / name)
+        assert first.keys() == second.keys()
+        for array, values in first.items():
+            np.testing.assert_array_equal(values, second[array], strict=True, err_msg=array)
+        assert about.get("random") == about_second.get("random")
+    first, second = (
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (out, other)
+    )
+    measured = {"seconds": 0, "resident_mb": 0}
+    assert [{**row, **measured} for row in first] == [{**row, **measured} for row in second]
+
+
+def all_whole(out):
+    """Every file but those that say they are partial can be read to its end."""
+    for path in out.iterdir() if out.exists() else ():
+        match path.suffix:
+            case ".safetensors":
+                checkpoint.load(path)
+            case ".json":
+                json.loads(path.read_text())
+            case ".jsonl":
+                assert [json.loads(line) for line in path.read_text().splitlines()]
+            case ".png":
+                assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+            case suffix:
+                assert path.name == ".lock" or suffix == ".partial"
+
+
+def sentence(capsys):
+    """The one line on stderr that says why the command ended."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "issref: " in line]
+    assert len(lines) == 1
+    return lines[0].split("issref: ")[1]
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    monkeypatch.setattr(report, "draw_run", lambda *arguments: [])
+
+
+# ---------------------------------------------------------------- kill -9
+
+
+def test_twenty_kills_at_random_moments_change_no_number(text, undisturbed, tmp_path, tally):
+    """A run is killed, and gone on with, again and again; when one is through, the next begins."""
+    seconds = json.loads((undisturbed[24] / "result.json").read_text())["seconds"]["train"]
+    kills, runs, rng, open_faults, in_training = 0, 0, random.Random(), 0, 0
+    while kills < KILLS or open_faults:
+        process = begun(go_on(text, out := tmp_path / str(runs), 24))
+        process.join(rng.uniform(0, 0.4 + seconds / 4) if kills < KILLS else None)
+        if process.is_alive():
+            process.kill()
+            kills, open_faults = kills + 1, open_faults + 1
+            tally["kill -9", "injected"] += 1
+            in_training += (out / LAST).exists()
+        process.join()
+        all_whole(out)
+        if process.exitcode == 0:
+            same_numbers(out, undisturbed[24])
+            assert not list(out.glob("*.partial"))
+            tally["kill -9", "survived"] += open_faults
+            runs, open_faults = runs + 1, 0
+        else:
+            assert process.exitcode == -9
+    assert in_training >= KILLS / 2
+
+
+def test_a_kill_between_the_two_renames_leaves_the_checkpoint_before(text, undisturbed, tmp_path, tally, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed[2], out)
+    with fault(tally, "kill -9"):
+        (out / LAST).replace(out / f"{LAST}.partial")
+        assert command.main(["--resume", str(out)]) == 0
+        said = f"{out / LAST}: needs a file written by issref, found none; the one before it takes its place"
+        assert said in capsys.readouterr().out
+        same_numbers(out, undisturbed[2])
+
+
+# ---------------------------------------------------------------- a full disk
+
+
+class Disk:
+    """Grants `left` operations that need room, each file's first half too, and is full from then on."""
+
+    def __init__(self, left, reason=errno.ENOSPC):
+        self.left, self.reason = left, reason
+        self.open, self.replace, self.sync = Path.open, Path.replace, os.fsync
+
+    def ask(self):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(self.reason, os.strerror(self.reason))
+
+    def opened(self, path, mode="r", *arguments, **options):
+        if mode != "wb":
+            return self.open(path, mode, *arguments, **options)
+        self.ask()
+        disk = self
+
+        class Written(io.FileIO):
+            def write(self, content):
+                super().write(content[: len(content) // 2])
+                disk.ask()
+                return super().write(content[len(content) // 2 :])
+
+        return Written(path, "wb")
+
+    @contextmanager
+    def used(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "open", lambda path, *mode, **options: self.opened(path, *mode, **options))
+            patch.setattr(Path, "replace", lambda path, target: (self.ask(), self.replace(path, target))[1])
+            patch.setattr(os, "fsync", lambda file: (self.ask(), self.sync(file))[1])
+            yield
+
+
+def test_a_disk_that_is_full_from_any_write_on_loses_nothing(
+    text, undisturbed, tmp_path, tally, capsys, without_figures
+):
+    """Every opening, writing, flushing and renaming of a run is refused in turn, with all that follow."""
+    with unhooked():  # seventy runs, of which shapes are checked elsewhere
+        granted, ended = 0, 1
+        while ended:
+            disk, out = Disk(granted), tmp_path / str(granted)
+            with disk.used():
+                ended = command.main(go_on(text, out, 1))
+            if ended:
+                with fault(tally, "disk full"):
+                    assert ended == 1
+                    assert "No space left on device" in sentence(capsys)
+                    assert not list(out.glob("*.partial"))
+                    all_whole(out)
+                    assert command.main(go_on(text, out, 1)) == 0
+                    same_numbers(out, undisturbed[1])
+            granted += 1
+    assert granted > 30
+
+
+# ---------------------------------------------------------------- damaged checkpoints
+
+
+def test_no_byte_of_a_checkpoint_can_change_unnoticed(tmp_path, tally):
+    path, rng = tmp_path / LAST, np.random.default_rng(0)
+    params = {"lstm0/kernel": rng.normal(size=(3, 4)), "lstm0/bias": rng.normal(size=4)}
+    Progress(params, {}, rng, {"lstm0": np.array([True])}).save(path, corpus="abc")
+    whole = path.read_bytes()
+    for position, byte in enumerate(whole):
+        with fault(tally, "byte flipped"):
+            path.write_bytes(whole[:position] + bytes([byte ^ rng.integers(1, 256)]) + whole[position + 1 :])
+            with pytest.raises(ValueError, match=r"checkpoint.safetensors: needs (a whole|the bytes|format)"):
+                Progress.load(path)
+
+
+@pytest.mark.parametrize("where", [3, 0.02, 0.5, -1])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_takes_its_place(
+    where, text, undisturbed, tmp_path, tally, capsys, without_figures
+):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed[2], out)
+    content = bytearray((out / LAST).read_bytes())
+    content[int(where * len(content)) if isinstance(where, float) else where] ^= 64
+    with fault(tally, "byte flipped"):
+        (out / LAST).write_bytes(content)
+        assert command.main(["--resume", str(out)]) == 0
+        first = capsys.readouterr().out.splitlines()[0]
+        assert first.startswith(f"{out / LAST}: needs ")
+        assert first.endswith("; the one before it takes its place, of epoch 2, step 9")
+        same_numbers(out, undisturbed[2])
+
+
+def test_if_both_checkpoints_are_damaged_the_last_is_named(undisturbed, tmp_path, capsys):
+    shutil.copytree(undisturbed[2], tmp_path / "run")
+    for name in (LAST, BEFORE):
+        (tmp_path / "run" / name).write_bytes(b"damaged")
+    assert command.main(["--resume", str(tmp_path / "run")]) == 2
+    assert sentence(capsys).startswith(f"{tmp_path / 'run' / LAST}: needs a whole safetensors file")
+
+
+@pytest.mark.parametrize("cut", [0, 7, 1000, -1])
+def test_a_damaged_model_is_refused_in_a_sentence(cut, undisturbed, tmp_path, tally, capsys):
+    path = shutil.copytree(undisturbed[2], tmp_path / "run") / "model.safetensors"
+    with fault(tally, "byte flipped"):
+        path.write_bytes(path.read_bytes()[:cut])
+        assert command.main(["--eval", str(tmp_path / "run")]) == 2
+        assert sentence(capsys).startswith(f"{path}: needs a whole safetensors file")
+
+
+# ---------------------------------------------------------------- two processes; folders that cannot be written
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(text, undisturbed, tmp_path, tally, capsys):
+    out = tmp_path / "run"
+    first = begun(go_on(text, out, 24))
+    while not (out / "config.json").exists():
+        time.sleep(0.01)
+    with fault(tally, "second process"):
+        assert command.main(["--resume", str(out)]) == 2
+        assert sentence(capsys) == f"{out}: needs one process at a time, found another at work in it"
+    with fault(tally, "second process"):
+        assert command.main(["--corpus", str(text), "--out", str(out), *TINY]) == 2
+        assert "needs a folder without a run" in sentence(capsys)
+    first.kill()
+    first.join()
+    with alone_in(out), pytest.raises(ValueError, match="needs one process at a time"), alone_in(out):
+        pass
+    again = begun(go_on(text, out, 24))
+    again.join()
+    assert again.exitcode == 0
+    same_numbers(out, undisturbed[24])
+
+
+def test_a_read_only_folder_is_refused_in_a_sentence_and_can_be_evaluated(text, undisturbed, tmp_path, tally):
+    as_others = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override"]  # root may write anywhere
+    if as_others and not shutil.which(as_others[0]):
+        pytest.skip("needs a user who is not root, or setpriv")
+    out = shutil.copytree(undisturbed[2], tmp_path / "run")
+    (out / ".lock").unlink(missing_ok=True)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    out.chmod(0o555)
+    program = [*as_others, sys.executable, "-m", "issref.train_ptb"]
+    for arguments, code in (
+        (["--resume", str(out), "--epochs", "3"], 2),
+        (go_on(text, out / "deeper", 2), 2),
+        (["--eval", str(out)], 0),
+    ):
+        with fault(tally, "read-only folder"):
+            done = subprocess.run([*program, *arguments], capture_output=True, text=True)
+            assert done.returncode == code, done.stderr
+            assert code == 0 or "can be written, found" in done.stderr.splitlines()[-1]
+            assert code == 0 or len(done.stderr.splitlines()) == 1
+            assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    out.chmod(0o755)
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_memory_is_measured_and_flat(undisturbed):
+    rows = [json.loads(line) for line in (undisturbed[24] / "metrics.jsonl").read_text().splitlines()]
+    used = [row["resident_mb"] for row in rows]
+    assert all(50 < each < 2000 for each in used)
+    assert used[-1] <= 1.02 * used[0] + 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's own count")
+def test_resident_memory_is_the_systems_own_count():
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    assert resident_mb() == pytest.approx(int(lines["VmRSS"].split()[0]) / 1024, abs=4)

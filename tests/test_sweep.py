@@ -1,0 +1,442 @@
+"""Settings with lists become runs; the runs survive what happens to long sweeps, here and on a cluster."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from issref import compact, train_ptb
+from issref.iss.groups import group_norms, iss_groups
+from issref.models import ptb_lstm
+from issref.result import weights_of
+from issref.sweep import command, frontier, grid, process
+from issref.training import checkpoint
+from issref.training.settings import PRESETS
+
+HERE = Path(__file__).parent
+SIZES = "--preset zaremba-small --hidden-sizes 12,10 --batch 4 --steps 16 --init-scale 0.3"
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    """A folder with a text of 30 words in which each word has two likely followers."""
+    folder, rng = tmp_path_factory.mktemp("text"), random.Random(0)
+    for name, lines in (("train", 300), ("valid", 40), ("test", 40)):
+        sentences = []
+        for _ in range(lines):
+            word, words = rng.randrange(30), []
+            for _ in range(12):
+                words.append(f"w{word}")
+                word = (word * 7 + rng.choice((1, 1, 1, 5))) % 30
+            sentences.append(" ".join(words) + "\n")
+        (folder / f"{name}.txt").write_text("".join(sentences))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Runs of `quick_ptb`, here and in every process that is started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(command.COMMANDS, "ptb", "quick_ptb")
+        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
+        yield
+
+
+def flags(text, out, *more):
+    return [*SIZES.split(), "--corpus", str(text), "--out", str(out), *more]
+
+
+def runs_of(line):
+    return grid.runs_of(grid.read(line.split()), train_ptb)
+
+
+def sweep_of(folder):
+    return json.loads((folder / "sweep.json").read_text())
+
+
+def sentences(capsys):
+    """What stderr says of issref."""
+    lines = capsys.readouterr().err.splitlines()
+    return [line.partition("issref: ")[2] for line in lines if "issref: " in line]
+
+
+# ---------------------------------------------------------------- lists
+
+
+@settings(max_examples=6)  # the training command reads each run's settings: a slow reader
+@given(st.sets(st.integers(0, 99), min_size=1, max_size=3), st.sets(st.integers(1, 9), min_size=1, max_size=2))
+def test_every_combination_is_one_run_with_a_name_of_its_own(seeds, batches):
+    runs = runs_of(f"--seed {' '.join(map(str, seeds))} --batch {' '.join(map(str, batches))}")
+    assert {(run.settings.seed, run.settings.batch) for run in runs} == {(s, b) for s in seeds for b in batches}
+    assert len({run.name for run in runs}) == len(runs) == len(seeds) * len(batches)
+    for run in runs:
+        assert run.settings.changed(PRESETS["small"]) <= {"seed", "batch"}
+        assert ("seed=" in run.name, "batch=" in run.name) == (len(seeds) > 1, len(batches) > 1)
+
+
+def test_commas_part_the_numbers_of_one_value():
+    runs = runs_of("--preset zaremba-small --hidden-sizes 30,20 --strength 3e-4,4e-4 1e-3 --no-shrink")
+    assert [run.settings.strength for run in runs] == [(3e-4, 4e-4), (1e-3,)]
+    assert [run.name for run in runs] == ["strength=3e-4,4e-4", "strength=1e-3"]
+    assert {run.settings.hidden_sizes for run in runs} == {(30, 20)}
+    assert not any(run.settings.shrink for run in runs)
+
+
+def test_the_dense_method_has_one_run_whatever_the_strengths():
+    runs = runs_of("--method dense prox l1 --strength 1e-3 2e-3 --l1-strength 1e-5 1e-4 --seed 0 1")
+    methods = [run.settings.method for run in runs]
+    assert {method: methods.count(method) for method in methods} == {"dense": 2, "prox": 4, "l1": 4}
+    assert runs[0].name == "method=dense_seed=0"
+
+
+def test_a_sweep_of_one_run_is_one():
+    (run,) = runs_of("--small --seed 3")
+    assert run.name == "run"
+    assert run.settings.seed == 3
+
+
+def test_auto_spaces_strengths_around_the_median_group_and_adds_a_dense_run(text):
+    runs = runs_of(f"{SIZES} --corpus {text} --strength auto:5 --learning-rate 0.7 --epochs 6")
+    assert [run.settings.method for run in runs] == ["dense"] + 5 * ["prox"]
+    corpus = train_ptb.load_corpus(runs[0].settings)
+    config = ptb_lstm.Config(len(corpus.words), 12, (12, 10), init_scale=0.3)
+    layout = ptb_lstm.layout(config)
+    params = ptb_lstm.initial(config, layout, np.random.default_rng(0), np.float32)
+    norms = group_norms(params, iss_groups(layout, ptb_lstm.spaces(layout.axes)))
+    steps = 60  # of 3900 words in 4 rows by 16
+    unit = np.median(norms) / (steps * 0.7 * (4 + 0.5 + 0.25))
+    found = np.array([run.settings.strength[0] for run in runs[1:]])
+    np.testing.assert_allclose(found, unit * np.geomspace(1, 30, 5), rtol=1e-2)
+
+
+def test_a_path_goes_up_from_the_dense_run_one_for_each_seed():
+    runs = runs_of("--method prox dense --strength 3e-3 1e-3,2e-3 1e-3 --seed 0 1")
+    for chain in grid.chains(runs, path=True):
+        assert len({run.settings.seed for run in chain}) == 1
+        assert chain[0].settings.method == "dense"
+        assert [run.settings.strength for run in chain[1:]] == [(1e-3,), (1e-3, 2e-3), (3e-3,)]
+        assert [run.after for run in chain] == [None, *(run.name for run in chain[:-1])]
+    assert grid.chains(runs, path=False) == [[run] for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--stength 1", "--stength: needs to be a setting of the training command, which has none of this name"),
+        (
+            "--resume runs/a",
+            "--resume: needs to be a setting of the training command, which has none of this name",
+        ),
+        ("--threads 1 2", "--threads: needs one value for the whole sweep, got 1 2"),
+        ("--jobs 1 2", "--jobs: needs one value for the whole sweep, got 1 2"),
+        ("--jobs 0", "--jobs: needs a number from 1 up, on this machine alone, got 0"),
+        ("--seed --dtype float64", "--seed: needs a value or more, got none"),
+        ("--seed 1 --seed 2", "--seed: needs all its values after one flag, got a second one"),
+        ("--no-shrink yes", "--no-shrink: needs no value, got yes"),
+        ("--seed 1 1", "--seed: needs values that differ, commas within one of several numbers, got 1 1"),
+        ("--seed 1 01", "sweep: needs runs that differ, got seed=1 and seed=01, the same settings"),
+        ("--method dense --strength 1 2", "--strength: needs --method prox or released for a list, got --method"),
+        (
+            "--method l1 --strength auto:3",
+            "--strength: needs --method prox or released for a list, got --method l1",
+        ),
+        ("--strength auto:1", "--strength: auto needs a number of strengths from 2 up, as in auto:8, got auto:1"),
+        ("--strength auto", "--strength: auto needs a number of strengths from 2 up, as in auto:8, got auto"),
+        ("--strength 1,2,3 1", "--strength: needs one number, or one for each layer, got 3 for 2 layers"),
+        (
+            "--path --strength 0.1",
+            "--path: needs two runs or more of one method that differ in strength, got 1 of",
+        ),
+        ("--cluster tcp://127.0.0.1:1", "--cluster: needs"),  # Dask scheduler there, or Dask itself
+    ],
+)
+def test_bad_input_is_a_sentence_and_exit_code_2(more, said, text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "PATIENCE", 0.2)
+    assert command.main(flags(text, tmp_path / "out", *more.split())) == 2
+    (found,) = sentences(capsys)
+    assert found.startswith(said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_values_need_a_flag_and_a_corpus_that_is_there(tmp_path, capsys):
+    assert command.main(["1e-3", "--seed", "0"]) == 2
+    assert command.main(["--corpus", "nowhere", "--out", str(tmp_path / "out")]) == 2
+    first, second = sentences(capsys)
+    assert first == "sweep: needs a flag before its values, got '1e-3'"
+    assert second.startswith("corpus: needed auto, ptb, embedded or a folder")
+
+
+def test_help_names_the_options(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--help"])
+    assert ended.value.code == 0
+    assert {"--out", "--jobs", "--cluster", "--path"} <= set(capsys.readouterr().out.split())
+
+
+# ---------------------------------------------------------------- a sweep
+
+
+LISTS = ["--method", "dense", "prox", "--strength", "0.009,0.011", "0.004", "5", "--epochs", "2"]
+NAMES = ["method=dense", *(f"method=prox_strength={one}" for one in ("0.009,0.011", "0.004", "5"))]
+
+
+@pytest.fixture(scope="module")
+def finished(text, tmp_path_factory):
+    """The folder of a sweep of which one run fails, and its exit code."""
+    out = tmp_path_factory.mktemp("sweeps") / "whole"
+    return out, command.main(flags(text, out, *LISTS))
+
+
+def test_a_run_that_fails_is_reported_and_the_others_finish(finished):
+    out, code = finished
+    rows = sweep_of(out)["runs"]
+    assert code == 1
+    assert [row["name"] for row in rows] == NAMES
+    assert [row["state"] for row in rows] == 3 * ["finished"] + ["failed"]
+    assert rows[-1]["sentence"].endswith("have died, which a lower --strength prevents")
+    assert [row["result"] is None for row in rows] == [False, False, False, True]
+    assert "failed: epoch 1" in (out / "sweep.md").read_text()
+
+
+def test_each_run_is_the_same_run_of_the_training_command(finished, text, tmp_path):
+    out, _ = finished
+    row = sweep_of(out)["runs"][1]
+    arguments = [*row["arguments"], "--out", str(tmp_path / "run"), "--threads", "1"]
+    subprocess.run([sys.executable, "-m", "quick_ptb", *arguments], check=True, capture_output=True)
+    result = json.loads((out / row["name"] / "result.json").read_text())
+    assert result["settings"]["strength"] == row["settings"]["strength"] == [0.009, 0.011]
+    assert {**sweep_of(out)["settings"], **row["settings"]} == {**result["settings"], "threads": None}
+    for name in ("components", "parameters", "valid_perplexity", "test_perplexity"):
+        assert row["result"][name] == result[name]
+    same_model(out / row["name"], tmp_path / "run")
+
+
+def same_model(one, other):
+    first, second = (checkpoint.load(run / "model.safetensors")[0] for run in (one, other))
+    assert first.keys() == second.keys()
+    for array, values in first.items():
+        np.testing.assert_array_equal(values, second[array], strict=True)
+
+
+def same_sweep(one, other):
+    """The runs of one are in the other, with the same models and figures; only their times differ."""
+    first, second = ({row["name"]: row for row in sweep_of(folder)["runs"]} for folder in (one, other))
+    for name in first:
+        same_model(one / name, other / name)
+        for key in ("parameters", "components", "valid_perplexity", "test_perplexity"):
+            assert first[name]["result"][key] == second[name]["result"][key]
+
+
+def test_what_is_finished_is_kept_and_more_can_be_added(finished, text, monkeypatch):
+    out, _ = finished
+    asked = []
+    monkeypatch.setattr(process, "train", lambda module, place, *_: asked.append(place.name))
+    assert command.main(flags(text, out, *LISTS)) == 1
+    assert asked == NAMES[-1:]
+    asked.clear()
+    assert command.main(flags(text, out, *LISTS[:7], "0.005", *LISTS[7:])) == 1
+    assert asked == [NAMES[-1], "method=prox_strength=0.005"]
+    assert sweep_of(out)["runs"][-1]["state"] == "waiting"
+
+
+def test_the_folder_of_another_sweep_is_refused(finished, text, tmp_path, capsys):
+    out, _ = finished
+    before = (out / "sweep.json").read_bytes()
+    for more in (["--epochs", "2"], [*LISTS, "--clip", "1"], [*LISTS, "--path"]):
+        assert command.main(flags(text, out, *more)) == 2
+    assert all(line.startswith(f"--out: needs the runs of the sweep in {out}") for line in sentences(capsys))
+    assert (out / "sweep.json").read_bytes() == before
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert command.main(flags(text, tmp_path)) == 2
+    (tmp_path / "sweep.json").write_text("[]")
+    assert command.main(flags(text, tmp_path)) == 2
+    other, damaged = sentences(capsys)
+    assert other.startswith("--out: needs an empty folder or that of this sweep")
+    assert "needs a sweep that issref wrote" in damaged
+
+
+def test_the_figure_shows_what_the_table_says(finished):
+    out, _ = finished
+    sweep = sweep_of(out)
+    (axes,) = frontier.frontier_figure(sweep).axes
+    results = {row["name"]: row["result"] for row in sweep["runs"] if row["result"]}
+    expected = {
+        (result["parameters"]["compact"], result["test_perplexity"]["compact"]) for result in results.values()
+    }
+    drawn = {line.get_label(): set(map(tuple, line.get_xydata())) for line in axes.lines}
+    assert drawn["dense"] | drawn["prox"] == expected
+    assert len(drawn["dense"]) == 1
+    assert {label.get_text() for label in axes.texts} == {"0.004", "0.009 0.011"}
+    table = (out / "sweep.md").read_text()
+    for result in results.values():
+        assert f"{result['parameters']['compact']:,}" in table
+        assert f"{result['test_perplexity']['compact']:.2f}" in table
+    assert (out / "sweep.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+# ---------------------------------------------------------------- paths
+
+
+@pytest.fixture(scope="module")
+def path(text, tmp_path_factory):
+    """The folder of a warm-started path; in its second run components die."""
+    out = tmp_path_factory.mktemp("sweeps") / "path"
+    assert command.main(flags(text, out, "--epochs", "2", "--strength", "0.1", "0.009", "--path")) == 0
+    return out
+
+
+def test_a_path_starts_each_strength_from_the_last_ones_model(path):
+    rows = sweep_of(path)["runs"]
+    assert [row["name"] for row in rows] == ["strength=0.009", "strength=0.1"]
+    assert [row["state"] for row in rows] == ["finished"] * 2
+    living = []
+    for row in rows:
+        place = path / row["name"]
+        config = json.loads((place / "config.json").read_text())
+        assert config["init"] == (str(path / row["after"]) if row["after"] else None)
+        living.append(checkpoint.load(place / "model.safetensors")[1]["alive"])
+    for before, after in pairwise(living):  # what has died stays dead
+        assert all(
+            was or not now for space in before for was, now in zip(before[space], after[space], strict=True)
+        )
+    assert sum(living[-1]["lstm0"] + living[-1]["lstm1"]) < sum(living[0]["lstm0"] + living[0]["lstm1"])
+
+
+def test_a_failure_fails_what_would_start_from_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "train", lambda module, place, *_: fail(place))
+    chain = grid.chains(runs_of("--strength 1 2 3"), path=True)[0]
+
+    def fail(place):
+        place.mkdir()
+        (place / process.FAILED).write_text("no memory")
+
+    process.train_chain("quick_ptb", tmp_path, chain, 1)
+    said = [(tmp_path / run.name / process.FAILED).read_text() for run in chain]
+    needed = [f"needs the model of strength={one}, which failed" for one in (1, 2)]
+    assert said == ["no memory", *needed]
+
+
+def test_init_takes_the_weights_of_a_run_at_its_original_widths(path):
+    *_, last = sweep_of(path)["runs"]
+    run, given = path / last["name"], train_ptb.parse(last["arguments"]).settings
+    corpus = train_ptb.load_corpus(given)
+    layout = ptb_lstm.layout(train_ptb.model_config(given, corpus))
+    full = weights_of(run, layout, corpus, "float64")
+    layout.check(full)
+    small, about = checkpoint.load(run / "model.safetensors")
+    living = {space: np.array(kept) for space, kept in about["alive"].items()}
+    assert not all(kept.all() for kept in living.values())
+    for array, values in compact(full, layout, living)[0].items():
+        np.testing.assert_array_equal(values, small[array])
+    assert sum(map(np.count_nonzero, full.values())) == sum(map(np.count_nonzero, small.values()))
+
+
+@pytest.mark.parametrize("change", ["widths", "words", "model", "nothing there"])
+def test_init_refuses_the_models_of_others(change, finished, text, tmp_path, capsys):
+    run, more, corpus = finished[0] / NAMES[0], [], tmp_path / "text"
+    corpus.mkdir()
+    for name in ("train", "valid", "test"):
+        content = (text / f"{name}.txt").read_text()
+        (corpus / f"{name}.txt").write_text(content.replace("w3", "v3") if change == "words" else content)
+    if change == "widths":
+        more = ["--hidden-sizes", "12", "11"]
+    if change == "model":
+        more = ["--model", "rhn", "--hidden-sizes", "12"]
+    if change == "nothing there":
+        run = tmp_path / "nowhere"
+    usual = [word for one in SIZES.split() for word in one.split(",")]
+    out = ["--corpus", str(corpus), "--out", str(tmp_path / "out"), "--init", str(run)]
+    assert train_ptb.main([*usual, *out, *more]) == 2
+    (said,) = sentences(capsys)
+    assert "needs" in said
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------- stopped, killed
+
+
+QUICK = (
+    "import sys; from issref.sweep import command; command.COMMANDS['ptb'] = 'quick_ptb'; sys.exit(command.main())"
+)
+SWEEP = [sys.executable, "-c", QUICK]
+SLOW = ["--epochs", "2", "--threads", "1", "--seed", "0", "1"]
+LOCAL = [*SLOW, "2"]
+
+
+@pytest.fixture(scope="module")
+def local(text, tmp_path_factory):
+    """The folder of a whole sweep on this machine."""
+    out = tmp_path_factory.mktemp("sweeps") / "local"
+    assert command.main(flags(text, out, *LOCAL)) == 0
+    return out
+
+
+def begun(out, count):
+    """Wait until so many runs are in the middle."""
+    for _ in range(2400):
+        folders = [
+            path for path in out.glob("*/checkpoint.safetensors") if not (path.parent / "result.json").exists()
+        ]
+        if len(folders) >= count:
+            return folders
+        time.sleep(0.05)
+    raise TimeoutError(f"{out}: no {count} runs have begun")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_that_was_stopped_goes_on_where_it_was(number, local, text, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setenv("PAUSE", "0.03")
+    with subprocess.Popen(
+        [*SWEEP, *flags(text, out, *SLOW)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as sweep:
+        begun(out, 1)
+        sweep.send_signal(number)
+        _, errors = sweep.communicate(timeout=120)
+    if number == signal.SIGINT:
+        assert sweep.returncode == 130
+        assert f"stopped; the same command with --out {out} goes on" in errors
+        assert "stopped" in {row["state"] for row in sweep_of(out)["runs"]}
+    monkeypatch.setenv("PAUSE", "0")
+    assert command.main(flags(text, out, *SLOW)) == 0
+    same_sweep(out, local)
+
+
+@pytest.mark.skipif(find_spec("distributed") is None, reason="needs Dask: pip install 'issref[cluster]'")
+def test_a_cluster_that_loses_a_worker_ends_with_the_same_numbers(local, text, tmp_path, monkeypatch):
+    monkeypatch.setenv("PAUSE", "0.01")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    alone = ["--no-dashboard", "--local-directory", str(tmp_path)]
+    programs = [["scheduler", "--port", address.rpartition(":")[2], "--no-dashboard"]]
+    programs += 2 * [["worker", address, "--no-nanny", "--nthreads", "1", *alone]]
+    started = [
+        subprocess.Popen([sys.executable, "-m", "dask", *program], stderr=subprocess.DEVNULL, cwd=tmp_path)
+        for program in programs
+    ]
+    try:
+        out = tmp_path / "out"
+        sweep = subprocess.Popen([*SWEEP, *flags(text, out, *LOCAL, "--cluster", address)])
+        begun(out, 2)
+        started[1].kill()
+        assert sweep.wait(timeout=240) == 0
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+    logs = [path.read_text().count("machine  ") for path in out.glob("*/log.txt")]
+    assert sorted(logs) == [1, 1, 2]  # the run on the worker that died went on, on the other
+    same_sweep(out, local)

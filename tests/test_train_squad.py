@@ -1,0 +1,386 @@
+"""The reader's command on a few questions: what it writes, how it resumes, answers and fails."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from issref import Layout, expand, report
+from issref import train_squad as command
+from issref.data import squad
+from issref.data.squad_score import score
+from issref.training import checkpoint
+from issref.training.progress import Progress
+from issref.training.squad_settings import PRESETS, SquadSettings, read_settings
+
+WORDS = [f"{first}{second}" for first in ("ba", "ke", "li", "mo", "su") for second in ("n", "rt", "ss", "d")]
+
+
+def questions(seed, count):
+    """Texts of words in pairs, and which word follows a given one."""
+    rng, paragraphs = random.Random(seed), []
+    for number in range(count):
+        words = rng.sample(WORDS, rng.randrange(6, 12))
+        text, place = " ".join(words), rng.randrange(len(words) - 1)
+        start = len(" ".join(words[: place + 1])) + 1
+        answer = {"text": words[place + 1], "answer_start": start}
+        asked = {"id": f"{seed}-{number}", "question": f"what follows {words[place]}?", "answers": [answer]}
+        paragraphs.append({"context": text, "qas": [asked]})
+    return {"data": [{"title": "pairs", "paragraphs": paragraphs}], "version": "1.1"}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A folder with train and dev questions and vectors of five numbers, one word unknown to them."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    (folder / "train.json").write_text(json.dumps(questions(1, 44)))
+    (folder / "dev.json").write_text(json.dumps(questions(2, 20)))
+    lines = [f"{word} {' '.join(f'{x:.3f}' for x in rng.normal(size=5))}" for word in [*WORDS[1:], "what", "?"]]
+    (folder / "glove.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def flags(data, out, *more):
+    files = [word for name in ("train", "dev") for word in (f"--{name}", str(data / f"{name}.json"))]
+    sizes = (
+        "--hidden-size 5 --filters 4 --char-size 2 --word-size 5 --batch 8 --steps 22 --penalty-steps 20 "
+        "--learning-rate 0.036 --final-rate 0.1 --average 0.8 --strength 6.5 6.8 5.6 5 6.3 6.5 --threads 1 --dev-sample 10 "
+        "--keep 0.9"
+    )
+    return [*files, "--glove", str(data / "glove.txt"), "--out", str(out), *sizes.split(), *more]
+
+
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch):
+    """Only the run that the tests share draws its own: it takes longer than to train."""
+    monkeypatch.setattr(report, "draw_run", lambda *arguments: [])
+
+
+@pytest.fixture(scope="session")
+def finished(data, tmp_path_factory):
+    """The folder of a whole run, with dropout, in which components die."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert command.main(flags(data, out)) == 0
+    return out
+
+
+def rows_of(run):
+    """What metrics.jsonl has of each epoch."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def sentence(capsys):
+    """The one line on stderr that says why the command ended."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "issref: " in line]
+    assert len(lines) == 1
+    return lines[0].split("issref: ")[1]
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+def test_a_run_learns_its_size_and_writes_all_of_it(finished):
+    names = set(os.listdir(finished))
+    assert names >= {"config.json", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors", "result.json"}
+    assert names >= {"predictions.json", "training.png", "weights.png", "norms.png"}
+    assert not [name for name in names if name.endswith(".partial")]
+    result = json.loads((finished / "result.json").read_text())
+    full, small = (result["components"][one] for one in ("full", "compact"))
+    assert set(full.values()) == {5}
+    assert 6 <= sum(small.values()) < 30
+    assert result["parameters"]["compact"] < result["parameters"]["full"]
+    assert result["max_output_difference"] <= 1e-5 * result["largest_logit"]
+    assert result["dev_f1"].keys() == {"untrained", "full", "compact"}
+    assert result["dev_f1"]["compact"] == pytest.approx(result["dev_f1"]["full"])
+    rows = rows_of(finished)
+    assert [row["trace"][-1]["step"] for row in rows] == [6, 6, 6, 4]  # 22 steps, 6 to an epoch
+    assert rows[-1]["alive"] == small
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert result["cuts"]["count"] == sum(len(row["cuts"]) for row in rows) > 1
+    assert result["cuts"]["max_output_difference"] <= 1e-5 * result["largest_logit"]
+
+
+def test_the_predictions_are_those_that_were_scored(data, finished):
+    predictions = json.loads((finished / "predictions.json").read_text())
+    dev = squad.read("dev", (data / "dev.json").read_bytes())
+    assert list(predictions) == [each.id for each in dev]
+    assert all(predictions[each.id] in each.text for each in dev)
+    found = score(predictions, ((each.id, each.answers) for each in dev))
+    result = json.loads((finished / "result.json").read_text())
+    assert found == (result["dev_em"]["compact"], result["dev_f1"]["compact"])
+    assert result["all_dev"] == {**found._asdict(), "questions": 20}
+
+
+def test_the_final_table_sets_the_untrained_model_beside_both(data, tmp_path, capsys):
+    assert command.main(flags(data, tmp_path / "run", "--steps", "2", "--method", "dense")) == 0
+    shown = capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    for word in ("untrained", "compact", "components", "parameters", "dev F1", result["corpus"]["sha256"]):
+        assert word in shown
+    assert f"{result['dev_f1']['untrained']:.2f}" in shown
+    assert set(result["components"]["compact"].values()) == {5}
+
+
+def test_a_limit_of_dev_contexts_is_a_limit_of_what_is_scored_not_of_what_is_answered(data, tmp_path):
+    assert command.main(flags(data, tmp_path / "run", "--steps", "1", "--dev-limit", "8")) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert 0 < result["corpus"]["dev"] < result["all_dev"]["questions"] == 20
+    assert len(json.loads((tmp_path / "run" / "predictions.json").read_text())) == 20
+
+
+@pytest.fixture(scope="session")
+def both_ways(data, tmp_path_factory):
+    """The folders and the losses, step by step, of the same run in float64, with the arrays cut at each death and
+    with zeros kept."""
+    out, folders, losses, step = tmp_path_factory.mktemp("runs"), [], [], command.squad_show.step
+    for way in ("shrink", "no-shrink"):
+        folders.append(out / way)
+        losses.append([])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(command.squad_show, "step", lambda *args: (losses[-1].append(args[1].cost), step(*args)))
+            assert command.main(flags(data, out / way, f"--{way}", "--dtype", "float64")) == 0
+    return folders, losses
+
+
+def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways):
+    folders, losses = both_ways
+    np.testing.assert_allclose(*losses, rtol=1e-9)
+    small, kept = (checkpoint.load(run / "model.safetensors")[0] for run in folders)
+    for array, values in small.items():
+        np.testing.assert_allclose(values, kept[array], rtol=0, atol=1e-9, err_msg=array)
+    result = json.loads((folders[0] / "result.json").read_text())
+    assert result["cuts"]["count"] > 1
+    assert result["cuts"]["max_output_difference"] <= 1e-12 * result["largest_logit"]
+
+
+def test_moments_and_average_of_the_dead_are_zero(both_ways):
+    (cut, kept), _ = both_ways
+    smaller, whole = (Progress.load(run / "checkpoint.safetensors")[0] for run in (cut, kept))
+    _, about = checkpoint.load(kept / "model.safetensors")
+    layout = Layout.from_json(json.dumps(about["layout"]))
+    for name in ("average", "first", "second"):
+        params = checkpoint.part(smaller.state, name)
+        full, _ = expand(params, layout, smaller.alive)
+        for array, values in full.items():
+            found = whole.state[f"{name}/{array}"]
+            np.testing.assert_allclose(values, found, rtol=0, atol=1e-9, err_msg=array)
+            assert not found[values == 0].any()
+
+
+def test_after_the_penalty_steps_no_one_dies_and_weights_are_those_of_adam_alone(data, tmp_path):
+    """A strength that would kill everyone in one step, had it a second step to act in."""
+    more = ("--steps", "3", "--penalty-steps", "1", "--strength", "40")
+    assert command.main(flags(data, tmp_path / "run", *more)) == 0
+    assert command.main(flags(data, tmp_path / "dies", *more[:2], "--strength", "40")) == 1
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert set(result["components"]["compact"].values()) == {5}
+
+
+def test_the_average_is_advanced_by_training_steps_alone(data, tmp_path):
+    """One step: a = decay w0 + (1 - decay) w1, though the model was asked many questions in between."""
+    more = ("--steps", "1", "--method", "dense", "--dtype", "float64")
+    assert command.main(flags(data, tmp_path / "run", *more)) == 0
+    at, _ = Progress.load(tmp_path / "run" / "checkpoint.safetensors")
+    corpus = command.load_corpus(read_settings(tmp_path / "run" / "config.json"))
+    config = command.model_config(read_settings(tmp_path / "run" / "config.json"), corpus)
+    layout = command.bidaf.layout(config)
+    first = command.bidaf.initial(config, layout, np.random.default_rng(0))
+    model, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")
+    for array, values in model.items():
+        np.testing.assert_allclose(values, 0.8 * first[array] + 0.2 * at.params[array], rtol=1e-12, atol=1e-15)
+
+
+def test_the_released_way_makes_exact_zeros_one_by_one(data, tmp_path):
+    more = ("--method", "released", "--strength", "0.1", "--threshold", "0.02", "--steps", "6")
+    assert command.main(flags(data, tmp_path / "run", *more)) == 0
+    at, _ = Progress.load(tmp_path / "run" / "checkpoint.safetensors")
+    weights = np.concatenate([values.ravel() for values in at.params.values()])
+    assert (weights == 0).any()
+    assert not ((weights != 0) & (np.abs(weights) < 0.02)).any()
+
+
+def test_a_run_that_starts_from_another_keeps_its_dead(data, finished, tmp_path):
+    more = ("--init", str(finished), "--method", "dense", "--steps", "6")
+    assert command.main(flags(data, tmp_path / "run", *more)) == 0
+    before, after = (json.loads((run / "result.json").read_text()) for run in (finished, tmp_path / "run"))
+    assert after["components"]["compact"] == before["components"]["compact"]
+
+
+# ---------------------------------------------------------------- resume
+
+
+def same_run(one, other):
+    """All numbers of two runs are the same, bit for bit; only their times and memory differ."""
+    for name in ("model.safetensors", "checkpoint.safetensors"):
+        first, second = checkpoint.load(one / name)[0], checkpoint.load(other / name)[0]
+        assert first.keys() == second.keys()
+        for array, values in first.items():
+            np.testing.assert_array_equal(values, second[array], strict=True, err_msg=array)
+    first, second = map(rows_of, (one, other))
+    timeless = {"seconds": 0, "resident_mb": 0}
+    assert [{**row, **timeless} for row in first] == [{**row, **timeless} for row in second]
+    assert (one / "predictions.json").read_text() == (other / "predictions.json").read_text()
+
+
+@pytest.mark.parametrize("stops", [(1,), (13, 14, 22)])
+def test_an_interrupted_run_ends_with_the_same_numbers(stops, data, finished, tmp_path, monkeypatch, capsys):
+    out, done, step = tmp_path / "run", [0], command.squad_show.step
+
+    def interrupted_step(*arguments):
+        step(*arguments)
+        done[0] += 1
+        if done[0] in stops:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(command.squad_show, "step", interrupted_step)
+    assert command.main(flags(data, out)) == 130
+    assert sentence(capsys) == f"stopped; the last checkpoint is kept, go on with --resume {out}"
+    for _ in stops[1:]:
+        assert command.main(["--resume", str(out)]) == 130
+    assert command.main(["--resume", str(out)]) == 0
+    same_run(out, finished)
+
+
+def test_a_resumed_run_needs_its_own_settings_and_questions(data, tmp_path, capsys):
+    own = tmp_path / "data"
+    own.mkdir()
+    for name in ("train.json", "dev.json", "glove.txt"):
+        (own / name).write_bytes((data / name).read_bytes())
+    assert command.main(flags(own, tmp_path / "run", "--steps", "1")) == 0
+    capsys.readouterr()
+    assert command.main(["--resume", str(tmp_path / "run"), "--strength", "7"]) == 2
+    assert sentence(capsys) == "--resume: needs the run's own settings, found other values for ['strength']"
+    (own / "dev.json").write_text(json.dumps(questions(3, 20)))
+    assert command.main(["--resume", str(tmp_path / "run")]) == 2
+    assert "needs the corpus with sha256" in sentence(capsys)
+
+
+# ---------------------------------------------------------------- asked again
+
+
+def test_eval_scores_the_compact_model_as_the_run_did(finished, capsys):
+    before = (finished / "predictions.json").read_text()
+    (finished / "predictions.json").unlink()
+    assert command.main(["--eval", str(finished)]) == 0
+    result = json.loads((finished / "result.json").read_text())
+    assert f"F1 {result['dev_f1']['compact']:6.2f}" in capsys.readouterr().out
+    assert (finished / "predictions.json").read_text() == before
+
+
+def test_predict_prints_a_span_of_the_text_and_its_probability(finished, tmp_path, capsys):
+    (tmp_path / "text").write_text("ban  kert\nliss unseen")
+    asked = ["--question", "What follows ban?", "--context-file", str(tmp_path / "text")]
+    assert command.main(["--predict", str(finished), *asked]) == 0
+    *span, probability = capsys.readouterr().out.splitlines()
+    assert "\n".join(span) in "ban  kert\nliss unseen"
+    assert 0 < float(probability.removeprefix("probability ")) <= 1
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "said"),
+    [
+        ("what?", b"caf\xe9", "{path}: needed UTF-8, found 0xe9 at byte offset 3"),
+        ("what?", b" ", "--question and --context-file: needed a context with words, found ' '"),
+        ("", b"text", "--question and --context-file: needed a question with words, found ''"),
+        ("why " * 31, b"text", "--question: needed at most 30 words, found 31"),
+        ("what?", None, "{path}: needed a readable file, found No such file or directory"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_a_sentence(question, text, said, finished, tmp_path, capsys):
+    path = tmp_path / "text"
+    if text is not None:
+        path.write_bytes(text)
+    assert command.main(["--predict", str(finished), "--question", question, "--context-file", str(path)]) == 2
+    assert sentence(capsys) == said.format(path=path)
+
+
+# ---------------------------------------------------------------- bad input: a sentence, and nothing written
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--batch", "0"), "--batch: needs a number above 0, got 0"),
+        (("--strength", "1", "2"), "--strength: needs one number, or one for each of 6 LSTMs, got 2"),
+        (("--strength", "-1"), "--strength: needs numbers from 0 up, got (-1.0,)"),
+        (("--keep", "0"), "--keep: needs a probability above 0 and at most 1, got 0.0"),
+        (("--average", "1"), "--average, --final-rate: needs shares from 0 up, below and to 1, got 1.0 and 0.1"),
+        (("--word-size", "7"), "{data}/glove.txt: needed 7 numbers after each word, found 5 in line 1"),
+        (("--train", "nowhere"), "nowhere: needed a file, found none"),
+        (("--context-limit", "1"), "train: needed a question of 30 words answered in 1, found none"),
+        (("--predict", "run"), "--out, --resume, --eval, --predict: needs one of them at most, found more"),
+        (("--small", "--preset", "paper"), "--small: is --preset small, found --preset paper beside it"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_exit_code_2(more, said, data, tmp_path, capsys):
+    assert command.main(flags(data, tmp_path / "run", *more)) == 2
+    assert sentence(capsys).removeprefix(f"{os.getcwd()}/") == said.format(data=data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_impossible_questions_are_refused_before_anything_is_written(data, tmp_path, capsys):
+    (tmp_path / "v2.json").write_text(json.dumps(questions(2, 3) | {"version": "v2.0"}))
+    assert command.main(flags(data, tmp_path / "run", "--dev", str(tmp_path / "v2.json"))) == 2
+    assert sentence(capsys) == "dev: needed SQuAD v1.1, found version 'v2.0', with impossible questions"
+    assert not (tmp_path / "run").exists()
+
+
+def test_predict_needs_a_text(finished, capsys):
+    assert command.main(["--predict", str(finished), "--question", "what?"]) == 2
+    assert sentence(capsys) == "--predict: needs --question and --context-file, found no --context-file"
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--eval"])
+def test_a_folder_without_a_run_is_refused(flag, tmp_path, capsys):
+    assert command.main([flag, str(tmp_path)]) == 2
+    assert "needs the settings of a run, found none" in sentence(capsys)
+
+
+def test_lstms_that_die_out_stop_the_run_in_words(data, tmp_path, capsys):
+    assert command.main(flags(data, tmp_path / "run", "--strength", "500")) == 1
+    said = sentence(capsys)
+    assert said.startswith("epoch 1, step ")
+    assert "have died, which a lower --strength prevents; the last checkpoint is kept" in said
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_the_paper_preset_is_the_published_configuration():
+    expected = {"hidden_size": 100, "filters": 100, "char_size": 8, "word_size": 100, "batch": 60, "steps": 10_000}
+    expected |= {"learning_rate": 1e-3, "final_rate": 1.0, "average": 0.999, "clip": None, "question_limit": 30}
+    expected |= {"context_limit": 400, "threshold": 4e-4, "dev_limit": None}
+    assert {name: getattr(PRESETS["paper"], name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_settings_survive_json(name, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(PRESETS[name].to_dict()))
+    assert read_settings(tmp_path / "config.json") == PRESETS[name]
+
+
+def test_settings_of_another_command_are_refused():
+    with pytest.raises(ValueError, match="settings: needs those of a run of train_squad, found others"):
+        SquadSettings.from_dict({**SquadSettings().to_dict(), "tied": True})
+
+
+def test_the_rate_falls_in_a_straight_line():
+    settings = SquadSettings(learning_rate=2.0, final_rate=0.1, steps=100)
+    assert [settings.rate(step) for step in (0, 50, 100)] == pytest.approx([2.0, 1.1, 0.2])
+
+
+def test_help_names_every_setting_and_loads_neither_numba_nor_matplotlib():
+    code = (
+        "import sys, issref.train_squad as t\n"
+        "try: t.main(['--help'])\n"
+        "except SystemExit: print([m for m in ('numba', 'matplotlib', 'pooch') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+    for word in ("--small", "--preset", "--strength", "--predict", "--question", "--context-file", "--eval", "GB"):
+        assert word in shown

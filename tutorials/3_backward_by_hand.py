@@ -1,0 +1,630 @@
+# %% [markdown]
+# # 3. Backward by hand
+#
+# Training needs the gradient of the loss in every weight. Frameworks compute it unseen. Here we
+# write it by hand, for an LSTM through time, because whoever removes units from a network should
+# know what flows through them; and because a gradient by hand is short, fast, and can be checked to
+# the last digit.
+#
+# **You will learn** the one rule by which every backward pass in issref is written; how to derive
+# the LSTM's, from the equations to code; how to check a derivative with a complex number; what
+# truncated backpropagation through time cuts off; and which mistakes are common, by the numbers
+# that give them away.
+#
+# **You need** the chain rule and the equations of [tutorial 1](1_one_unit.py). It takes 20 minutes
+# to read and seconds to run. Every number in the text is computed below, and an `assert` next to it
+# checks it.
+
+# %%
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from issref.models import ptb_lstm
+from issref.ops.lstm import lstm as issref_lstm
+from issref.report import COLOURS, STYLE
+from issref.verify.gradcheck import check_backward
+from issref.verify.mistakes import MISTAKES
+from issref.verify.plain import plain_lstm
+
+plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})
+FIGURES = Path("figures")
+FIGURES.mkdir(exist_ok=True)
+
+# %% [markdown]
+# ## One rule
+#
+# Let $L$ be the loss, a single number at the end of a long computation. For any array $y$ on the
+# way write $\mathrm{d}y$ for the gradient of $L$ in $y$: an array of the same shape, whose entries
+# are $\partial L / \partial y_k$. Take one step of the computation, $y = f(x, W)$. If $x$ and $W$
+# are nudged a little, $y$ moves, and $L$ moves by $\langle \mathrm{d}y, \text{move of } y \rangle$.
+# **To go backward through $f$ is to write this number as a sum of
+# $\langle \mathrm{d}x, \text{move of } x \rangle$ and
+# $\langle \mathrm{d}W, \text{move of } W \rangle$, and to read off $\mathrm{d}x$ and
+# $\mathrm{d}W$.** Nothing else has to be known about the rest of the network.
+#
+# For the linear map $y = x W + b$, with one example in each row of $x$, the move of $y$ is
+# $\delta x\, W + x\, \delta W + \delta b$, and
+#
+# $$\langle \mathrm{d}y,\; \delta x\, W + x\, \delta W + \delta b \rangle
+#   = \langle \mathrm{d}y\, W^\top, \delta x \rangle + \langle x^\top \mathrm{d}y, \delta W \rangle
+#   + \Big\langle \sum_{\text{rows}} \mathrm{d}y,\; \delta b \Big\rangle .$$
+#
+# So $\mathrm{d}x = \mathrm{d}y\, W^\top$, $\mathrm{d}W = x^\top \mathrm{d}y$ and
+# $\mathrm{d}b = \sum \mathrm{d}y$. (If you forget which factor goes where: only one order gives
+# each gradient the shape of its array.) In code, a function returns its output and the function
+# that goes backward. The second one remembers what it needs.
+
+
+# %%
+def linear(x, W, b):
+    def backward(dy):
+        return dy @ W.T, x.T @ dy, dy.sum(axis=0)
+
+    return x @ W + b, backward
+
+
+# %% [markdown]
+# Two more habits. A value that is used *twice* gets the *sum* of two gradients. And `backward`
+# stores nothing in the weights: who calls it decides what to add to what.
+#
+# ## How to check: the complex step
+#
+# A gradient without a check is not written yet. The obvious check is a difference quotient,
+# $(f(x + h) - f(x)) / h$. It has two errors that fight each other: a large $h$ bends with the
+# function, and a small $h$ subtracts two numbers that agree in nearly all digits.
+#
+# The complex step avoids the subtraction. Add $ih$, with $i^2 = -1$, instead of $h$:
+#
+# $$f(x + i h) = f(x) + i h\, f'(x) - \tfrac12 h^2 f''(x) - \ldots, \qquad\text{so}\qquad
+#   f'(x) \approx \frac{\operatorname{Im} f(x + i h)}{h} .$$
+#
+# The derivative stands alone in the imaginary part; nothing cancels, so $h$ can be $10^{-30}$, and
+# the error of the formula, of order $h^2$, disappears. All that is asked of $f$ is that it is
+# written with functions that make sense for complex numbers: sums, products, exp and tanh do; a
+# maximum, an absolute value, or a comparison do not.
+
+
+# %%
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def f(x):
+    return sigmoid(x) * np.tanh(x)
+
+
+x = 0.7
+exact = sigmoid(x) * (1 - sigmoid(x)) * np.tanh(x) + sigmoid(x) * (1 - np.tanh(x) ** 2)
+sizes = 10.0 ** np.arange(-20, 0.1, 0.5)
+methods = {
+    "forward difference": [(f(x + h) - f(x)) / h for h in sizes],
+    "central difference": [(f(x + h) - f(x - h)) / (2 * h) for h in sizes],
+    "complex step": [np.imag(f(x + 1j * h)) / h for h in sizes],
+}
+errors = {name: np.abs(np.array(slopes) / exact - 1) for name, slopes in methods.items()}
+for name, error in errors.items():
+    print(f"{name:20} best relative error {error.min():.0e}, at h = 1e-20: {error[0]:.0e}")
+assert 1e-10 < errors["forward difference"].min() < 1e-7
+assert 1e-13 < errors["central difference"].min() < 1e-9
+assert errors["complex step"][0] < 1e-15
+assert errors["central difference"][0] == 1  # the difference is 0: nothing is left
+
+# %%
+figure, axes = plt.subplots(figsize=(7.5, 2.9))
+for (name, error), colour in zip(errors.items(), (COLOURS[4], COLOURS[1], COLOURS[0]), strict=True):
+    axes.plot(sizes, np.maximum(error, 1e-17), color=colour, label=name)
+axes.set(xscale="log", yscale="log", xlabel="h", ylabel="relative error", ylim=(3e-18, 10))
+axes.set_title("Error of a derivative by the size of the step (0 drawn at 1e-17)")
+axes.legend(frameon=False, loc="center left", bbox_to_anchor=(0.05, 0.4))
+figure.savefig(FIGURES / "3_complex_step.png")
+
+# %% [markdown]
+# To check an op with many outputs, draw a random gradient for each output: that makes a loss,
+# $L = \sum \langle \mathrm{d}y, y \rangle$, whose gradient in the arguments `backward` should
+# return. We compare it with the complex step, entry by entry. (`issref.verify.gradcheck` is this
+# check with some more questions; no op in issref lacks it.)
+
+
+# %%
+def all_of(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def largest_errors(op, **arguments):
+    """The largest error of each gradient, relative to the largest entry of that gradient."""
+    rng = np.random.default_rng(1)
+    outputs, backward = op(*arguments.values())
+    given = [rng.normal(size=output.shape) for output in all_of(outputs)]
+
+    def loss(changed):
+        outputs, _ = op(*changed.values())
+        return sum((d * y).sum() for d, y in zip(given, all_of(outputs), strict=True))
+
+    result = {}
+    for (name, values), gradient in zip(arguments.items(), backward(*given), strict=True):
+        slopes = np.zeros(values.shape)
+        for index in np.ndindex(values.shape):
+            moved = values.astype(complex)
+            moved[index] += 1e-30j
+            slopes[index] = np.imag(loss(arguments | {name: moved})) / 1e-30
+        result[name] = np.abs(gradient - slopes).max() / np.abs(slopes).max()
+    return result
+
+
+def show(errors):
+    print("  ".join(f"{name} {error:.0e}" for name, error in errors.items()))
+
+
+rng = np.random.default_rng(0)
+D, H, B, T = 3, 4, 2, 6  # input, hidden units, sentences, time steps
+kernel, bias = rng.normal(0, 0.7, (D + H, 4 * H)), rng.normal(0, 0.7, 4 * H)
+checked = largest_errors(linear, x=rng.normal(size=(B, D + H)), W=kernel, b=bias)
+show(checked)
+assert max(checked.values()) < 1e-14
+
+# %% [markdown]
+# ## The cell
+#
+# One step of an LSTM is a linear map, $a = [x_t, h_{t-1}]\, K + b$, whose backward we have, and
+# then the *cell*. Its forward pass, with a name for each thing:
+#
+# $$i = \sigma(a_i), \quad g = \tanh(a_g), \quad f = \sigma(a_f), \quad o = \sigma(a_o), \qquad
+#   c = f\, c_{t-1} + i\, g, \qquad h = o \tanh(c).$$
+#
+# Now upside down. Two gradients arrive, $\mathrm{d}h$ and $\mathrm{d}c$; the second because $c$
+# goes on to the next step as well. All products are entry by entry, so each factor's gradient is
+# the arriving one times the other factor:
+#
+# - from $h = o \tanh(c)$: $\;\mathrm{d}o = \mathrm{d}h \tanh(c)$, and $c$ is used here *too*, so
+#   what arrives at it is $\mathrm{d}c + \mathrm{d}h\, o\, (1 - \tanh^2 c)$. Call this
+#   $\mathrm{d}c$ from now on.
+# - from $c = f\, c_{t-1} + i\, g$: $\;\mathrm{d}f = \mathrm{d}c\, c_{t-1}$,
+#   $\;\mathrm{d}c_{t-1} = \mathrm{d}c\, f$, $\;\mathrm{d}i = \mathrm{d}c\, g$,
+#   $\;\mathrm{d}g = \mathrm{d}c\, i$.
+# - from the gates: $\sigma' = \sigma (1 - \sigma)$ and $\tanh' = 1 - \tanh^2$, both written in what
+#   the forward pass has computed already: $\mathrm{d}a_i = \mathrm{d}i\; i\, (1 - i)$,
+#   $\;\mathrm{d}a_g = \mathrm{d}g\, (1 - g^2)$, and so on.
+
+
+# %%
+def cell(a, c_before):
+    i, g, f, o = np.split(a, 4, axis=1)
+    i, g, f, o = sigmoid(i), np.tanh(g), sigmoid(f), sigmoid(o)
+    c = f * c_before + i * g
+    squashed = np.tanh(c)
+
+    def backward(dh, dc):
+        do = dh * squashed
+        dc = dc + dh * o * (1 - squashed**2)
+        di, dg, df = dc * g, dc * i, dc * c_before
+        da = (di * i * (1 - i), dg * (1 - g**2), df * f * (1 - f), do * o * (1 - o))
+        return np.concatenate(da, axis=1), dc * f
+
+    return (o * squashed, c), backward
+
+
+a, c_before = rng.normal(size=(B, 4 * H)), rng.normal(size=(B, H))
+checked = largest_errors(cell, a=a, c_before=c_before)
+show(checked)
+assert max(checked.values()) < 1e-14
+
+# %% [markdown]
+# ## Through time
+#
+# Over a sequence the cell is applied once for each word, and everything that was said about one
+# step is said $T$ times. Two roads lead from each step to the next, $h$ and $c$; two roads lead
+# back. At step $t$ the gradient that arrives at $h_t$ has two parts: one from above, from whatever
+# reads the output at time $t$, and one from the right, from step $t + 1$. The same kernel is used
+# $T$ times, so its gradient is a sum over all steps.
+
+# %%
+figure, axes = plt.subplots(figsize=(8.6, 3.3))
+forward = {"arrowstyle": "->", "color": "#444444", "linewidth": 1.2}
+back = {"arrowstyle": "->", "color": COLOURS[1], "linewidth": 1.6}
+for step in range(4):
+    left = 3 * step
+    axes.add_patch(plt.Rectangle((left, 0), 1.4, 1.6, facecolor="#DCE9F2", edgecolor="#555555"))
+    axes.text(left + 0.7, 0.8, f"step {step + 1}", ha="center", va="center")
+    for height, name in ((1.25, "c"), (0.55, "h")):
+        axes.annotate("", (left + 3, height), (left + 1.4, height), arrowprops=forward)
+        axes.text(left + 2.2, height + 0.08, f"${name}_{step + 1}$", ha="center", fontsize=8.5)
+        if step != 1:
+            axes.annotate("", (left + 1.4, height - 0.2), (left + 3, height - 0.2), arrowprops=back)
+    for place, offset in ((0.55, 0), (0.85, 0.3)):
+        up, down = (1.6, 2.5), (-0.9, 0)
+        ways = (up, down) if offset == 0 else (up[::-1], down[::-1])
+        for start, stop in ways:
+            line = forward if offset == 0 else back
+            axes.annotate("", (left + place, stop), (left + place, start), arrowprops=line)
+    axes.text(left + 0.45, 2.15, f"$h_{step + 1}$", ha="right", fontsize=8.5)
+    axes.text(left + 0.45, -0.6, f"$x_{step + 1}$", ha="right", fontsize=8.5)
+axes.axvline(5.55, ymax=0.86, color="#777777", linestyle=(0, (4, 3)), linewidth=1)
+axes.text(5.65, 2.7, "a window ends: values go on, gradients do not", color="#555555")
+axes.plot([], [], color="#444444", label="forward: values")
+axes.plot([], [], color=COLOURS[1], label="backward: gradients")
+axes.legend(frameon=False, loc="upper left", ncols=2)
+axes.set(xlim=(-0.3, 12.2), ylim=(-1, 3.5), aspect="equal")
+axes.axis("off")
+figure.savefig(FIGURES / "3_through_time.png")
+
+# %% [markdown]
+# (The dashed line belongs to a later section.) Forward, we keep the backward function of each step
+# in a list; backward, we walk the list from its end.
+
+
+# %%
+def lstm(x, h, c, kernel, bias):
+    hidden, backs = [], []
+    for x_t in x:
+        a, linear_back = linear(np.concatenate((x_t, h), axis=1), kernel, bias)
+        (h, c), cell_back = cell(a, c)
+        hidden.append(h)
+        backs.append((linear_back, cell_back))
+
+    def backward(dhidden, dh, dc):
+        dx, dkernel, dbias = np.zeros(x.shape), 0, 0
+        for t in reversed(range(len(x))):
+            linear_back, cell_back = backs[t]
+            da, dc = cell_back(dhidden[t] + dh, dc)  # from above, and from the right
+            drow, dkernel_t, dbias_t = linear_back(da)
+            dx[t], dh = drow[:, : x.shape[2]], drow[:, x.shape[2] :]
+            dkernel, dbias = dkernel + dkernel_t, dbias + dbias_t
+        return dx, dh, dc, dkernel, dbias
+
+    return (np.array(hidden), h, c), backward
+
+
+arguments = {
+    "x": rng.normal(size=(T, B, D)), "h": rng.normal(size=(B, H)), "c": rng.normal(size=(B, H)),
+    "kernel": kernel, "bias": bias,
+}  # fmt: skip
+checked = largest_errors(lstm, **arguments)
+show(checked)
+assert max(checked.values()) < 1e-13
+
+# %% [markdown]
+# That is the LSTM with all its gradients, in 40 lines. `issref.ops.lstm` computes the same, with
+# its loops arranged for speed: the products with $x$ for all steps at once, the cell in a compiled
+# loop, and the kernel's gradient as one product at the end.
+
+# %%
+ends = rng.normal(size=(T, B, H)), *rng.normal(size=(2, B, H))
+found = []
+for op in (lstm, issref_lstm):
+    outputs, backward = op(*arguments.values())
+    found.append((*outputs, *backward(*ends)))
+apart = max(np.abs(ours - theirs).max() for ours, theirs in zip(*found, strict=True))
+print(f"outputs and gradients differ from issref's by at most {apart:.0e}")
+assert apart < 1e-13
+check_backward(lstm, list(arguments.values()))  # issref's own check says nothing: all is well
+
+# %% [markdown]
+# ## The whole language model
+#
+# What is missing is the loss. For the logits $y$ of one word, and $k$ the word that really came
+# next, it is $-\log$ of the softmax, $\ell = \log \sum_j e^{y_j} - y_k$. Hence
+#
+# $$\frac{\partial \ell}{\partial y_j} = \frac{e^{y_j}}{\sum_m e^{y_m}} - [j = k]:$$
+#
+# the probabilities, less 1 at the right word. The loss is summed over the time steps and averaged
+# over the sentences in the batch; that is the paper's unit, and learning rates and strengths depend
+# on it. The embedding picks rows of a table, so its backward adds each gradient to the row that was
+# picked, and *adds* it, since a word may occur twice.
+#
+# The model's backward is then its forward, read from the bottom to the top.
+
+
+# %%
+def cross_entropy(y, targets):
+    steps, batch = np.indices(targets.shape)
+    exps = np.exp(y)  # fine for small logits; in earnest one subtracts the largest first
+
+    def backward(dloss):
+        dy = exps / exps.sum(axis=2, keepdims=True)
+        dy[steps, batch, targets] -= 1
+        return dloss * dy / targets.shape[1]
+
+    losses = np.log(exps.sum(axis=2)) - y[steps, batch, targets]
+    return losses.sum() / targets.shape[1], backward
+
+
+def model(params, state, tokens, targets):
+    x = params["embed/kernel"][tokens]
+    (hidden, h, c), lstm_back = lstm(x, *state, params["lstm0/kernel"], params["lstm0/bias"])
+    rows = hidden.reshape(-1, hidden.shape[2])
+    y, linear_back = linear(rows, params["softmax/kernel"], params["softmax/bias"])
+    loss, loss_back = cross_entropy(y.reshape(*tokens.shape, -1), targets)
+
+    def backward(dloss, dh, dc):
+        grads, dy = {}, loss_back(dloss)
+        dhidden, grads["softmax/kernel"], grads["softmax/bias"] = linear_back(dy.reshape(y.shape))
+        dhidden = dhidden.reshape(hidden.shape)
+        dx, dh, dc, grads["lstm0/kernel"], grads["lstm0/bias"] = lstm_back(dhidden, dh, dc)
+        grads["embed/kernel"] = np.zeros(params["embed/kernel"].shape)
+        np.add.at(grads["embed/kernel"], tokens, dx)
+        return grads, (dh, dc)
+
+    return (loss, (h, c)), backward
+
+
+V, STEPS = 7, 24
+config = ptb_lstm.Config(vocabulary=V, embed_size=D, hidden_sizes=(H,))
+layout = ptb_lstm.layout(config)
+params = {array: rng.normal(0, 0.7, layout.shape(array)) for array in layout.axes}
+text = rng.integers(0, V, (STEPS + 1, B))
+tokens, targets = text[:-1], text[1:]
+zero = (np.zeros((B, H)), np.zeros((B, H)))
+
+(loss, _), backward = model(params, zero, tokens, targets)
+grads, _ = backward(1.0, *zero)
+
+worst = 0.0
+for array, gradient in grads.items():
+    slopes = np.zeros(gradient.shape)
+    for index in np.ndindex(gradient.shape):
+        moved = params[array].astype(complex)
+        moved[index] += 1e-30j
+        (changed, _), _ = model(params | {array: moved}, zero, tokens, targets)
+        slopes[index] = np.imag(changed) / 1e-30
+    worst = max(worst, np.abs(gradient - slopes).max() / np.abs(slopes).max())
+
+no_state = ptb_lstm.state_layout(layout, B).allocate()
+(same, _), their_backward = ptb_lstm.loss(params, no_state, tokens=tokens, targets=targets)
+their_grads, _ = their_backward(1.0)
+apart = max(np.abs(grads[array] - their_grads[array]).max() for array in grads)
+entries = sum(gradient.size for gradient in grads.values())
+print(f"{entries} derivatives, largest relative error {worst:.0e}, from issref's {apart:.0e}")
+assert entries == layout.parameters() == 184
+assert worst < 1e-13
+assert apart < 1e-12
+assert abs(loss - same) < 1e-12
+
+# %% [markdown]
+# ## What truncation cuts off
+#
+# A text has a million words, and nobody keeps a million backward functions. It is read in
+# *windows*: the state at the end of one window is the start of the next, so *values* flow through
+# the whole text; but the backward pass begins anew in each window, with $\mathrm{d}h = \mathrm{d}c
+# = 0$ at its end. That is *truncated* backpropagation through time, the dashed line in the figure.
+#
+# Cut our 24 words into two windows of 12. If the second window's `backward` hands its
+# $\mathrm{d}h$ and $\mathrm{d}c$ to the first, the sum of both gradients is that of the whole text.
+# If zeros are handed over, something is missing: the part of the second window's loss that goes
+# back to words of the first.
+
+# %%
+HALF = STEPS // 2
+(first_loss, state), first_back = model(params, zero, tokens[:HALF], targets[:HALF])
+(second_loss, _), second_back = model(params, state, tokens[HALF:], targets[HALF:])
+second, arriving = second_back(1.0, *zero)
+connected, _ = first_back(1.0, *arriving)
+cut, _ = first_back(1.0, *zero)
+
+
+def relative(found, expected):
+    """The length of the difference of two gradients, relative to that of the second."""
+    differences = sum(((found[array] - expected[array]) ** 2).sum() for array in expected)
+    return np.sqrt(differences / sum((expected[array] ** 2).sum() for array in expected))
+
+
+whole = {array: connected[array] + second[array] for array in grads}
+truncated = {array: cut[array] + second[array] for array in grads}
+print(f"losses: {first_loss:.4f} + {second_loss:.4f} = {loss:.4f}")
+print(f"gradients handed over: differs from the whole text's by {relative(whole, grads):.0e}")
+print(f"truncated:             differs from the whole text's by {relative(truncated, grads):.3f}")
+assert abs(first_loss + second_loss - loss) < 1e-12
+assert relative(whole, grads) < 1e-14
+assert 0.005 < relative(truncated, grads) < 0.05
+
+# %% [markdown]
+# Truncation is no error in the code: the truncated gradient is the *exact* gradient of another
+# question. It is that of each window's loss with the state it starts from taken as a constant. (A
+# check by differences has to hold the state fixed as well, or it will report an error that is
+# none.)
+#
+# How much is lost depends on how far back the network remembers. Along the road of $c$ a gradient
+# is multiplied by the forget gate at every step, $\mathrm{d}c_{t-1} = \mathrm{d}c\, f$. With forget
+# gates near one half little is left after a dozen steps. Raise the forget gate's bias, and the
+# memory grows. We take the loss of the last output alone, and look at the gradient that arrives at
+# the state $k$ steps before it.
+
+# %%
+LONG = 60
+long_x = rng.normal(size=(LONG, B, D))
+small_kernel = kernel * 0.5
+
+
+def memory(forget_bias):
+    """The length of the gradient in the state (h, c), for 1 to LONG steps back."""
+    shifted = bias * 0.5 + np.repeat([0, 0, forget_bias, 0], H)
+    states = [zero]
+    for t in range(LONG):
+        (_, *state), _ = lstm(long_x[t : t + 1], *states[-1], small_kernel, shifted)
+        states.append(tuple(state))
+    found = []
+    for back in range(1, LONG + 1):
+        start = states[LONG - back]
+        (hidden, _, _), backward = lstm(long_x[-back:], *start, small_kernel, shifted)
+        dhidden = np.zeros(hidden.shape)
+        dhidden[-1] = 1
+        _, dh, dc, _, _ = backward(dhidden, *zero)
+        found.append(np.sqrt((dh**2).sum() + (dc**2).sum()))
+    return np.array(found) / found[0]
+
+
+figure, axes = plt.subplots(figsize=(7.5, 3.0))
+left_after = {}
+for forget_bias, colour in zip((0, 1, 2, 4), COLOURS, strict=False):
+    gradient = memory(forget_bias)
+    left_after[forget_bias] = gradient[19]
+    axes.plot(np.arange(1, LONG + 1), gradient, color=colour, label=f"{forget_bias}")
+axes.axvline(20, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
+axes.text(20.5, 3e-12, "a window of 20 words", color="#555555")
+axes.set(yscale="log", xlabel="steps back", xlim=(0, LONG), ylim=(1e-12, 3))
+axes.set_title("The gradient of the last output in earlier states, relative to one step back")
+beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+axes.legend(title="added to the\nforget bias", frameon=False, **beside)
+figure.savefig(FIGURES / "3_memory.png")
+for forget_bias, left in left_after.items():
+    print(f"forget bias + {forget_bias}: {left:.5f} of the gradient is left 20 steps back")
+assert left_after[0] < 1e-3 < 0.1 < left_after[4]
+
+# %% [markdown]
+# With the largest bias the gradient does not fade at all (it even grows a little, through $h$), and
+# a window of 20 words would cut off a great deal of it.
+
+# %% [markdown]
+# ## Common mistakes, and the number each one gives
+#
+# issref keeps a list of the mistakes that ports of an LSTM are known to make (tutorial 7 uses all
+# of them). We take eight that touch the gradient only: the network's outputs stay right, it trains,
+# and it trains worse. For each we compute the relative error of every gradient, in two tests. One
+# is thorough: six steps, three sentences, states that are not zero, and gradients that arrive at
+# *all* outputs. The other is the test one writes when in a hurry: one step, one sentence, zero
+# states, and a gradient at the output alone.
+
+# %%
+EIGHT = [
+    "gradient not carried through h",
+    "gradient not carried through c",
+    "slope of tanh(c) left out of the gradient",
+    "gradient arriving at c left out",
+    "dkernel from h_t instead of h_{t-1}",
+    "dbias counted twice",
+    "weight gradients averaged over the batch",
+    "gradients of the gates in the order input, forget, candidate, output (PyTorch, Keras)",
+]
+GRADIENTS = ("dx", "dh0", "dc0", "dkernel", "dbias")
+
+
+def inputs_of(steps, batch, live):
+    draw = np.random.default_rng(5).normal
+    state, end = draw(size=(2, batch, H)) * live, draw(size=(2, batch, H)) * live
+    return {
+        "x": draw(size=(steps, batch, D)), "h0": state[0], "c0": state[1],
+        "kernel": kernel, "bias": bias,
+        "dhidden": draw(size=(steps, batch, H)), "dh": end[0], "dc": end[1],
+    }  # fmt: skip
+
+
+def errors_of(mistake, inputs):
+    right, wrong = plain_lstm(inputs), MISTAKES[mistake](inputs, {})
+    assert np.array_equal(right["hidden"], wrong["hidden"])  # the forward pass is right
+    return [np.abs(wrong[d] - right[d]).max() / np.abs(right[d]).max() for d in GRADIENTS]
+
+
+tests = {
+    "thorough": inputs_of(steps=6, batch=3, live=1),
+    "in a hurry": inputs_of(steps=1, batch=1, live=0),
+}
+tables, seen = {}, {}
+for name, inputs in tests.items():
+    tables[name] = np.array([errors_of(mistake, inputs) for mistake in EIGHT])
+for name, table in tables.items():
+    by_any, by_weights = (table.max(axis=1) > 1e-2).sum(), (table[:, 3:].max(axis=1) > 1e-2).sum()
+    seen[name] = [int(by_any), int(by_weights)]
+    print(f"{name:10}: {by_any} of 8 seen, {by_weights} of 8 in the gradients of the weights alone")
+assert seen["thorough"] == [8, 8]
+assert seen["in a hurry"] == [6, 4]
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.1), sharey=True)
+for axes, (name, table) in zip(panels, tables.items(), strict=True):
+    axes.pcolormesh(np.log10(np.maximum(table, 1e-4)), cmap="Oranges", vmin=-4, vmax=2)
+    for (row, column), error in np.ndenumerate(table):
+        axes.text(column + 0.5, row + 0.5, f"{error:.2f}", ha="center", va="center", fontsize=8)
+    axes.set(title=f"test: {name}", ylim=(8, 0))
+    axes.set_xticks(np.arange(5) + 0.5, GRADIENTS)
+    axes.tick_params(length=0, grid_alpha=0)
+    axes.set_frame_on(False)
+names = [*EIGHT[:-1], "gradients of the gates in PyTorch's order"]
+panels[0].set_yticks(np.arange(8) + 0.5, names)
+figure.suptitle("Relative error of each gradient (rows: one mistake each)", fontsize=9.5)
+figure.savefig(FIGURES / "3_mistakes.png")
+
+# %% [markdown]
+# A row with a single number is a signature: a bias counted twice is wrong by exactly 1.00 in
+# `dbias` and right in all else; an average over three sentences is wrong by 0.67 in both weights. A
+# gradient that is not carried through time spoils everything, but only a test with more than one
+# step sees it in the weights. The test in a hurry passes two of the eight whatever one looks at,
+# and half of them if one looks at the weights alone. So:
+#
+# - more than one step, more than one sentence, sizes that all differ;
+# - states and biases that are not zero, gradients at every output;
+# - *all* gradients compared, also those in the starting state, and with a tight tolerance.
+
+# %%
+twice = tables["thorough"][EIGHT.index("dbias counted twice")]
+average = tables["thorough"][EIGHT.index("weight gradients averaged over the batch")]
+print("dbias counted twice:", " ".join(f"{error:.2f}" for error in twice))
+print("averaged over the batch:", " ".join(f"{error:.2f}" for error in average))
+assert [f"{error:.2f}" for error in twice] == ["0.00", "0.00", "0.00", "0.00", "1.00"]
+assert [f"{error:.2f}" for error in average] == ["0.00", "0.00", "0.00", "0.67", "0.67"]
+
+# %% [markdown]
+# ## Exercise
+#
+# Some LSTMs have no forget gate of their own: they forget exactly as much as they write,
+# $f = 1 - i$. (Tutorial 6 meets a network like that.) The kernel keeps its four blocks, but the
+# third one is not read.
+#
+# 1. Which lines of `cell` change, forward and backward?
+# 2. What is the gradient of the third block?
+# 3. Write it and check it by the complex step.
+#
+# Try to answer before you read on.
+#
+# ### Answer
+#
+# Forward, $f = 1 - i$ takes the place of $\sigma(a_f)$, so $c = c_{t-1} + i\,(g - c_{t-1})$.
+# Backward, $i$ is now used twice, and gets the sum of two gradients: as before
+# $\mathrm{d}c\, g$, and through $f$ another $-\mathrm{d}c\, c_{t-1}$. The third block's gradient is
+# exactly zero.
+
+
+# %%
+def coupled_cell(a, c_before):
+    i, g, _, o = np.split(a, 4, axis=1)
+    i, g, o = sigmoid(i), np.tanh(g), sigmoid(o)
+    c = (1 - i) * c_before + i * g
+    squashed = np.tanh(c)
+
+    def backward(dh, dc):
+        do = dh * squashed
+        dc = dc + dh * o * (1 - squashed**2)
+        di, dg = dc * (g - c_before), dc * i
+        da = (di * i * (1 - i), dg * (1 - g**2), np.zeros(i.shape), do * o * (1 - o))
+        return np.concatenate(da, axis=1), dc * (1 - i)
+
+    return (o * squashed, c), backward
+
+
+checked = largest_errors(coupled_cell, a=a, c_before=c_before)
+show(checked)
+assert max(checked.values()) < 1e-14
+_, coupled_back = coupled_cell(a, c_before)
+da, _ = coupled_back(*rng.normal(size=(2, B, H)))
+third_block = np.split(da, 4, axis=1)[2]
+print(f"nonzero entries in the gradient of the third block: {np.count_nonzero(third_block)}")
+assert np.count_nonzero(third_block) == 0
+
+# %% [markdown]
+# ## What to take away
+#
+# - To go backward through a step, write what the loss gains as inner products with the moves of the
+#   arguments, and read off the gradients. A value used twice gets a sum.
+# - An LSTM's backward has two roads through time, $h$ and $c$, and sums the kernel's gradient over
+#   all steps.
+# - The complex step checks it to the last digits, because nothing is subtracted.
+# - Truncation is the exact gradient of the window with its first state held constant.
+# - A test sees what it is given: zero states and single steps hide mistakes.
+#
+# The gradient of the loss and that of the penalty meet in the training loop, as one sum or in two
+# steps that follow each other.
+#
+# ## Where to go next
+#
+# - [Tutorial 4](4_proximal_steps.py) puts the two together, in a step that makes exact zeros.
+# - `issref/ops/lstm.py` and `issref/kernels/reference.py` are this tutorial at full speed.
