@@ -59,8 +59,9 @@ def mutations() -> str:
 
 
 def measured() -> str:
-    """Every run kept in `results`, the command of each, and the first epochs of zaremba-small by epoch."""
+    """Every language model kept in `results`, the command of each, and zaremba-small by epoch."""
     names = sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
+    names = [name for name in names if not name.startswith("squad")]
     rows = [_row(name) for name in names]
     text = [
         "Perplexity with batch 1 over the whole text, two cores, one seed (0) each. Minutes of training are given "
@@ -79,6 +80,46 @@ def measured() -> str:
     if (RESULTS / "zaremba-small-4").exists():
         text += _first_epochs()
     return "\n".join(text).rstrip()
+
+
+def squad() -> str:
+    """The reader's tour, dense and with ISS: scores, sizes, time of both runs together."""
+    (iss, _, command), (dense, _, twin) = load("squad-small"), load("squad-small-dense")
+    settings, questions = iss["settings"], f"{iss['corpus']['dev']:,}"
+    full, left = (sum(iss["components"][one].values()) for one in ("full", "compact"))
+    below = dense["dev_f1"]["compact"] - iss["dev_f1"]["compact"]
+    lines = [
+        f"`{command}`, and its dense twin `{twin}`: {iss['corpus']['train']:,} questions of "
+        f"{settings['articles']} articles, {settings['steps']:,} steps of {settings['batch']} each. EM and F1 on the "
+        f"{questions} dev questions whose context has up to {settings['dev_limit']} tokens, and F1 on all "
+        f"{iss['all_dev']['questions']:,} of dev. {_together(iss, dense)}",
+        "",
+        "| | units of g0, g1, g2 | parameters | EM | F1 | F1, all of dev | minutes |",
+        "|---|---|---|---|---|---|---|",
+        _reader("untrained", iss, "full", "untrained"),
+        _reader("dense", dense, "compact", "compact"),
+        _reader("ISS, compact", iss, "compact", "compact"),
+        "",
+        f"{1 - left / full:.0%} of the {full} grouped units are gone, at {abs(below):.2f} F1 "
+        f"{'below' if below > 0 else 'above'} dense. The logits of the full and the compact model differ by at "
+        f"most {iss['max_output_difference']:.1e}.",
+    ]
+    return "\n".join(lines)
+
+
+def _reader(name: str, run: dict[str, Any], size: str, scored: str) -> str:
+    cells = [name, _units(run, size), f"{run['parameters'][size]:,}"]
+    cells += [f"{run[measure][scored]:.1f}" for measure in ("dev_em", "dev_f1")]
+    trained = scored != "untrained"
+    cells += [f"{run['all_dev']['f1']:.1f}", f"{run['seconds']['train'] / 60:.1f}"] if trained else ["", ""]
+    return f"| {' | '.join(cells)} |"
+
+
+def _together(*runs: dict[str, Any]) -> str:
+    minutes = f"{sum(run['seconds']['train'] for run in runs) / 60:.1f} minutes"
+    if {run["settings"]["threads"] for run in runs} == {1}:
+        return f"They trained side by side on two cores, a thread each: {minutes} of both together."
+    return f"They trained one after the other on two cores: {minutes} together."
 
 
 def _tour(name: str, flags: str) -> str:
@@ -135,7 +176,7 @@ def _where(result: dict[str, Any]) -> str:
 
 def written(readme: str) -> str:
     """The README with every measured part as the result files have it now."""
-    parts = {"small": small(), "mutations": mutations(), "measured": measured()}
+    parts = {"small": small(), "mutations": mutations(), "measured": measured(), "squad": squad()}
     for name, part in parts.items():
         marked = f"<!-- {name} -->\n{part}\n<!-- /{name} -->"
         readme = re.sub(

@@ -57,9 +57,9 @@ def adam_update(
     """One update of at.params by Adam and the method, then of their moving average; at.state is its `adam_state`.
 
     `step` counts the updates, from 1; after penalty_steps of them the method is dense. Returns and raises what
-    `update` does. The proximal step is that of the Euclidean metric at rate * strength, not the exact one of Adam's
-    metric (see `adam`). With the released method the penalty's gradient goes through Adam, which normalises it
-    together with that of the data.
+    `update` does. The proximal step is that of the Euclidean metric at rate * strength, not the exact one of
+    Adam's metric (see `adam`). With the released method the penalty's gradient goes through Adam, which normalises
+    it together with that of the data.
     """
     average, first, second = (part(at.state, name) for name in ADAM)
     method = settings.method if step <= (settings.penalty_steps or settings.steps) else "dense"

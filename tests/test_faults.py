@@ -29,10 +29,8 @@ from issref.training.progress import BEFORE, LAST, Progress
 from issref.training.run import alone_in, resident_mb
 
 KILLS = 20
-TINY = (
-    "--preset zaremba-small --hidden-sizes 6 5 --batch 4 --steps 6 --init-scale 0.3 --keep 0.9 --threads 1 "
-    "--strength 0.004"
-).split()
+SIZES = "--hidden-sizes 6 5 --batch 4 --steps 6 --init-scale 0.3 --keep 0.9 --threads 1 --strength 0.004"
+TINY = ["--preset", "zaremba-small", *SIZES.split()]
 SERVER = multiprocessing.get_context("forkserver")  # its children start in milliseconds
 SERVER.set_forkserver_preload(["issref.train_ptb", "issref.kernels.jitted", "matplotlib.figure"])
 

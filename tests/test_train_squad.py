@@ -49,8 +49,8 @@ def flags(data, out, *more):
     files = [word for name in ("train", "dev") for word in (f"--{name}", str(data / f"{name}.json"))]
     sizes = (
         "--hidden-size 5 --filters 4 --char-size 2 --word-size 5 --batch 8 --steps 22 --penalty-steps 20 "
-        "--learning-rate 0.036 --final-rate 0.1 --average 0.8 --strength 6.5 6.8 5.6 5 6.3 6.5 --threads 1 --dev-sample 10 "
-        "--keep 0.9"
+        "--learning-rate 0.036 --final-rate 0.1 --average 0.8 --strength 6.5 6.8 5.6 5 6.3 6.5 --threads 1 "
+        "--dev-sample 10 --keep 0.9"
     )
     return [*files, "--glove", str(data / "glove.txt"), "--out", str(out), *sizes.split(), *more]
 
@@ -244,6 +244,14 @@ def test_an_interrupted_run_ends_with_the_same_numbers(stops, data, finished, tm
         assert command.main(["--resume", str(out)]) == 130
     assert command.main(["--resume", str(out)]) == 0
     same_run(out, finished)
+
+
+def test_each_epoch_asks_every_question_once_in_an_order_of_its_own(finished):
+    settings = read_settings(finished / "config.json")
+    corpus = command.load_corpus(settings)
+    first, second = (np.concatenate(command.epoch_of(settings, corpus, epoch)) for epoch in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(len(corpus.train)))
+    assert (first != second).any()
 
 
 def test_a_resumed_run_needs_its_own_settings_and_questions(data, tmp_path, capsys):

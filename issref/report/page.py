@@ -68,7 +68,7 @@ def inline(figure: Figure, name: str, alt: str) -> str:
     """A figure as an SVG element with a text for who cannot see it; its colours are those of the page's theme."""
     content = io.BytesIO()
     with rc_context(STYLE):
-        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(content, format="svg", transparent=True)
     root = ElementTree.fromstring(content.getvalue())
     for above in list(root.iter()):
         for child in list(above):

@@ -81,8 +81,9 @@ class Progress:
 
     @classmethod
     def load_from(cls, folder: Path, say: Callable[[str], None]) -> tuple["Progress", dict[str, Any]]:
-        """What `save_in` wrote last; if that is damaged or gone, the checkpoint before takes its place, and `say` is
-        told so in a sentence. ValueError, about the last, if that one cannot be read either.
+        """What `save_in` wrote last; if that is damaged or gone, the checkpoint before takes its place.
+
+        `say` is told so in a sentence. ValueError, about the last, if neither can be read.
         """
         try:
             return cls.load(folder / LAST)

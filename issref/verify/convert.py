@@ -117,7 +117,8 @@ def _naming(path: Path) -> Iterator[None]:
     except ValueError as error:
         if str(error).startswith(str(path)):
             raise
-        raise ValueError(f"{path}: {error}") from error
+        said = str(error)
+        raise ValueError(f"{path}: {said if len(said) <= 700 else said[:700] + ' ...'}") from error
 
 
 def _recognise(names: Iterable[str], stack: str | None) -> tuple[str, str]:

@@ -154,7 +154,7 @@ def _entry(where: str, fields, shapes: Shapes) -> Entry:
         )
     else:
         return entry
-    raise ValueError(f"{where}, {entry.var_name!r}: {problem}")
+    raise ValueError(f"{where}, {str(entry.var_name)[:60]!r}: {problem}")
 
 
 def _names(spaces: Sequence[str] | None, count: int) -> list[str]:

@@ -141,4 +141,4 @@ def _flat(tree: Any) -> Iterator[tuple[str, Any]]:
             yield path, part
         elif id(part) not in met:
             met.add(id(part))
-            left += [(f"{path}.{key}" if path else str(key), value) for key, value in reversed(part.items())]
+            left += [(f"{path}.{key}" if path else str(key), value) for key, value in reversed([*part.items()])]
