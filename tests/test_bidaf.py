@@ -230,7 +230,7 @@ def test_gradients_have_the_dtype_of_the_params(dtype):
 
 
 def padded_anew(case, text, steps, letters):
-    """The same text with other ids, of no word too, past its lengths, and `steps` words and `letters` more of padding."""
+    """The same text with any ids past its lengths, and `steps` words and `letters` more of padding."""
     longer = (text.words.shape[0] + steps, text.words.shape[1])
     words = case.rng.integers(-99, 99, size=longer)
     characters = case.rng.integers(-99, 99, size=(*longer, text.characters.shape[2] + letters))
