@@ -154,12 +154,13 @@ def _flag(name: str) -> str:
 _PAPER = SquadSettings()
 _TOUR = replace(
     _PAPER,
-    strength=(3.0,),
+    strength=(3.0, 3.0, 2.3, 2.8, 3.0, 3.0),
+    penalty_steps=900,
     hidden_size=32,
     filters=32,
     word_size=50,
     keep=1.0,
-    steps=1000,
+    steps=1500,
     learning_rate=3e-3,
     final_rate=0.05,
     average=0.99,
