@@ -61,8 +61,9 @@ def weights_of(folder: Path, layout: Layout, corpus: corpora.Corpus | squad_corp
     params, whole = expand(params, Layout.from_json(json.dumps(about["layout"])), living)
     if whole != layout:
         raise ValueError(f"--init: {folder} needs a model of sizes {layout.sizes}, found {whole.sizes}")
-    if tuple(about["words"]) != corpus.words:
-        raise ValueError(f"--init: {folder} needs the vocabulary of {corpus.name}, found another")
+    for name in ("words", "characters"):  # a language model has no characters
+        if tuple(about.get(name, ())) != getattr(corpus, name, ()):
+            raise ValueError(f"--init: {folder} needs the {name} of {corpus.name}, found others")
     return {array: values.astype(dtype) for array, values in params.items()}
 
 

@@ -27,11 +27,11 @@ def failed(sentence: str, code: int) -> int:
     return code
 
 
-def way_back(checkpoint: Path) -> str:
-    """What is left of a run that stopped."""
-    if not checkpoint.is_file():
+def way_back(folder: Path | None) -> str:
+    """What is left of a run that stopped: a checkpoint, if its folder has the settings that are written behind it."""
+    if folder is None or not (folder / "config.json").is_file():
         return "there is no checkpoint yet"
-    return f"the last checkpoint is kept, go on with --resume {checkpoint.parent}"
+    return f"the last checkpoint is kept, go on with --resume {folder}"
 
 
 def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> None:

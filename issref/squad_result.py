@@ -15,6 +15,7 @@ from issref.data.squad import Example
 from issref.data.squad_batches import Code, batch, buckets, coder
 from issref.data.squad_corpus import Corpus, Files
 from issref.data.squad_score import Score, score
+from issref.iss.compact import zero_small_weights
 from issref.iss.layout import Layout, Params
 from issref.models import bidaf
 from issref.models.bidaf import Text
@@ -26,13 +27,16 @@ from issref.training.run import versions, write_json
 from issref.training.squad_settings import SquadSettings
 
 AT_ONCE = 60  # questions in a batch of those to be answered
+JUDGED_ABOVE = 0.02  # with --method released: the released code, test time (method.md of the docs, row 26)
 COMPARED = 10  # batches over which the outputs of full and compact are compared
 
 
 def load_corpus(settings: SquadSettings) -> Corpus:
     """The questions and vectors that the settings name; ValueError in a sentence if they cannot be had."""
     limits = (settings.question_limit, settings.context_limit, settings.articles)
-    return squad_corpus.load(files_of(settings), settings.word_size, *limits)
+    corpus = squad_corpus.load(files_of(settings), settings.word_size, *limits)
+    judges(settings, corpus.dev)
+    return corpus
 
 
 def files_of(settings: SquadSettings) -> Files:
@@ -55,8 +59,13 @@ def model_config(settings: SquadSettings, corpus: Corpus) -> bidaf.Config:
 
 
 def judges(settings: SquadSettings, dev: list[Example]) -> list[Example]:
-    """The dev questions whose scores count."""
-    return [each for each in dev if settings.dev_limit is None or len(each.context) <= settings.dev_limit]
+    """The dev questions whose scores count; ValueError if there are none."""
+    found = [each for each in dev if settings.dev_limit is None or len(each.context) <= settings.dev_limit]
+    if not found:
+        shortest = min(len(each.context) for each in dev)
+        needed = f"needs a dev question with a context of at most {settings.dev_limit} words"
+        raise ValueError(f"--dev-limit: {needed}, found {shortest} in the shortest")
+    return found
 
 
 def sample(settings: SquadSettings, dev: list[Example]) -> list[Example]:
@@ -98,7 +107,12 @@ def finish(
     layout: Layout,
     folder: Path,
 ) -> dict[str, Any]:
-    """Compact the full params, score both beside the untrained, write all of it, show the table."""
+    """Compact the full params, score both beside the untrained, write all of it, show the table.
+
+    With the released method small weights of the average are set to 0 first, as its code does when it judges.
+    """
+    if settings.method == "released":
+        full = zero_small_weights(full, JUDGED_ABOVE)
     small, small_layout = save_compact(
         bidaf,
         full,
@@ -178,10 +192,9 @@ def evaluate(folder: Path, settings: SquadSettings) -> Score:
     params, about = load_model(folder)
     dev, source = squad_corpus.read(files_of(settings).dev, [squad_corpus.DEV], files_of(settings).data_dir)
     examples = squad.read("dev", dev)
-    found = answers(params, examples, *_vectors(examples, about, settings))
+    counting, found = judges(settings, examples), answers(params, examples, *_vectors(examples, about, settings))
     write_json(folder / "predictions.json", {name: span for name, (span, _) in found.items()})
     show.say(f"dev questions from {source}; answers written to {folder / 'predictions.json'}")
-    counting = judges(settings, examples)
     limit = f"context of at most {settings.dev_limit} words" if settings.dev_limit else "those that count"
     for name, some in {limit: counting, "all": examples}.items():
         exact, f1 = scored(found, some)

@@ -27,7 +27,7 @@ from issref.methods import update
 from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
 from issref.result import evaluate, finish, load_corpus, perplexity, selected, weights_of
 from issref.shrink import draw_masks, remove_dead, shrunk, whole
-from issref.training.progress import LAST, Progress
+from issref.training.progress import Progress
 from issref.training.run import (
     Failed,
     Interrupted,
@@ -216,7 +216,7 @@ def parse(arguments: list[str] | None) -> Command:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all went well, 1 if training failed, 2 for bad input, 130 after Ctrl-C."""
-    at, checkpoint = None, Path()
+    at, folder = None, None
     keep_freed_memory()
     try:
         command = parse(arguments)
@@ -225,7 +225,6 @@ def main(arguments: list[str] | None = None) -> int:
                 evaluate(command.eval, command.settings, command.split)
                 return 0
             settings, at, corpus, layout, folder = (resume if command.resume else start)(command, held)
-            checkpoint = folder / LAST
             show.header(settings, corpus, layout, folder)
             train(settings, at, corpus, shrunk(settings.shrink, at, layout), folder)
             finish(
@@ -237,12 +236,12 @@ def main(arguments: list[str] | None = None) -> int:
                 folder,
             )
     except (Interrupted, KeyboardInterrupt):
-        return show.failed(f"stopped; {show.way_back(checkpoint)}", 130)
+        return show.failed(f"stopped; {show.way_back(folder)}", 130)
     except (ValueError, ArithmeticError, Failed, OSError, MemoryError) as error:
         if at is None:
             return show.failed(str(error), 2 if isinstance(error, ValueError) else 1)
         place = f"epoch {at.epoch + 1}, step {at.step + 1}: " if at.epoch < settings.epochs else ""
-        return show.failed(f"{place}{error}; {show.way_back(checkpoint)}", 1)
+        return show.failed(f"{place}{error}; {show.way_back(folder)}", 1)
     return 0
 
 

@@ -31,7 +31,7 @@ from issref.result import weights_of
 from issref.shrink import draw_masks, remove_dead, shrunk, whole
 from issref.squad_result import answers, evaluate, finish, load_corpus, model_config, predict, sample, scored
 from issref.training.checkpoint import join, part
-from issref.training.progress import LAST, Progress
+from issref.training.progress import Progress
 from issref.training.run import (
     Failed,
     Interrupted,
@@ -208,7 +208,7 @@ def parse(arguments: list[str] | None) -> Command:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all went well, 1 if training failed, 2 for bad input, 130 after Ctrl-C."""
-    at, checkpoint = None, Path()
+    at, folder = None, None
     keep_freed_memory()
     try:
         command = parse(arguments)
@@ -221,17 +221,17 @@ def main(arguments: list[str] | None = None) -> int:
                 predict(command.predict, settings, command.question, command.context_file or Path())
                 return 0
             settings, at, corpus, layout, folder = (resume if command.resume else start)(command, held)
-            checkpoint = folder / LAST
             squad_show.header(settings, corpus, layout, folder)
             train(settings, at, corpus, shrunk(settings.shrink, at, layout), folder)
             averaged = replace(at, params=part(at.state, "average"))
             finish(settings, averaged, whole(settings.shrink, averaged, layout), corpus, layout, folder)
     except (Interrupted, KeyboardInterrupt):
-        return show.failed(f"stopped; {show.way_back(checkpoint)}", 130)
+        return show.failed(f"stopped; {show.way_back(folder)}", 130)
     except (ValueError, ArithmeticError, Failed, OSError, MemoryError) as error:
         if at is None:
             return show.failed(str(error), 2 if isinstance(error, ValueError) else 1)
-        return show.failed(f"epoch {at.epoch + 1}, step {at.step + 1}: {error}; {show.way_back(checkpoint)}", 1)
+        place = f"epoch {at.epoch + 1}, step {at.step + 1}: " if at.epoch < epochs(settings, corpus) else ""
+        return show.failed(f"{place}{error}; {show.way_back(folder)}", 1)
     return 0
 
 

@@ -1,8 +1,10 @@
 """Who may import whom, as data, and the other promises of the house."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,19 @@ def test_a_source_file_says_what_it_is_and_stays_short(path):
     text = (ROOT / path).read_text()
     assert ast.get_docstring(ast.parse(text)), f"{path} needs a docstring"
     assert len(text.splitlines()) <= 250
+
+
+COMES_WITH = {"llvmlite": "numba", "distributed": "dask"}  # what another distribution brings
+
+
+def test_everything_imported_is_declared():
+    """A bare machine has what pyproject.toml names, and nothing else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]
+    declared = {re.split(r"[\[<>=!~ ]", one)[0].lower() for one in wanted}
+    found = {name.split(".")[0] for path in SOURCES for name in imports(path)}
+    foreign = {COMES_WITH.get(name, name) for name in found - sys.stdlib_module_names - {"issref"}}
+    assert foreign <= declared

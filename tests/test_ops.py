@@ -708,3 +708,20 @@ def test_the_loss_of_a_span_is_that_of_each_example_s_own_positions(rng, steps, 
         for gradient, expected in zip(same_backward(2.0), backward(2.0), strict=True):
             np.testing.assert_array_equal(gradient, expected)
             assert (gradient[beyond] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("wrong", ["h0", "c0", "kernel", "lengths"])
+def test_an_lstm_refuses_shapes_that_do_not_fit(monkeypatch, dtype, wrong):
+    """The loops look at no bounds; outside pytest no type checker stands before them."""
+    given = {"x": np.ones((3, 2, 4), dtype), "h0": np.ones((2, 5), dtype), "c0": np.ones((2, 5), dtype)}
+    given |= {"kernel": np.ones((9, 20), dtype), "bias": np.ones(20, dtype), "lengths": np.array([3, 2])}
+    unchecked = inspect.unwrap(lstm)
+    lengths = given.pop("lengths")
+    unchecked(*given.values(), lengths=lengths)
+    if wrong == "lengths":
+        lengths = lengths[:1]
+    else:
+        given[wrong] = given[wrong][1:]
+    with pytest.raises(ValueError, match="lstm: h0, c0, kernel, lengths need the shapes"):
+        unchecked(*given.values(), lengths=lengths)

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -39,28 +41,52 @@ def test_an_error_in_any_piece_arrives():
 
 
 def test_the_limit_is_that_of_the_blas_too_and_ends():
-    before = threads._most
+    before = threads._most.get()
     with threads.limited(1):
-        assert threads._most == 1
+        assert threads._most.get() == 1
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
-    assert threads._most == before
+    assert threads._most.get() == before
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_results_do_not_depend_on_the_threads(monkeypatch, dtype):
     monkeypatch.setattr(threads, "WORTH", 0)
     monkeypatch.setattr(threads, "CORES", 4)
-    rng = np.random.default_rng(0)
-    gates, h, c, weights = (
-        rng.standard_normal(shape).astype(dtype) for shape in ((6, 7, 20), (7, 5), (7, 5), (5, 20))
-    )
+    rng, lengths = np.random.default_rng(0), np.arange(7)
+    shapes = ((6, 7, 20), (7, 5), (7, 5), (5, 20), (6, 7, 5), (9, 11))
+    gates, h, c, weights, dhidden, logits = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
     found = []
     for most in (1, 2, 3):
         with threads.limited(most):
-            found.append(kernels.lstm_forward(gates.copy(), h, c, weights, np.arange(7), False))
+            after = gates.copy()
+            forward = kernels.lstm_forward(after, h, c, weights, lengths, False)
+            _, _, c_before, c_after, _, _ = forward
+            backward = kernels.lstm_backward(dhidden, h, c, after, c_before, c_after, weights, lengths, True)
+            sums = kernels.log_sum_exp(logits)
+            slopes = kernels.softmax_minus_target(logits, sums, np.arange(9), 0.5)
+            found.append((*forward, *backward, sums, slopes))
     for other in found[1:]:
         for one, same in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(one, same)
+
+
+def test_a_limit_in_one_thread_is_none_for_another():
+    with threads.limited(1), ThreadPoolExecutor(1) as other:
+        assert other.submit(threads._most.get).result() == threads.CORES
+
+
+def test_no_piece_goes_on_after_an_error():
+    ended = []
+
+    def loop(start, stop):
+        if start == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+        ended.append(stop)
+
+    with threads.limited(2), pytest.raises(KeyboardInterrupt):
+        threads.share_out(loop, 8, 10 * threads.WORTH)
+    assert len(ended) == min(2, threads.CORES) - 1
 
 
 FORKED = """

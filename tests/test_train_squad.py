@@ -202,6 +202,10 @@ def test_the_released_way_makes_exact_zeros_one_by_one(data, tmp_path):
     weights = np.concatenate([values.ravel() for values in at.params.values()])
     assert (weights == 0).any()
     assert not ((weights != 0) & (np.abs(weights) < 0.02)).any()
+    averages, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")  # judged by the same rule
+    weights = np.concatenate([values.ravel() for values in averages.values()])
+    assert (weights == 0).any()
+    assert not ((weights != 0) & (np.abs(weights) < 0.02)).any()
 
 
 def test_a_run_that_starts_from_another_keeps_its_dead(data, finished, tmp_path):

@@ -17,7 +17,7 @@ FIGURES = {
     "3_backward_by_hand": 4,
     "4_proximal_steps": 4,
     "5_compaction": 3,
-    "6_highways": 2,
+    "6_highways": 5,
     "7_porting": 1,
 }
 NEEDS = {"7_porting": "torch"}

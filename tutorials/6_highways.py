@@ -1,17 +1,19 @@
 # %% [markdown]
-# # 6. The same table on another network
+# # 6. Highways and attention: the same table
 #
 # Tutorial 1 took a unit out of an LSTM. All it needed to know about LSTMs stood in one table, the
-# layout. Here we take a network that is built in another way, the *recurrent highway network* of
-# Zilly et al. (2017), whose width Wen et al. (arXiv 1709.05027, section 4.1) learn as a whole. One
-# unit of it reaches from the embedding through every layer to the softmax.
+# layout. Here we take two networks that are built in other ways, the other two whose width Wen et
+# al. (arXiv 1709.05027, sections 4.1 and 4.2) learn. In the *recurrent highway network* of Zilly et
+# al. (2017) one unit reaches from the embedding through every layer to the softmax. In *BiDAF*, a
+# network with attention, what a unit says at one word is read at all others.
 #
 # **You will learn** to write down the layout of another network, to say who reads a unit in it, and
 # what has to be zero for a dead unit to stay dead; then the functions of tutorials 1, 4 and 5 do
-# the rest.
+# the rest. And you will see what one forgotten reader does: the groups that were released with the
+# paper have one, and removing a unit by them changes the answers.
 #
 # **You need** [tutorial 1](1_one_unit.py), and from [tutorial 5](5_compaction.py) what it means
-# that compaction changes nothing. It takes 15 minutes to read and less than a minute to run. Every
+# that compaction changes nothing. It takes 20 minutes to read and less than a minute to run. Every
 # number in the text is computed below, and an `assert` next to it checks it.
 
 # %%
@@ -25,18 +27,25 @@ from matplotlib.patches import Patch
 
 from issref import Layout, alive, compact, group_norms, iss_groups, prox, zero_dead
 from issref.methods import dense_update
-from issref.models import ptb_rhn
+from issref.models import bidaf, ptb_rhn
+from issref.ops.attention import (
+    attention_flow,
+    best_match,
+    context_to_query,
+    similarity,
+    soft_selection,
+)
 from issref.ops.rhn import GATES, rhn
 from issref.report import COLOURS, STYLE
 from issref.training.optimizers import add_weight_decay, global_norm
-from issref.verify.released import rhn_variables, write_groups
+from issref.verify.released import bidaf_variables, rhn_variables, write_groups
 
 plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)
 
 # %% [markdown]
-# ## A layer that is deep at every step
+# ## Highways: a layer that is deep at every step
 #
 # The network keeps one vector, the state $s$ of width $W$. To read the word $x_t$ it begins with
 # $s = s_{t-1}$ and changes $s$ several times, in the *micro-layers* $d = 0, 1, \ldots, D - 1$:
@@ -402,13 +411,331 @@ figure.savefig(FIGURES / "6_training.png")
 # subject. (From another seed it may end in a worse minimum and forget it.) The loss stays a little
 # above the best, because the penalty shrinks the living, too.
 #
+# ## A network with attention
+#
+# The paper's third network, BiDAF (Seo et al., 2017), answers a question about a text: it says at
+# which word the answer starts and at which it ends. Four LSTMs, `h`, `g0`, `g1` and `g2`, read the
+# text in both directions. Their outputs $h_t$, $g^0_t$, $g^1_t$, $g^2_t$ hold the $d$ units that
+# read forward (`.fw`) and then the $d$ that read backward (`.bw`). The question goes through `h`,
+# too, and comes out as $u_j$ for each of its words. Then the two meet:
+#
+# $$s_{tj} = [h_t,\; u_j,\; h_t u_j]\, w + b, \qquad
+#   \tilde u_t = \sum_j \mathrm{softmax}_j(s_{tj})\, u_j, \qquad
+#   \tilde h = \sum_t \mathrm{softmax}_t\bigl(\max_j s_{tj}\bigr)\, h_t.$$
+#
+# (Products of vectors are taken entry by entry.) $s_{tj}$ says how well two words go together,
+# $\tilde u_t$ is what word $t$ sees of the question, and $\tilde h$ what the question sees of the
+# text. All that follows reads $p_t = [h_t,\, \tilde u_t,\, h_t \tilde u_t,\, h_t \tilde h]$, of
+# width $8d$ and called `p0` below:
+#
+# $$g^0 = \mathrm{LSTM}(p), \qquad g^1 = \mathrm{LSTM}(g^0), \qquad
+#   \mathrm{start}_t = [g^1_t,\, p_t]\, w_s + b_s,$$
+# $$a = \sum_t \mathrm{softmax}_t(\mathrm{start})\, g^1_t, \qquad
+#   g^2 = \mathrm{LSTM}([p_t,\; g^1_t,\; a,\; g^1_t a]), \qquad
+#   \mathrm{end}_t = [g^2_t,\, p_t]\, w_e + b_e.$$
+#
+# To find the end it helps to know the start. So $a$ selects the $g^1$ of the word where the answer
+# starts, *softly*, as a mean weighted with the start's probabilities; `g2` reads it at every word.
+#
+# Here are these selections on a tiny text. A word is a one-hot vector, and $w$ gives $s_{tj} = 4$
+# for two equal words, 0 for others. Then each selection shows its own weights: its entry for a word
+# is the weight of that word. The logits of the start are made up, 3 for "dog" and 0 for the others.
+
+# %%
+said_words, asked_words = ["the", "cat", "sees", "a", "dog", "."], ["cat", "sees"]
+in_text, in_question = ([WORDS.index(w) for w in words] for words in (said_words, asked_words))
+h, u = np.eye(V)[in_text][:, None], np.eye(V)[in_question][:, None]  # (words, batch of one, V)
+lengths, question_lengths = np.array([len(h)]), np.array([len(u)])
+kernel, bias = np.concatenate([np.zeros(2 * V), np.full(V, 4.0)])[:, None], np.zeros(1)
+
+scores, _ = similarity(h, u, kernel, bias)
+seen, _ = context_to_query(scores, u, lengths=question_lengths)
+best, _ = best_match(scores, lengths=question_lengths)
+focus, _ = soft_selection(best, h, lengths=lengths)
+start = 3.0 * (np.array(said_words) == "dog")[:, None]
+selected, _ = soft_selection(start, h, lengths=lengths)
+
+columns = {
+    "$s_{tj}$": scores[0],
+    r"weights in $\tilde u_t$": seen[:, 0, in_question],
+    r"in $\tilde h$": focus[0, in_text, None],
+    "in $a$": selected[0, in_text, None],
+}
+print("       s for cat, sees    in u~     in h~   in a")
+for word, row in zip(said_words, np.hstack(list(columns.values())), strict=True):
+    print(f"{word:6}", "  ".join(f"{value:6.2f}" for value in row))
+assert [f"{row[0]:.2f}" for row in seen[:2, 0, in_question]] == ["0.50", "0.98"]
+assert f"{focus[0, WORDS.index('sees')]:.2f}" == "0.48"
+assert f"{selected[0, WORDS.index('dog')]:.2f}" == "0.80"
+
+p, _ = attention_flow(h, u, kernel, bias, lengths=lengths, question_lengths=question_lengths)
+assert np.array_equal(p, np.concatenate([h, seen, h * seen, h * focus], axis=-1))
+
+# %%
+widths_of = [values.shape[1] for values in columns.values()]
+figure, panels = plt.subplots(1, 4, figsize=(7.5, 3.0), width_ratios=widths_of, sharey=True)
+for axes, (title, values) in zip(panels, columns.items(), strict=True):
+    axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=2 * values.max(), edgecolors="white")
+    for (t, j), value in np.ndenumerate(values):
+        axes.text(j + 0.5, t + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=8)
+    names = asked_words if len(values[0]) == 2 else []
+    axes.set_xticks(np.arange(len(names)) + 0.5, names)
+    axes.set_yticks(np.arange(6) + 0.5, said_words)
+    axes.set(title=title, ylim=(6, 0), frame_on=False)
+    axes.tick_params(length=0, grid_alpha=0)
+figure.savefig(FIGURES / "6_attention.png")
+
+# %% [markdown]
+# "cat" sees almost only "cat", a word without a partner sees both alike, and the question looks at
+# its own two words. (In the real network $h_t$ and $u_j$ know their neighbours, and $w$ is learnt.)
+# Look at the last column. **$a$ is made of $g^1$ at all words, and is read at all words.** What a
+# unit says at "dog" reaches `g2` at "the". That is the one path that is easily forgotten.
+#
+# ## Who reads a unit of `g1`
+#
+# ISS learns how wide `g0`, `g1` and `g2` are, in each direction: six spaces. Here is the table, for
+# $d = 2$.
+
+# %%
+small_config = bidaf.Config(V, 2, 28, char_size=2, char_width=3, filters=2, hidden_size=2, keep=1.0)
+qa = bidaf.layout(small_config)
+P0 = " + ".join(4 * ["h.fw + h.bw"])
+for array in qa.axes:
+    if array.endswith("kernel") and array[0] in "gse":
+        print(f"{array:13} {qa.shape(array)!s:8} axes: {qa.spell(array).replace(P0, 'p0')}")
+assert qa.shape("g2.fw/kernel") == (8 * 2 + 3 * 4 + 2, 4 * 2)
+print("readers:", bidaf.readers)
+
+# %% [markdown]
+# In the rows of `g2` the units of `g1` lie three times: as $g^1_t$, as $a$ and as $g^1_t a$. Entry
+# $k$ of $a$ is a mean of entry $k$ of $g^1_t$, so it is the same unit and carries the same name. We
+# mark unit 1 of `g1.fw` wherever the layout has it.
+
+# %%
+UNIT = 1
+READ = {
+    "gate columns: compute the unit": COLOURS[0],
+    "read by itself, one step later": COLOURS[4],
+    "as $g^1_t$": COLOURS[2],
+    "as $a$: the attended row": COLOURS[1],
+    "as $g^1_t a$": COLOURS[3],
+    "gate columns and own row": "#1B1B3A",
+}
+figure, panels = plt.subplots(1, 4, figsize=(7.8, 4.9), width_ratios=(9, 5, 9, 9))
+row_count = 0
+for axes, name in zip(panels, ("g1.fw", "start", "g2.fw", "g2.bw"), strict=True):
+    kinds = np.zeros(qa.shape(f"{name}/kernel"), int)
+    found = [place for place in qa.occurrences("g1.fw") if place.array == f"{name}/kernel"]
+    places = [place.segment.start + UNIT for place in found if place.axis == 0]
+    gates = [place.segment.start + UNIT for place in found if place.axis == 1]
+    for kind, place in zip((2,) if gates else (3, 4, 5), places, strict=name != "start"):
+        kinds[place] = kind
+    kinds[:, gates] = 1
+    kinds[np.ix_(places if gates else [], gates)] = 6
+    row_count += len(places)
+    look = {"cmap": ListedColormap(["#E6E6E6", *READ.values()]), "vmin": 0, "vmax": len(READ)}
+    axes.pcolormesh(kinds, edgecolors="white", linewidth=0.8, **look)
+    parts = {"g1.fw": (("g0", 4), ("state", 2)), "start": (("g1", 4), ("p0", 16))}
+    rest = (("p0", 16), ("g1", 4), ("a", 4), ("g1 * a", 4), ("state", 2))
+    labels, sizes = zip(*parts.get(name, rest), strict=True)
+    ends = np.cumsum(sizes)
+    axes.hlines(ends[:-1], 0, kinds.shape[1], color="#555555", linewidth=1)
+    axes.set_yticks(ends - np.array(sizes) / 2, labels)
+    axes.set(title=f"{name}/kernel", xlim=(0, 8), ylim=(30, 0), aspect="equal", xticks=[])
+    axes.set(anchor="N", frame_on=False)
+    axes.tick_params(length=0, grid_alpha=0)
+legend = [Patch(color=colour, label=name) for name, colour in READ.items()]
+figure.legend(handles=legend, loc="outside lower center", frameon=False, ncols=3, fontsize=8)
+figure.savefig(FIGURES / "6_readers.png")
+print(f"unit 1 of g1.fw is read by {row_count} rows")
+assert row_count == 8
+
+# %% [markdown]
+# Eight rows read it: its own recurrent one, one for the start, and three in each direction of `g2`.
+# All of them have to be zero before it may go, and they are all in its group. A row of an LSTM's
+# kernel has $4d$ weights, and 4 crossings count once, so the sizes are
+#
+# $$|G_{g0}| = 4 \cdot 9d + 3 \cdot 4d - 4, \quad
+#   |G_{g1}| = 4 \cdot 3d + 7 \cdot 4d + 1 - 4, \quad
+#   |G_{g2}| = 4 \cdot 15d + 4d + 1 - 4.$$
+#
+# The authors' code, again, reads its groups from a file. In that file the attended rows are in no
+# group. (In our layout, `groups="released"`, they are written `~g1.fw`: cut with the unit, but not
+# counted.) We write the file, for the authors' $d = 100$, add its entries up, and count the sets.
+
+# %%
+FIRST = ("g0.fw", "g1.fw", "g2.fw")  # those that read backward are as large
+released_file = bidaf_variables(100)
+families = json.loads(write_groups(released_file, bidaf.LEARNED))["groups"]
+by_space = dict(zip(bidaf.LEARNED, families, strict=True))
+by_file = {
+    space: sum(released_file.shape(entry["var_name"])[entry["axis"]] for entry in by_space[space])
+    for space in FIRST
+}
+real = {groups: bidaf.layout(bidaf.Config(), groups) for groups in ("released", "all")}
+
+
+def set_size(layout, space):
+    """How many weights are in the group of one component: by norms of ones, over grouped arrays."""
+    groups = iss_groups(layout, [space])
+    ones = {array: np.broadcast_to(1.0, layout.shape(array)) for array in groups.ids}
+    return round(group_norms(ones, groups)[0] ** 2)
+
+
+as_sets = {name: [set_size(layout, space) for space in FIRST] for name, layout in real.items()}
+print("groups of g0, g1, g2")
+print(f"by the file:     {list(by_file.values())}")
+print(f"the same as sets {as_sets['released']}")
+print(f"with all readers {as_sets['all']}")
+assert list(by_file.values()) == [4800, 3201, 6401]
+assert as_sets["released"] == [4796, 3197, 6397]
+assert as_sets["all"] == [4796, 3997, 6397]
+assert as_sets["all"] == [48 * 100 - 4, 40 * 100 - 3, 64 * 100 - 3]
+
+# %% [markdown]
+# 800 weights are missing from each group of `g1`, two rows of 400. No penalty pulls at them, and
+# nobody looks at them when a unit is declared dead.
+#
+# ## A removal that changes the answer
+#
+# Does it matter? A unit whose columns are zero no longer knows the text, but it goes on sounding
+# with its biases, and the attended rows hear it. We try the released groups and ours on a network
+# with random weights and biases. The texts are 16 pairs of sentences from above; the question is
+# the beginning of the second. We set the whole *group* of every other unit of `g1` to zero, as a
+# proximal step would, let `alive` find the dead, and cut them out. Once more, with the released
+# groups, we set the biases of these units to zero before.
+
+
+# %%
+def as_text(tokens):
+    """Words (T, B) with the letters of each word: 2 for "a" and so on, 1 for the full stop."""
+    spelled = [[max(ord(c) - ord("a") + 2, 1) for c in word] for word in WORDS]
+    letters = np.array([word + [0] * (4 - len(word)) for word in spelled])
+    return bidaf.Text(tokens, letters[tokens], np.full(tokens.shape[1], len(tokens)))
+
+
+def answer(params):
+    """The logits of start and end, (2, T, B), and the first and last word of the likeliest span."""
+    logits, _ = bidaf.logits(params, context=context, question=question, vectors=np.zeros((0, 4)))
+    return np.array(logits), np.array(bidaf.best_span(*logits)[:2])
+
+
+context, question = as_text(text[:12]), as_text(text[6:9])
+config = bidaf.Config(V, 4, 28, char_size=2, char_width=3, filters=4, hidden_size=6, keep=1.0)
+draw = np.random.default_rng(3)
+dense = bidaf.layout(config).allocate()
+for array, values in dense.items():
+    values[...] = draw.normal(0, 1 if array.endswith("bias") else 0.5, values.shape)
+
+moved, ends = {}, {}
+for case in ("released", "released, biases zero", "all"):
+    layout = bidaf.layout(config, case.partition(",")[0])
+    network = {array: values.copy() for array, values in dense.items()}
+    for space in ("g1.fw", "g1.bw"):
+        for array, axis, (_, first, end, counted) in layout.occurrences(space):
+            if counted or ("zero" in case and array == f"{space}/bias"):
+                network[array].swapaxes(0, axis)[first:end:2] = 0
+    living = alive(network, iss_groups(layout, bidaf.LEARNED))
+    assert [int(units.sum()) for units in living.values()] == [6, 6, 3, 3, 6, 6]
+    small, _ = compact(network, layout, living)
+    (full, spans), (cut, others) = answer(network), answer(small)
+    moved[case], ends[case] = np.abs(full - cut).max(axis=(1, 2)), (full[1, :, 0], cut[1, :, 0])
+    changed = int((spans != others).any(axis=0).sum())
+    amounts = "start {:7.2g}, end {:7.2g}".format(*moved[case])
+    print(f"{case:22}  largest change: {amounts}   other answers: {changed} of 16")
+    assert changed == (6 if case == "released" else 0)
+assert f"{moved['released'][1]:.2g}" == "0.46"
+assert max(moved["released"][0], *moved["released, biases zero"], *moved["all"]) < 1e-12
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(7.5, 2.9), sharey=True)
+for axes, case in zip(panels, ("released", "all"), strict=True):
+    axes.plot(ends[case][0], "o", color=COLOURS[0], markersize=9, fillstyle="none", label="before")
+    axes.plot(ends[case][1], "x", color=COLOURS[1], label="after")
+    axes.set_xticks(range(12), [WORDS[word] for word in context.words[:, 0]], rotation=60)
+    axes.set_title(f"logits of the end, groups: {case}")
+panels[1].legend(frameon=False, title="removal")
+figure.savefig(FIGURES / "6_answer.png")
+
+# %% [markdown]
+# With the released groups the end moves, and 6 of 16 questions get another answer. The start does
+# not: it has no attended row. With all readers in the group, nothing changes but the last bits, and
+# the biases may be what they like. (The crosses are the same in both: what is cut is then gone in
+# both, attended rows too.) The middle line shows how this can go unnoticed: with zero biases, which
+# is how training starts, a unit with zero columns is silent, and even a wrong group passes the
+# test. So it was in [tutorial 5](5_compaction.py).
+#
+# `alive` can only ask for the readers that the layout counts. Give the same weights to the layout
+# with all of them, and the dead turn out to live.
+
+# %%
+released = {array: values.copy() for array, values in dense.items()}
+for array, axis, (_, first, end, counted) in bidaf.layout(config, "released").occurrences("g1.fw"):
+    if counted:
+        released[array].swapaxes(0, axis)[first:end:2] = 0
+for case in ("released", "all"):
+    groups = iss_groups(bidaf.layout(config, case), bidaf.LEARNED)
+    living = alive(released, groups, bidaf.readers)["g1.fw"]
+    print(f"readers of the groups {case:8}: {int(living.sum())} of 6 alive")
+    assert living.sum() == (3 if case == "released" else 6)
+
+# %% [markdown]
+# ## What the paper counts
+#
+# The paper reports how many units are left and how many weights (its tables 3 and 4). A weight is
+# counted if it is in no dead group. The attended rows are in none, so those of removed units count
+# as weights that are left. We can do the same with the layout: give the attended rows a space of
+# their own, which does not shrink. Two sizes are not in the paper, the number of characters and of
+# words with a learnt vector; we choose them so that the dense network has the 2.686 million that
+# fit all its numbers.
+
+# %%
+TABLE = {  # left of 100 units each: g0.fw, g0.bw, g1.fw, g1.bw, g2.fw, g2.bw; millions as printed
+    (100, 95, 78, 82, 71, 52): 2.08,
+    (84, 90, 38, 46, 34, 21): 1.48,
+    (54, 47, 22, 30, 18, 12): 1.03,
+    (52, 50, 19, 26, 15, 12): 1.01,
+    (87, 81, 87, 92, 74, 96): 2.29,
+    (51, 33, 42, 58, 37, 26): 1.17,
+    (20, 33, 40, 38, 31, 16): 0.95,
+    (23, 22, 35, 35, 25, 14): 0.88,
+}
+compacted = bidaf.layout(bidaf.Config(trainable=1133, characters=254), "released")
+uncut = {
+    array: (tuple("attended" if space[0] == "~" else space for space in axes[0]), axes[1])
+    for array, axes in compacted.axes.items()
+    if array in ("g2.fw/kernel", "g2.bw/kernel")
+}
+counted = Layout({**compacted.axes, **uncut}, {**compacted.sizes, "attended": 100})
+assert f"{counted.parameters() / 1e6:.3f}" == "2.686"
+print(f"dense: {counted.parameters() / 1e6:.3f} million")
+print("units left               paper  counted so  compact model")
+sizes_of = []
+for units, printed in TABLE.items():
+    left = dict(zip(bidaf.LEARNED, units, strict=True))
+    sizes_of.append([one.resized(left).parameters() / 1e6 for one in (counted, compacted)])
+    print(f"{units!s:25} {printed:4.2f}  {sizes_of[-1][0]:10.3f}  {sizes_of[-1][1]:13.3f}")
+    assert f"{sizes_of[-1][0]:.2f}" == f"{printed:.2f}" != f"{sizes_of[-1][1]:.2f}"
+assert [f"{size:.3f}" for size in sizes_of[1]] == ["1.478", "1.453"]
+
+# %% [markdown]
+# Counted so, all eight rows agree with the paper, and the compact model is smaller than printed in
+# each of them. But it is the same network only if the attended rows of what was removed are zero.
+# With the released groups nothing makes them so, and one has to choose: to keep these rows and what
+# feeds them, or to get other answers. With all readers in the groups, no choice is left to make.
+#
 # ## Exercise
+#
+# The first three are about the highway network, the last about BiDAF.
 #
 # 1. Give the softmax a kernel of its own, of shape $(W, V)$: `Config(tied=False)`. Which slices
 #    read a unit now, and what has become of the embedding column?
 # 2. How many weights are in its group, and how many parameters go with the unit?
 # 3. Untied, nothing asks that $x_t$ be as long as $s_t$. Write the layout with two spaces, `embed`
 #    and `width`, of sizes $E$ and $W$. What reads a component of `embed`? How large are the groups?
+# 4. How many rows read a unit of `g0` in BiDAF, how many one of `g2`? Suppose `g2` did without the
+#    product $g^1_t a$: how many weights would be in a group of `g1`, for $d = 100$? You have seen
+#    the number. Is that the same set?
 #
 # Try to answer before you read on.
 #
@@ -420,6 +747,10 @@ figure.savefig(FIGURES / "6_training.png")
 # 3. Two lines change. A component of `embed` is read by its row of `micro0/kernel` alone, so its
 #    group has $V + 2 W$ weights. That of `width` has lost these, and its columns in micro-layer 0
 #    are $E + W$ long: it has $V + 2 E + 4 D W - 2 D$.
+# 4. Three rows read a unit of `g0`: its own and one in each direction of `g1`. Two read a unit of
+#    `g2`: its own and one for the end. (`g2.fw` and `g2.bw` do not read each other.) Without the
+#    product, a unit of `g1` has two readers of $4d$ weights less, which leaves $3997 - 800 = 3197$.
+#    So many are in the released group, but not these: it has the product's rows, not those of $a$.
 
 # %%
 untied = ptb_rhn.layout(ptb_rhn.Config(V, W, D, tied=False))
@@ -445,13 +776,37 @@ print(f"sizes {dict(narrow_layout.sizes)}, a logit changes by {np.abs(full - cut
 assert narrow_layout.sizes == {"word": 7, "embed": 4, "width": 4}
 assert np.abs(full - cut).max() < 1e-13
 
+# %%
+read_by = []
+for space in FIRST:
+    read_by.append(sum(axis == 0 and place.counted for _, axis, place in qa.occurrences(space)))
+print(f"rows that read a unit of g0, g1, g2: {read_by}")
+assert read_by == [3, 8, 2]
+
+axes_of = dict(real["all"].axes)
+for array in ("g2.fw/kernel", "g2.bw/kernel"):
+    below, gates = axes_of[array]
+    axes_of[array] = (below[:12] + below[14:], gates)  # 8 spaces of p0, 2 each of g1 and a
+fewer = set_size(Layout(axes_of, real["all"].sizes), "g1.fw")
+print(f"without the product: {fewer} weights in a group of g1")
+assert fewer == as_sets["released"][1] == 3197
+
 # %% [markdown]
+# ## What to take away
+#
+# - A network of your own needs what these two needed: a table of its axes, and a list of what reads
+#   a unit. If its outputs change when you cut, one of the two is wrong.
+# - A reader is whatever meets the unit's output: a row of the next kernel, a column of a tied
+#   embedding, and also the row that meets it after a mean over all words, or after a product.
+# - One reader left out of the group, and removal changes the answers; with random biases a test
+#   shows it, with zero biases it does not.
+# - Count the weights of the network that you hand over, not those outside the dead groups.
+#
 # ## Where to go next
 #
-# - `python -m issref.train_ptb --preset rhn-small` does all this on Penn TreeBank, in minutes.
-# - `issref/ops/rhn.py` has the layer's backward pass, `issref/models/ptb_rhn.py` layout and
-#   readers.
+# - `python -m issref.train_ptb --preset rhn-small` trains the first network on Penn TreeBank, and
+#   `python -m issref.train_squad --small` the second on questions of SQuAD, in minutes.
+# - `issref/ops/rhn.py` and `issref/ops/attention.py` have the backward passes,
+#   `issref/models/ptb_rhn.py` and `issref/models/bidaf.py` layouts and readers.
 # - [Tutorial 7](7_porting.py) takes all of this to another framework, and checks it there.
 # - [Tutorial 4](4_proximal_steps.py) derives the proximal step that has decided here who dies.
-# - A network of your own needs what this one needed: a table of its axes, and a list of what reads
-#   a unit. If its outputs change when you cut, one of the two is wrong.

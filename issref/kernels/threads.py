@@ -7,26 +7,26 @@ import functools
 import itertools
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 WORTH = 300_000  # nanoseconds of work from which on a loop is shared; to hand a piece over costs some 20,000
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_most = CORES
+_most: ContextVar[int] = ContextVar("most", default=CORES)
 
 
 @contextmanager
 def limited(most: int | None) -> Iterator[None]:
-    """While active, at most so many threads, for these loops and for the BLAS; None: one a core."""
+    """While active, at most so many threads, for the loops of this thread and for the BLAS; None: one a core."""
     from threadpoolctl import threadpool_limits
 
-    global _most
-    before, _most = _most, min(most or CORES, CORES)
+    before = _most.set(min(most or CORES, CORES))
     try:
         with threadpool_limits(most, user_api="blas"):
             yield
     finally:
-        _most = before
+        _most.reset(before)
 
 
 @functools.cache
@@ -43,9 +43,12 @@ def share_out(loop, count: int, nanoseconds: float, *arguments) -> None:
 
     What is computed is the same however many pieces there are.
     """
-    pieces = max(1, min(_most, count)) if nanoseconds > WORTH else 1
+    pieces = max(1, min(_most.get(), count)) if nanoseconds > WORTH else 1
     cuts = [count * piece // pieces for piece in range(pieces + 1)]
     others = [_pool().submit(loop, *ends, *arguments) for ends in itertools.pairwise(cuts[1:])]
-    loop(0, cuts[1], *arguments)
+    try:
+        loop(0, cuts[1], *arguments)
+    finally:
+        wait(others)  # whatever happens, nobody writes into these arrays later
     for other in others:
         other.result()

@@ -27,7 +27,8 @@ def _multiply_rows(count):
 
     @intrinsic
     def multiply_rows(typing_context, rows, panel, out, row):
-        if not all(isinstance(array, types.Array) for array in (rows, panel, out)):
+        arrays = (rows, panel, out)
+        if not all(isinstance(array, types.Array) and array.dtype == out.dtype for array in arrays):
             return None
 
         def codegen(context, builder, signature, arguments):

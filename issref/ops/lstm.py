@@ -37,6 +37,7 @@ def lstm(
     ((5, 2, 4), (5, 2, 3), (7, 16), True)
     """
     steps, batch, inputs = x.shape
+    _check_shapes(batch, inputs, h0, c0, kernel, lengths)
     dtype = np.result_type(x, h0, c0, kernel, bias)
     from_input, from_hidden = kernel[:inputs], kernel[inputs:].astype(dtype, copy=False)
     shift = np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), h0.shape[1])
@@ -52,8 +53,8 @@ def lstm(
 
     def backward(dhidden, dh, dc):
         wide = np.result_type(dtype, dhidden, dh, dc)
-        arriving = (one.astype(wide, copy=False) for one in (dhidden, dh, dc))
-        dgates, dh, dc = kernels.lstm_backward(*arriving, gates, c_before, c_after, from_hidden, until, reverse)
+        given = (dhidden, dh, dc, gates, c_before, c_after, from_hidden)
+        dgates, dh, dc = kernels.lstm_backward(*(one.astype(wide, copy=False) for one in given), until, reverse)
         drows, h_rows = dgates.reshape(len(x_rows), len(bias)), h_before.reshape(len(x_rows), h0.shape[1])
         dkernel = np.empty(kernel.shape, wide)
         np.matmul(x_rows.T, drows, out=dkernel[:inputs])
@@ -61,3 +62,12 @@ def lstm(
         return (drows @ from_input.T).reshape(x.shape), dh, dc, dkernel, drows.sum(axis=0)
 
     return (hidden, h, c), backward
+
+
+def _check_shapes(batch, inputs, h0, c0, kernel, lengths):
+    """The loops over the steps look at no bounds, so what they are given is looked at here."""
+    size = h0.shape[1]
+    found = (h0.shape, c0.shape, kernel.shape, (batch,) if lengths is None else lengths.shape)
+    needed = ((batch, size), (batch, size), (inputs + size, 4 * size), (batch,))
+    if found != needed:
+        raise ValueError(f"lstm: h0, c0, kernel, lengths need the shapes {needed}, got {found}")

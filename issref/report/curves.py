@@ -167,12 +167,17 @@ def _measure_axis(axes: Axes, note: str, curves: Lines, rows: Rows) -> None:
         ends = max(row.get(key, 0) for row in rows for key in (measure.train, measure.valid))
         low, high = np.nanmin(values), min(np.nanmax(values), 3 * ends)
         axes.set(ylim=(low / 1.1, high * 1.1))
-        if high > 3 * low:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axes.yaxis.set_minor_locator(NullLocator())
+        log_if_wide(axes, low, high)
     _label_ends(axes, curves, gap=0.075)
+
+
+def log_if_wide(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis with ticks in plain numbers for values y with max > 3 min."""
+    if high > 3 * low:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _alive_axis(axes: Axes, curves: Lines, epochs: int) -> None:

@@ -19,7 +19,7 @@ from issref.report.curves import (
     sizes_figure,
 )
 from issref.report.measures import spoken
-from issref.report.reproduce import command
+from issref.report.reproduce import command, nearest
 from issref.report.run import Run, Weights, read_weights
 from issref.report.style import COLOURS, DEAD, INK, LINE, MUTED, STYLE, Rows
 from issref.report.weights import before_after_figure, matrices_with_groups, norms_figure
@@ -47,6 +47,7 @@ def run_page(run: Run) -> str:
         weights=_matrices(weights) if weights else {},
         norms=_norms(weights) if weights else "",
         command=_command(run),
+        module=nearest(run.settings),
     )
 
 

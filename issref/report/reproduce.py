@@ -30,6 +30,11 @@ def command(settings: Mapping[str, Any]) -> str:
     raise ValueError(f"settings: needs those of one of {sorted(COMMANDS)}, found {sorted(settings)}")
 
 
+def nearest(settings: Mapping[str, Any]) -> str:
+    """The command with most settings of these names."""
+    return max(COMMANDS, key=lambda module: len(settings.keys() & COMMANDS[module][0]().to_dict().keys()))
+
+
 def _flag(name: str, value: Any) -> Iterator[str]:
     spelled = name.replace("_", "-")
     if isinstance(value, bool):

@@ -15,6 +15,7 @@ from issref.iss.layout import Layout, Params
 from issref.report.measures import Measure, measure_of
 from issref.report.style import Norms
 from issref.training import checkpoint
+from issref.training.run import from_json
 from issref.training.settings import Settings
 
 
@@ -98,8 +99,8 @@ def read_weights(run: Run) -> Weights | None:
 
 def _object(path: Path, text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except ValueError as error:  # of the JSON or of its characters
+        found = from_json(text)
+    except ValueError as error:
         raise ValueError(f"{path}: needs the JSON of a run, found some that cannot be read ({error})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: needs a JSON object, found {type(found).__name__}")

@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter
 
-from issref.report import COLOURS, STYLE
+from issref.report.curves import log_if_wide
+from issref.report.style import COLOURS, INK, STYLE
 from issref.training.checkpoint import write_whole
 
 Row = Mapping[str, Any]  # of a run in sweep.json
-INK, MUTED = "#222222", "#8C8C8C"
 ALONG = ("strength", "l1_strength", "threshold")  # settings that a line of the figure follows
 
 
@@ -77,11 +77,7 @@ def frontier_figure(sweep: Mapping[str, Any]) -> Figure:
     axes.set(title="test perplexity, lower is better", xlabel="parameters left")
     axes.margins(x=0.09, y=0.09)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    if values.max() > 3 * values.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
+    log_if_wide(axes, values.min(), values.max())
     return figure
 
 

@@ -16,7 +16,6 @@ from importlib import import_module
 from pathlib import Path
 
 from issref.sweep.grid import Run
-from issref.training.progress import BEFORE, LAST
 
 STOP, LOG, FAILED, RESULT = "stop", "log.txt", "failed.txt", "result.json"
 CHILD = "import sys; from issref.sweep.process import child; sys.exit(child(*sys.argv[1:]))"
@@ -40,7 +39,7 @@ def train(module: str, place: Path, arguments: Sequence[str], threads: int) -> N
     """Start or resume one run in a new process, wait for its end, and write down why if it failed."""
     place.mkdir(exist_ok=True)
     (place / FAILED).unlink(missing_ok=True)
-    half = any((place / name).is_file() for name in (LAST, BEFORE))
+    half = (place / "config.json").is_file()  # which a run writes behind its first checkpoint
     words = ["--resume", str(place)] if half else [*arguments, "--out", str(place)]
     command = [sys.executable, "-c", CHILD, module, str(place.parent / STOP), *words, "--threads", str(threads)]
     with (place / LOG).open("ab") as log:

@@ -1,6 +1,5 @@
 """Where the runs of a sweep stand, as their folders say, and sweep.json."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from issref.sweep.grid import Run
 from issref.sweep.process import FAILED, LOG, RESULT
-from issref.training.run import write_json
+from issref.training.run import from_json, write_json
 from issref.training.settings import Settings
 
 FORMAT = "issref sweep 1"
@@ -18,7 +17,7 @@ def standing(place: Path, since: float) -> dict[str, Any]:
     """A run's state and last epoch; it is running if its log is of after `since`, else it waits or was stopped."""
     log, metrics = place / LOG, place / "metrics.jsonl"
     lines = metrics.read_text().splitlines() if metrics.is_file() else []
-    last = json.loads(lines[-1]) if lines else {}
+    last = from_json(lines[-1]) if lines else {}
     if (place / RESULT).is_file():
         state = "finished"
     elif (place / FAILED).is_file():
@@ -50,7 +49,7 @@ def write_sweep(folder: Path, module: str, arguments: Sequence[str], runs: Seque
 def _figures(place: Path) -> dict[str, Any] | None:
     if not (place / RESULT).is_file():
         return None
-    result = json.loads((place / RESULT).read_text())
+    result = from_json((place / RESULT).read_text())
     names = "components parameters multiply_adds valid_perplexity test_perplexity seconds corpus versions"
     return {name: result[name] for name in names.split()}
 
@@ -63,12 +62,12 @@ def check_same(folder: Path, runs: Sequence[Run]) -> None:
             raise ValueError(f"--out: needs an empty folder or that of this sweep, found another in {folder}")
         return
     try:
-        sweep = json.loads(path.read_text())
+        sweep = from_json(path.read_bytes())
         there = {
             row["name"]: (Settings.from_dict({**sweep["settings"], **row["settings"]}), row["after"])
             for row in sweep["runs"]
         }
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: needs a sweep that issref wrote, found something else ({error!r})") from error
     here = {run.name: run for run in runs}
     for name, (settings, after) in there.items():

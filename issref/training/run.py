@@ -66,6 +66,14 @@ def write_json(path: Path, content: Any) -> None:
     checkpoint.write_whole(path, "".join(line + "\n" for line in lines).encode())
 
 
+def from_json(text: str | bytes) -> Any:
+    """What `write_json` wrote; ValueError for what is no JSON, no text, or nested deeper than Python can follow."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("brackets in brackets, too deep") from error
+
+
 @contextmanager
 def finish_the_step() -> Iterator[list[str]]:
     """While active, the first Ctrl-C or SIGTERM only puts its name in the list yielded; a second stops at once."""

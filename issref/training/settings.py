@@ -83,7 +83,7 @@ class Settings:
     dtype: Precision = "float32"
     """Precision of weights and arithmetic."""
     threads: int | None = None
-    """Threads of the BLAS; all cores if not given."""
+    """Threads of the BLAS and of the compiled loops; all cores if not given."""
 
     def check(self) -> None:
         """Raise ValueError, naming flag, need and finding, for values that no run can have."""

@@ -65,7 +65,10 @@ def _backward(start, stop, dhidden, gates, c_before, c_after, panels, lengths, r
 def lstm_backward(dhidden, dh, dc, gates, c_before, c_after, weights, lengths, reverse):
     steps, batch, _ = gates.shape
     panels, dh, dc = packed(weights.T), dh.copy(), dc.copy()
-    dgates, sums = np.empty_like(gates), np.empty((batch, len(panels) * panels.shape[2]), gates.dtype)
+    dgates, sums = (
+        np.empty(gates.shape, gates.dtype),
+        np.empty((batch, len(panels) * panels.shape[2]), gates.dtype),
+    )
     work = _nanoseconds(weights, batch, steps)
     kept = gates, c_before, c_after, panels, lengths, reverse
     share_out(_backward, batch, work, dhidden, *kept, sums, dgates, dh, dc)
