@@ -28,7 +28,7 @@ def failed(sentence: str, code: int) -> int:
 
 
 def way_back(folder: Path | None) -> str:
-    """What is left of a run that stopped: a checkpoint, if its folder has the settings that are written behind it."""
+    """What is left of a run that stopped: a checkpoint, if its folder has the settings written behind it."""
     if folder is None or not (folder / "config.json").is_file():
         return "there is no checkpoint yet"
     return f"the last checkpoint is kept, go on with --resume {folder}"

@@ -39,7 +39,7 @@ from issref.training.run import (
     resident_mb,
     write_json,
 )
-from issref.training.settings import PRESETS, Settings, read_settings
+from issref.training.settings import PRESETS, Settings
 
 PROGRAM = "python -m issref.train_ptb"
 Preset = Literal[
@@ -208,7 +208,7 @@ def parse(arguments: list[str] | None) -> Command:
     if sum(one is not None for one in (first.resume, first.eval, first.out)) > 1:
         raise ValueError("--out, --resume, --eval: needs one of them at most, found more")
     run = first.resume or first.eval
-    settings = read_settings(run / "config.json") if run else PRESETS[first.preset or tour]
+    settings = Settings.read(run / "config.json") if run else PRESETS[first.preset or tour]
     command = tyro.cli(Command, args=arguments, prog=PROGRAM, default=Command(settings, first.preset))
     command.settings.check()
     return command

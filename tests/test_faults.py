@@ -177,6 +177,26 @@ def test_a_kill_between_the_two_renames_leaves_the_checkpoint_before(text, undis
         same_numbers(out, undisturbed[2])
 
 
+def test_a_failure_between_the_two_renames_names_the_way_back(undisturbed, tmp_path, capsys, without_figures):
+    """The second renaming of the first checkpoint is refused."""
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed[1], out)
+    replace = Path.replace
+
+    def refused(path, target):
+        if path.name == f"{LAST}.partial":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(path, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", refused)
+        assert command.main(["--resume", str(out), "--epochs", "2"]) == 1
+    assert not (out / LAST).exists()
+    assert sentence(capsys).endswith(f"; the last checkpoint is kept, go on with --resume {out}")
+    assert command.main(["--resume", str(out), "--epochs", "2"]) == 0
+    same_numbers(out, undisturbed[2])
+
+
 # ---------------------------------------------------------------- a full disk
 
 

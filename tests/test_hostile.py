@@ -37,7 +37,7 @@ from issref.data import corpus, fetch, glove, ptb, squad
 from issref.result import evaluate
 from issref.training import checkpoint
 from issref.training.progress import LAST, Progress
-from issref.training.settings import read_settings
+from issref.training.settings import Settings
 from issref.verify import conformance, convert, released
 from issref.verify.frameworks import flax, keras, onnx, tf1, torch
 from issref.verify.frameworks.dialect import REFERENCE
@@ -412,7 +412,12 @@ def read_port_outputs(folder):
 
 def resume(folder):
     with ExitStack() as held:
-        return train_ptb.resume(train_ptb.Command(read_settings(folder / "config.json"), resume=folder), held)
+        return train_ptb.resume(train_ptb.Command(Settings.read(folder / "config.json"), resume=folder), held)
+
+
+@np.errstate(all="ignore")  # weights of any size are weights
+def evaluated(folder):
+    return evaluate(folder, Settings.read(folder / "config.json"), "valid")
 
 
 def read_layout(folder):
@@ -440,7 +445,7 @@ LOADERS = {
     "corpus, test": Loader(partial(of_run, "test.txt"), "test.txt", spoilt, lambda f: corpus.load(str(f)), CORPUS),
     "Penn TreeBank": Loader(partial(of_run, "train.txt"), "ptb.train.txt", spoilt, ptb.read),
     "settings": Loader(
-        partial(of_run, "config.json"), "config.json", json_text, lambda f: read_settings(f / "config.json")
+        partial(of_run, "config.json"), "config.json", json_text, lambda f: Settings.read(f / "config.json")
     ),
     "layout": Loader(layout_file, "layout.json", json_text, read_layout),
     "group file": Loader(group_file, "groups.json", json_text, read_groups),
@@ -450,7 +455,7 @@ LOADERS = {
         partial(of_run, "model.safetensors"),
         "model.safetensors",
         safetensors,
-        lambda f: evaluate(f, read_settings(f / "config.json"), "valid"),
+        evaluated,
         ("config.json",),
     ),
     "manifest of vectors": Loader(

@@ -1,12 +1,20 @@
 """What the README prints runs as printed."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
-from issref import train_ptb
+import numpy as np
+import tyro
+
+from issref import train_ptb, train_squad
 from issref.models import ptb_lstm, ptb_rhn
+from issref.report.__main__ import Command as Report
+from issref.sweep import command as sweep
+from issref.sweep import grid
 from issref.training.run import write_json
 from issref.training.settings import PRESETS
 
@@ -36,14 +44,24 @@ def test_the_layout_tables_are_the_models():
 
 def test_every_command_in_the_readme_is_understood(tmp_path, monkeypatch):
     """Those that go on with a run find one there, with the settings of a preset."""
-    commands = re.findall(r"^(?:.*&& )?python -m issref\.train_ptb (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
-    assert len(commands) >= 5
+    understand = {
+        "train_ptb": train_ptb.parse,
+        "train_squad": train_squad.parse,
+        "sweep": sweep.parse,
+        "report": lambda words: tyro.cli(Report, args=words),
+    }
+    line = rf"^(?:.*&& )?python -m issref\.({'|'.join(understand)}) (.*?)(?:\s+#.*)?$"
+    commands = re.findall(line, README, re.MULTILINE)
+    assert {name for name, _ in commands} == understand.keys()
     monkeypatch.chdir(tmp_path)
-    for run in re.findall(r"--(?:resume|eval) (\S+)", README):
-        Path(run).mkdir(parents=True, exist_ok=True)
-        write_json(Path(run) / "config.json", PRESETS["small"].to_dict())
-    for command in commands:
-        train_ptb.parse(command.split())
+    corpus = SimpleNamespace(words=("word",) * 9, train=np.zeros(1000))  # enough to say what strength is useful
+    monkeypatch.setattr(grid, "load_corpus", lambda settings: corpus)
+    presets = {"train_ptb": PRESETS, "train_squad": train_squad.PRESETS}
+    for name, words in commands:
+        for run in re.findall(r"--(?:resume|eval|predict) (\S+)", words):
+            Path(run).mkdir(parents=True, exist_ok=True)
+            write_json(Path(run) / "config.json", presets[name]["small"].to_dict())
+        understand[name](shlex.split(words))
 
 
 def test_the_measured_numbers_are_those_of_the_result_files():

@@ -298,7 +298,7 @@ def test_what_a_file_cannot_say_is_refused_in_words():
             'groups[0][0]: an entry needs var_name, multi, axis, start, end, got {"var_name": "w", "axis": 0}',
         ),
         (file_of([("u", 0, 0, 2)]), "groups[0][0], 'u': needs a variable of known shape, got none of this name"),
-        (file_of([(["w"], 0, 0, 2)]), "groups[0][0], ['w']: needs a variable of known shape"),
+        (file_of([(["w"], 0, 0, 2)]), "groups[0][0], \"['w']\": needs a variable of known shape"),
         (file_of([("bias", 0, 0, 2)]), "groups[0][0], 'bias': needs a matrix, got shape (4,)"),
         (
             file_of([("w", 0, 0, 2)], multi=1.5),

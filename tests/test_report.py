@@ -552,6 +552,14 @@ def test_the_command_of_a_preset_is_its_name(preset):
     assert command(PRESETS[preset].to_dict()) == f"python -m issref.train_ptb --preset {preset}"
 
 
+@pytest.mark.parametrize(("kind", "module"), [(Settings(), "train_ptb"), (SquadSettings(), "train_squad")])
+def test_settings_of_another_version_are_said_not_to_be_those_of_their_command(tmp_path, kind, module):
+    folder = write_run(tmp_path / "run", rows=[], result=None, drawn=False)
+    (folder / "config.json").write_text(json.dumps(kind.to_dict() | {"momentum": 0.9}))
+    page = re.sub(r"\s+", " ", reported(folder).text)
+    assert f"These are not the settings of issref.{module} in this version" in page
+
+
 def test_the_command_of_the_reader():
     line = command(SquadSettings(hidden_size=50, shrink=False).to_dict())
     assert line == "python -m issref.train_squad --preset paper --hidden-size 50 --no-shrink"
@@ -661,6 +669,7 @@ def damaged(name, text):
 WRONG = {
     "no folder": (no_folder, "needs the folder of a run, found no config.json in it"),
     "settings": (damaged("config.json", b"{"), "config.json: needs the JSON of a run"),
+    "settings, deep": (damaged("config.json", b"[" * 100_000), "config.json: needs the JSON of a run"),
     "settings, a list": (damaged("config.json", b"[]"), "config.json: needs a JSON object, found list"),
     "result, cut short": (damaged("result.json", b'{"components": {'), "result.json: needs the JSON of a run"),
     "result, no text": (damaged("result.json", b"\xff\xfe"), "result.json: needs the JSON of a run"),
@@ -669,6 +678,7 @@ WRONG = {
         "result.json: needs components of full and compact, found None",
     ),
     "metrics": (damaged("metrics.jsonl", b'{"epoch": 1}\n{'), "metrics.jsonl: needs the JSON of a run"),
+    "metrics, deep": (damaged("metrics.jsonl", b"[" * 100_000), "metrics.jsonl: needs the JSON of a run"),
     "another measure": (
         damaged("metrics.jsonl", b'{"epoch": 1}\n'),
         "needs one of ['valid_perplexity', 'valid_f1']",

@@ -23,6 +23,7 @@ from issref.models import ptb_lstm
 from issref.result import weights_of
 from issref.sweep import command, frontier, grid, process
 from issref.training import checkpoint
+from issref.training.progress import LAST
 from issref.training.settings import PRESETS
 
 HERE = Path(__file__).parent
@@ -262,9 +263,12 @@ def test_the_folder_of_another_sweep_is_refused(finished, text, tmp_path, capsys
     assert command.main(flags(text, tmp_path)) == 2
     (tmp_path / "sweep.json").write_text("[]")
     assert command.main(flags(text, tmp_path)) == 2
-    other, damaged = sentences(capsys)
+    (tmp_path / "sweep.json").write_text("[" * 100_000)
+    assert command.main(flags(text, tmp_path)) == 2
+    other, *damaged = sentences(capsys)
     assert other.startswith("--out: needs an empty folder or that of this sweep")
-    assert "needs a sweep that issref wrote" in damaged
+    assert len(damaged) == 2
+    assert all("needs a sweep that issref wrote" in said for said in damaged)
 
 
 def test_the_figure_shows_what_the_table_says(finished):
@@ -326,6 +330,21 @@ def test_a_failure_fails_what_would_start_from_it(tmp_path, monkeypatch):
     said = [(tmp_path / run.name / process.FAILED).read_text() for run in chain]
     needed = [f"needs the model of strength={one}, which failed" for one in (1, 2)]
     assert said == ["no memory", *needed]
+
+
+def test_a_run_killed_between_its_first_checkpoint_and_its_settings_begins_again(text, tmp_path):
+    place, usual = tmp_path / "run", [word for one in SIZES.split() for word in one.split(",")]
+    arguments = [*usual, "--corpus", str(text), "--epochs", "1"]
+    process.train("quick_ptb", place, arguments, 1)
+    assert not (place / process.FAILED).exists()
+    whole = checkpoint.load(place / "model.safetensors")[0]
+    for path in place.iterdir():
+        if path.name != LAST:
+            path.unlink()
+    process.train("quick_ptb", place, arguments, 1)
+    assert not (place / process.FAILED).exists()
+    for array, values in checkpoint.load(place / "model.safetensors")[0].items():
+        np.testing.assert_array_equal(values, whole[array])
 
 
 def test_init_takes_the_weights_of_a_run_at_its_original_widths(path):

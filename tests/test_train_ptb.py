@@ -354,7 +354,9 @@ def test_any_number_of_layers_trains_without_naming_a_strength_for_each(text, tm
 
 
 @pytest.mark.parametrize(
-    "damage", ["[]", "null", "{", '{"momentum": 1}', '{"method": "magic"}', '{"dtype": "int8"}']
+    "damage",
+    ["[]", "null", "{", '{"momentum": 1}', '{"method": "magic"}', '{"dtype": "int8"}', "[" * 100_000],
+    ids=["list", "null", "cut", "unknown", "magic", "int8", "deep"],
 )
 def test_damaged_settings_are_refused(damage, finished, tmp_path, capsys):
     (tmp_path / "config.json").write_text(damage)

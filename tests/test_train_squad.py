@@ -16,7 +16,7 @@ from issref.data import squad
 from issref.data.squad_score import score
 from issref.training import checkpoint
 from issref.training.progress import Progress
-from issref.training.squad_settings import PRESETS, SquadSettings, read_settings
+from issref.training.squad_settings import PRESETS, SquadSettings
 
 WORDS = [f"{first}{second}" for first in ("ba", "ke", "li", "mo", "su") for second in ("n", "rt", "ss", "d")]
 
@@ -186,8 +186,8 @@ def test_the_average_is_advanced_by_training_steps_alone(data, tmp_path):
     more = ("--steps", "1", "--method", "dense", "--dtype", "float64")
     assert command.main(flags(data, tmp_path / "run", *more)) == 0
     at, _ = Progress.load(tmp_path / "run" / "checkpoint.safetensors")
-    corpus = command.load_corpus(read_settings(tmp_path / "run" / "config.json"))
-    config = command.model_config(read_settings(tmp_path / "run" / "config.json"), corpus)
+    corpus = command.load_corpus(SquadSettings.read(tmp_path / "run" / "config.json"))
+    config = command.model_config(SquadSettings.read(tmp_path / "run" / "config.json"), corpus)
     layout = command.bidaf.layout(config)
     first = command.bidaf.initial(config, layout, np.random.default_rng(0))
     model, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")
@@ -251,7 +251,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(stops, data, finished, tm
 
 
 def test_each_epoch_asks_every_question_once_in_an_order_of_its_own(finished):
-    settings = read_settings(finished / "config.json")
+    settings = SquadSettings.read(finished / "config.json")
     corpus = command.load_corpus(settings)
     first, second = (np.concatenate(command.epoch_of(settings, corpus, epoch)) for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(len(corpus.train)))
@@ -323,6 +323,10 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(question, text, said, fin
         (("--keep", "0"), "--keep: needs a probability above 0 and at most 1, got 0.0"),
         (("--average", "1"), "--average, --final-rate: needs shares from 0 up, below and to 1, got 1.0 and 0.1"),
         (("--word-size", "7"), "{data}/glove.txt: needed 7 numbers after each word, found 5 in line 1"),
+        (
+            ("--dev-limit", "5"),
+            "--dev-limit: needs a dev question with a context of at most 5 words, found 6 in the shortest",
+        ),
         (("--train", "nowhere"), "nowhere: needed a file, found none"),
         (("--context-limit", "1"), "train: needed a question of 30 words answered in 1, found none"),
         (("--predict", "run"), "--out, --resume, --eval, --predict: needs one of them at most, found more"),
@@ -340,6 +344,43 @@ def test_impossible_questions_are_refused_before_anything_is_written(data, tmp_p
     assert command.main(flags(data, tmp_path / "run", "--dev", str(tmp_path / "v2.json"))) == 2
     assert sentence(capsys) == "dev: needed SQuAD v1.1, found version 'v2.0', with impossible questions"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "damage", ["[]", "{", '{"model": "lstm"}', "[" * 100_000], ids=["list", "cut", "other", "deep"]
+)
+def test_damaged_settings_are_refused(damage, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(damage)
+    assert command.main(["--resume", str(tmp_path)]) == 2
+    assert "needs" in sentence(capsys)
+
+
+def test_a_limit_that_no_dev_question_keeps_is_refused_by_eval(finished, capsys):
+    before = (finished / "predictions.json").read_bytes()
+    assert command.main(["--eval", str(finished), "--dev-limit", "5"]) == 2
+    assert sentence(capsys).startswith("--dev-limit: needs a dev question")
+    assert (finished / "predictions.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("changed", ["words", "characters"])
+def test_init_refuses_the_model_of_other_words_or_characters(changed, data, finished, tmp_path, capsys):
+    params, about = checkpoint.load(finished / "model.safetensors")
+    about[changed] = about[changed][::-1]
+    checkpoint.save(tmp_path / "model.safetensors", params, **about)
+    assert command.main(flags(data, tmp_path / "run", "--init", str(tmp_path))) == 2
+    needed = f"--init: {tmp_path} needs the {changed} of questions in SQuAD's form, found others"
+    assert sentence(capsys) == needed
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_after_the_last_step_is_not_one_of_training(data, tmp_path, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError("no space")
+
+    monkeypatch.setattr(command, "finish", full)
+    assert command.main(flags(data, tmp_path / "run", "--steps", "1")) == 1
+    kept = f"the last checkpoint is kept, go on with --resume {tmp_path / 'run'}"
+    assert sentence(capsys) == f"no space; {kept}"
 
 
 def test_predict_needs_a_text(finished, capsys):
@@ -373,11 +414,11 @@ def test_the_paper_preset_is_the_published_configuration():
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_survive_json(name, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(PRESETS[name].to_dict()))
-    assert read_settings(tmp_path / "config.json") == PRESETS[name]
+    assert SquadSettings.read(tmp_path / "config.json") == PRESETS[name]
 
 
 def test_settings_of_another_command_are_refused():
-    with pytest.raises(ValueError, match="settings: needs those of a run of train_squad, found others"):
+    with pytest.raises(ValueError, match="settings: needs those of train_squad in this version of issref"):
         SquadSettings.from_dict({**SquadSettings().to_dict(), "tied": True})
 
 

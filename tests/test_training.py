@@ -19,7 +19,7 @@ from issref.training import checkpoint
 from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
 from issref.training.progress import BEFORE, LAST, Progress
 from issref.training.run import alone_in, finish_the_step, new_folder, write_json
-from issref.training.settings import PRESETS, Settings, read_settings
+from issref.training.settings import PRESETS, Settings
 
 
 def arrays_of(seed, dtype=np.float64):
@@ -157,7 +157,7 @@ def test_iss_large_has_the_strength_and_threshold_of_the_released_run():
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_survive_json(name, tmp_path):
     write_json(tmp_path / "config.json", PRESETS[name].to_dict())
-    assert read_settings(tmp_path / "config.json") == PRESETS[name]
+    assert Settings.read(tmp_path / "config.json") == PRESETS[name]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_impossible_settings_are_refused_in_a_sentence(fields, sentence):
 
 
 def test_settings_of_another_version_are_refused():
-    with pytest.raises(ValueError, match="settings: needs those of this version of issref, found others"):
+    with pytest.raises(ValueError, match="settings: needs those of train_ptb in this version of issref"):
         Settings.from_dict({**Settings().to_dict(), "momentum": 0.9})
 
 

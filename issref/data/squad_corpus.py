@@ -67,7 +67,10 @@ def load(files: Files, width: int, question: int, context: int, articles: int | 
 
 
 def vectors_of(examples: Sequence[Example], files: Files, width: int) -> tuple[Words, np.ndarray, str]:
-    """The words of the examples that GloVe has, their vectors (F, width), and where they were read."""
+    """The words of the examples that GloVe has, their vectors (F, width), and where they were read.
+
+    Raises ValueError for a width that GloVe 6B is not registered with, unless a file is named.
+    """
     if width not in VECTORS and files.glove is None:
         raise ValueError(f"--word-size: needed one of {sorted(VECTORS)} without --glove, found {width}")
     path, source = _find(files.glove, VECTORS.get(width, ()), files.data_dir)
@@ -75,6 +78,7 @@ def vectors_of(examples: Sequence[Example], files: Files, width: int) -> tuple[W
 
 
 def read(path: Path | None, names: Sequence[str], data_dir: Path | None) -> tuple[bytes, str]:
+    """The content of a file, the one given or the first of the registered names that can be had, and its origin."""
     path, source = _find(path, names, data_dir)
     return fetch.read(path), source
 

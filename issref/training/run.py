@@ -67,7 +67,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def from_json(text: str | bytes) -> Any:
-    """What `write_json` wrote; ValueError for what is no JSON, no text, or nested deeper than Python can follow."""
+    """What `write_json` wrote; ValueError for what is no JSON, no text, or too deep for Python to follow."""
     try:
         return json.loads(text)
     except RecursionError as error:

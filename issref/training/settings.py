@@ -1,9 +1,9 @@
 """The settings of a language model run, and the presets of the paper and its baselines."""
 
-import json
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
+
+from issref.training.options import Options, flag
 
 Method = Literal["prox", "released", "l1", "dense"]
 Model = Literal["lstm", "rhn"]
@@ -13,8 +13,10 @@ Precision = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Options):
     """Everything that decides a run's numbers; the preset gives the values that no flag does."""
+
+    COMMAND: ClassVar[str] = "train_ptb"
 
     model: Model = "lstm"
     """lstm: stacked LSTM. rhn: recurrent highway network, one width for embedding, input and state."""
@@ -91,11 +93,11 @@ class Settings:
         for name in positive.split():
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{_flag(name)}: needs a number above 0, got {value}")
+                raise ValueError(f"{flag(name)}: needs a number above 0, got {value}")
         for name in ("strength", "l1_strength", "threshold", "flat_epochs", "seed", "weight_decay"):
             for value in _listed(getattr(self, name)):
                 if not 0 <= value < float("inf"):
-                    raise ValueError(f"{_flag(name)}: needs a number from 0 up, got {value}")
+                    raise ValueError(f"{flag(name)}: needs a number from 0 up, got {value}")
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ValueError(f"--hidden-sizes: needs a width from 1 up for each layer, got {self.hidden_sizes}")
         layers = len(self.hidden_sizes)
@@ -114,7 +116,7 @@ class Settings:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{_flag(name)}: needs one of {get_args(allowed)}, got {getattr(self, name)!r}")
+                raise ValueError(f"{flag(name)}: needs one of {get_args(allowed)}, got {getattr(self, name)!r}")
         if not 0 < self.keep <= 1:
             raise ValueError(f"--keep: needs a probability above 0 and at most 1, got {self.keep}")
         if len(self.drops) != 4 or not all(0 <= drop < 1 for drop in self.drops):
@@ -128,47 +130,9 @@ class Settings:
             return self.learning_rate * 0.1 ** (epoch // max(1, self.epochs // 3))
         return self.learning_rate * self.decay ** max(epoch + 1 - self.flat_epochs, 0)
 
-    def strengths(self, layers: list[str]) -> dict[str, float]:
-        """The strength of each layer, by name."""
-        each = self.strength if len(self.strength) > 1 else self.strength * len(layers)
-        return dict(zip(layers, each, strict=True))
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Settings":
-        """The settings whose `to_dict` these are; ValueError if they are those of another version."""
-        try:
-            values: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-            }
-            settings = cls(**values)
-            settings.check()
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"settings: needs those of this version of issref, found others ({error})") from error
-        return settings
-
-    def changed(self, other: "Settings") -> set[str]:
-        """The names of the fields in which two settings differ."""
-        return {name for name, value in asdict(self).items() if getattr(other, name) != value}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field, ready for JSON."""
-        return asdict(self)
-
-
-def read_settings(path: Path) -> Settings:
-    """The settings of a run, from its config.json; ValueError in a sentence if they cannot be read."""
-    try:
-        return Settings.from_dict(json.loads(path.read_text()))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: needs the settings of a run, found none ({error})") from error
-
 
 def _listed(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 # Zaremba et al. 2014, Zilly et al. 2017 and, for iss-large and rhn-iss, Wen et al.: the configurations of the
