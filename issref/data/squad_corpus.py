@@ -78,7 +78,7 @@ def vectors_of(examples: Sequence[Example], files: Files, width: int) -> tuple[W
 
 
 def read(path: Path | None, names: Sequence[str], data_dir: Path | None) -> tuple[bytes, str]:
-    """The content of a file, the one given or the first of the registered names that can be had, and its origin."""
+    """The content of a file, the one given or the first registered name that can be had, and its origin."""
     path, source = _find(path, names, data_dir)
     return fetch.read(path), source
 
