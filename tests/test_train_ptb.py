@@ -40,7 +40,7 @@ def text(tmp_path_factory):
 def flags(text, out, *more):
     sizes = (
         "--preset zaremba-small --hidden-sizes 12 10 --batch 4 --steps 8 --epochs 3 --init-scale 0.3 "
-        "--strength 0.008 0.012 --threads 1"
+        "--strength 0.009 0.012 --threads 1"
     )
     return ["--corpus", str(text), "--out", str(out), *sizes.split(), *more]
 
