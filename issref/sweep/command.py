@@ -53,7 +53,7 @@ OWN = {field.name for field in fields(Options)}
 
 
 def parse(arguments: Sequence[str]) -> tuple[Options, list[list[grid.Run]], int]:
-    """The options, the runs in chains, and the BLAS threads of each run."""
+    """The options, the runs in chains, and the threads of each run."""
     if {"-h", "--help"} & set(arguments):
         tyro.cli(Options, args=["--help"], prog=PROGRAM)
     words = grid.read(arguments)
