@@ -23,7 +23,7 @@ class Settings(Options):
     method: Method = "prox"
     """prox: gradient step on the data loss, then the exact proximal step. released: the paper's code (penalty
     gradient, clip after adding it, elementwise threshold). l1: elementwise. dense: none."""
-    strength: tuple[float, ...] = (0.003, 0.004)
+    strength: tuple[float, ...] = (0.0035, 0.005)
     """lambda of the group lasso, one number or one for each layer, for the loss summed over the steps."""
     l1_strength: float = 1e-4
     """Coefficient of sum |w| for --method l1, on everything but the embedding."""
