@@ -23,6 +23,7 @@ from benchmarks import (
     loops,
     memory,
     page,
+    projection,
     prox,
     record,
     roofline,
@@ -44,7 +45,7 @@ PROGRAM = "python -m benchmarks"
 IDLE = 0.1  # cores that others may use
 Name = Literal[
     "step-small", "step-medium", "step-large", "evaluation", "prox-small", "prox-large", "memory", "roofline",
-    "sparsity", "loops", "scaling", "start", "shrink-small", "shrink-zaremba",
+    "sparsity", "loops", "scaling", "start", "projection", "shrink-small", "shrink-zaremba",
 ]  # fmt: skip
 
 
@@ -88,6 +89,7 @@ BENCHMARKS: dict[Name, Callable[[Command], Figures]] = {
     "loops": lambda command: loops.measure(command.seconds),
     "scaling": lambda command: scaling.measure(2 * command.seconds),
     "start": lambda command: start.measure(),
+    "projection": lambda command: projection.measure(2 * command.seconds),
     "shrink-small": lambda command: shrink.measure("small", command.seconds, command.finished("small")),
     "shrink-zaremba": lambda command: shrink.measure("zaremba", command.seconds, command.finished("zaremba")),
 }

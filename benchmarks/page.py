@@ -3,13 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks import evaluation, loops, memory, prox, roofline, scaling, shrink, sparsity, start, steps
+from benchmarks import (
+    evaluation,
+    loops,
+    memory,
+    projection,
+    prox,
+    roofline,
+    scaling,
+    shrink,
+    sparsity,
+    start,
+    steps,
+)
 from benchmarks.record import Entries, figures_of
 from benchmarks.targets import TARGETS, Target
 from benchmarks.timing import THREADS
 from benchmarks.words import Measured, table, wrapped
 
-SECTIONS = (steps, evaluation, prox, shrink, memory, roofline, sparsity, loops, scaling, start)
+SECTIONS = (steps, evaluation, prox, shrink, projection, memory, roofline, sparsity, loops, scaling, start)
 PICTURES = (sparsity, scaling)
 
 TITLE = "# What it costs"

@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks import full_length
+
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 RESULTS = HERE / "results"
@@ -59,7 +61,7 @@ def mutations() -> str:
 
 
 def measured() -> str:
-    """Every language model kept in `results`, the command of each, and zaremba-small by epoch."""
+    """The tours of the language models, dense and with ISS, and the command of each."""
     names = sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
     names = [name for name in names if not name.startswith("squad")]
     rows = [_row(name) for name in names]
@@ -76,10 +78,8 @@ def measured() -> str:
         *(f"| {name} | `{load(name)[2]}` |" for name in names),
         "",
     ]
-    text += [_tour("small", "`--small`"), "", _tour("rhn-small", "`--small --model rhn`"), ""]
-    if (RESULTS / "zaremba-small-4").exists():
-        text += _first_epochs()
-    return "\n".join(text).rstrip()
+    text += [_tour("small", "`--small`"), "", _tour("rhn-small", "`--small --model rhn`")]
+    return "\n".join(text)
 
 
 def squad() -> str:
@@ -142,19 +142,6 @@ def _tour(name: str, flags: str) -> str:
     )
 
 
-def _first_epochs() -> list[str]:
-    runs = {"dense": load("zaremba-small-4-dense")[1], "ISS": load("zaremba-small-4")[1]}
-    lines = ["| epoch | dense: valid | ISS: valid | ISS: units alive |", "|---|---|---|---|"]
-    for dense, iss in zip(runs["dense"], runs["ISS"], strict=True):
-        living = " + ".join(str(count) for count in iss["alive"].values())
-        lines.append(
-            f"| {dense['epoch']} | {dense['valid_perplexity']:.2f} | {iss['valid_perplexity']:.2f} | {living} |"
-        )
-    title = "The first four of the thirteen epochs of `zaremba-small`, dense and with ISS"
-    picture = f"![{title}](benchmarks/results/zaremba-small-4/comparison.png)"
-    return [f"{title} (20 rows, the protocol of training):", "", *lines, "", picture]
-
-
 def _row(name: str) -> str:
     result, _, _ = load(name)
     size = f"{result['parameters']['compact']:,}"
@@ -184,7 +171,13 @@ def _where(result: dict[str, Any]) -> str:
 
 def written(readme: str) -> str:
     """The README with every measured part as the result files have it now."""
-    parts = {"small": small(), "mutations": mutations(), "measured": measured(), "squad": squad()}
+    parts = {
+        "small": small(),
+        "mutations": mutations(),
+        "measured": measured(),
+        "full": full_length.section(),
+        "squad": squad(),
+    }
     for name, part in parts.items():
         marked = f"<!-- {name} -->\n{part}\n<!-- /{name} -->"
         readme = re.sub(
@@ -193,15 +186,6 @@ def written(readme: str) -> str:
     return readme
 
 
-def draw() -> None:
-    """The comparison figure of the first epochs of zaremba-small."""
-    from issref.report import compare_training
-
-    runs = {"dense": load("zaremba-small-4-dense")[1], "ISS": load("zaremba-small-4")[1]}
-    compare_training(runs, RESULTS / "zaremba-small-4" / "comparison.png")
-
-
 if __name__ == "__main__":
-    if (RESULTS / "zaremba-small-4").exists():
-        draw()
+    full_length.draw()
     README.write_text(written(README.read_text()))

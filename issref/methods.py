@@ -27,13 +27,14 @@ ADAM = ("average", "first", "second")  # what Adam's state holds, each a copy of
 def update(settings: Settings, at: Progress, grads: Params, rate: float, groups: Groups, spared: str) -> Alive:
     """One update of at.params by the method. Returns who lives, if components have died for good, else nothing.
 
-    `spared` is the array that --method l1 leaves alone, the embedding. Raises FloatingPointError, before
-    anything changes, for a gradient that is not finite.
+    After penalty_epochs the method is dense. `spared` is the array that --method l1 leaves alone, the embedding.
+    Raises FloatingPointError, before anything changes, for a gradient that is not finite.
     """
     clip, threshold = settings.clip, settings.threshold
+    method = settings.method if at.epoch < (settings.penalty_epochs or settings.epochs) else "dense"
     if settings.weight_decay:
         add_weight_decay(grads, at.params, settings.weight_decay)
-    match settings.method:
+    match method:
         case "prox":
             strength = groups.spread(settings.strengths(list(groups.first)))
             at.params, certificate = prox_update(

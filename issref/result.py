@@ -17,11 +17,12 @@ from issref.data import squad_corpus
 from issref.iss.compact import compact, expand
 from issref.iss.groups import alive, group_norms, iss_groups
 from issref.iss.layout import Layout, Params
-from issref.models import LANGUAGE_MODELS
+from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
 from issref.training import checkpoint
 from issref.training.progress import Progress
 from issref.training.run import versions, write_json
 from issref.training.settings import Settings
+from issref.training.squad_settings import SquadSettings
 
 COMPARED = 10_000  # words of the validation text over which the outputs of full and compact are compared
 WINDOW = 100  # words at a time for batch 1: the result is that of one word at a time, only faster
@@ -47,6 +48,39 @@ def perplexity(
 def load_corpus(settings: Settings) -> corpora.Corpus:
     """The text that the settings name; ValueError in a sentence if it cannot be had."""
     return corpora.load(settings.corpus, Path(settings.data_dir) if settings.data_dir else None, say=show.say)
+
+
+def model_config(settings: Settings, corpus: corpora.Corpus) -> ptb_lstm.Config | ptb_rhn.Config:
+    """The model's part of the settings."""
+    if settings.model == "rhn":
+        word, input_, state, output = settings.drops
+        return ptb_rhn.Config(
+            vocabulary=len(corpus.words),
+            width=settings.hidden_sizes[0],
+            depth=settings.depth,
+            tied=settings.tied,
+            init_scale=settings.init_scale,
+            transform_bias=settings.transform_bias,
+            drop_word=word,
+            drop_input=input_,
+            drop_state=state,
+            drop_output=output,
+        )
+    return ptb_lstm.Config(
+        vocabulary=len(corpus.words),
+        embed_size=settings.embed_size or settings.hidden_sizes[0],
+        hidden_sizes=settings.hidden_sizes,
+        init_scale=settings.init_scale,
+        keep=settings.keep,
+    )
+
+
+def untrained(
+    model: ModuleType, config: Any, settings: Settings | SquadSettings
+) -> tuple[Params, Layout, np.random.Generator]:
+    """The weights a run starts with, their layout, and the random stream that drew them and goes on."""
+    layout, rng = model.layout(config), np.random.default_rng(settings.seed)
+    return model.initial(config, layout, rng, settings.dtype), layout, rng
 
 
 def weights_of(folder: Path, layout: Layout, corpus: corpora.Corpus | squad_corpus.Corpus, dtype: str) -> Params:

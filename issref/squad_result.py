@@ -20,7 +20,7 @@ from issref.iss.layout import Layout, Params
 from issref.models import bidaf
 from issref.models.bidaf import Text
 from issref.ops.losses import BEYOND
-from issref.result import cuts, draw, save_compact, sizes
+from issref.result import cuts, draw, save_compact, sizes, untrained
 from issref.training import checkpoint
 from issref.training.progress import Progress
 from issref.training.run import versions, write_json
@@ -123,11 +123,11 @@ def finish(
         words=corpus.words,
         characters=corpus.characters,
     )
-    rng, vectors = np.random.default_rng(settings.seed), corpus.vectors.astype(settings.dtype)
-    untrained = bidaf.initial(model_config(settings, corpus), layout, rng, settings.dtype)
+    first, *_ = untrained(bidaf, model_config(settings, corpus), settings)
+    vectors = corpus.vectors.astype(settings.dtype)
     counting, measured, seconds = judges(settings, corpus.dev), {"dev_em": {}, "dev_f1": {}}, {"train": at.seconds}
     found = {}
-    for one, params in {"untrained": untrained, "full": full, "compact": small}.items():
+    for one, params in {"untrained": first, "full": full, "compact": small}.items():
         started = time.perf_counter()
         found = answers(params, counting, vectors, corpus.code, one)
         measured["dev_em"][one], measured["dev_f1"][one] = scored(found, counting)

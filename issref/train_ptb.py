@@ -24,8 +24,8 @@ from issref.iss.groups import iss_groups
 from issref.iss.layout import Layout
 from issref.kernels import threads
 from issref.methods import update
-from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
-from issref.result import evaluate, finish, load_corpus, perplexity, selected, weights_of
+from issref.models import LANGUAGE_MODELS
+from issref.result import evaluate, finish, load_corpus, model_config, perplexity, selected, untrained, weights_of
 from issref.shrink import draw_masks, remove_dead, shrunk, whole
 from issref.training.progress import Progress
 from issref.training.run import (
@@ -130,31 +130,6 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
 # ---------------------------------------------------------------- the command
 
 
-def model_config(settings: Settings, corpus: corpora.Corpus) -> ptb_lstm.Config | ptb_rhn.Config:
-    """The model's part of the settings."""
-    if settings.model == "rhn":
-        word, input_, state, output = settings.drops
-        return ptb_rhn.Config(
-            vocabulary=len(corpus.words),
-            width=settings.hidden_sizes[0],
-            depth=settings.depth,
-            tied=settings.tied,
-            init_scale=settings.init_scale,
-            transform_bias=settings.transform_bias,
-            drop_word=word,
-            drop_input=input_,
-            drop_state=state,
-            drop_output=output,
-        )
-    return ptb_lstm.Config(
-        vocabulary=len(corpus.words),
-        embed_size=settings.embed_size or settings.hidden_sizes[0],
-        hidden_sizes=settings.hidden_sizes,
-        init_scale=settings.init_scale,
-        keep=settings.keep,
-    )
-
-
 def start(command: Command, held: ExitStack) -> tuple[Settings, Progress, corpora.Corpus, Layout, Path]:
     """A new run: its corpus, its folder, which is ours while `held`, its first weights."""
     settings = command.settings
@@ -162,11 +137,10 @@ def start(command: Command, held: ExitStack) -> tuple[Settings, Progress, corpor
     folder = None if settings.data_dir is None else str(Path(settings.data_dir).resolve())
     begun = None if settings.init is None else str(Path(settings.init).resolve())
     settings = replace(settings, corpus=corpus.choice, data_dir=folder, init=begun)  # so that --resume finds them
-    config, model = model_config(settings, corpus), LANGUAGE_MODELS[settings.model]
-    layout, rng = model.layout(config), np.random.default_rng(settings.seed)
     for text in (corpus.train, corpus.valid):  # too short a text is refused before anything is written
         corpora.windows(text, settings.batch, settings.steps)
-    params = model.initial(config, layout, rng, settings.dtype)
+    model = LANGUAGE_MODELS[settings.model]
+    params, layout, rng = untrained(model, model_config(settings, corpus), settings)
     if begun:
         params = weights_of(Path(begun), layout, corpus, settings.dtype)
     folder = new_folder(command.out, command.preset or TOURS[settings.model])

@@ -30,7 +30,7 @@ from issref.kernels import threads
 from issref.methods import adam_state, adam_update
 from issref.models import bidaf
 from issref.models.bidaf import Text
-from issref.result import weights_of
+from issref.result import untrained, weights_of
 from issref.shrink import draw_masks, remove_dead, shrunk, whole
 from issref.squad_result import answers, evaluate, finish, load_corpus, model_config, predict, sample, scored
 from issref.training.checkpoint import join, part
@@ -158,8 +158,7 @@ def start(command: Command, held: ExitStack) -> tuple[SquadSettings, Progress, C
     """A new run: its questions, its folder, which is ours while `held`, its first weights."""
     settings = with_full_paths(command.settings)
     corpus = load_corpus(settings)
-    layout, rng = bidaf.layout(model_config(settings, corpus)), np.random.default_rng(settings.seed)
-    params = bidaf.initial(model_config(settings, corpus), layout, rng, settings.dtype)
+    params, layout, rng = untrained(bidaf, model_config(settings, corpus), settings)
     if settings.init:
         params = weights_of(Path(settings.init), layout, corpus, settings.dtype)
     folder = new_folder(command.out, f"squad-{command.preset or 'small'}")

@@ -7,17 +7,19 @@ import time
 
 from issref import result, show, train_ptb
 
-parse, load_corpus = train_ptb.parse, train_ptb.load_corpus
-step = show.step
+parse, load_corpus, model_config = train_ptb.parse, train_ptb.load_corpus, train_ptb.model_config
 
 
-def slow_step(*arguments):
-    step(*arguments)
-    time.sleep(float(os.environ.get("PAUSE", "0")))
+def slow(step):
+    def slow_step(*arguments):
+        step(*arguments)
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+
+    return slow_step
 
 
 def main(arguments):
-    result.draw, show.step = lambda *_: None, slow_step
+    result.draw, show.step = lambda *_: None, slow(show.step)
     return train_ptb.main(arguments)
 
 

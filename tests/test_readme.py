@@ -14,7 +14,6 @@ from issref import train_ptb, train_squad
 from issref.models import ptb_lstm, ptb_rhn
 from issref.report.__main__ import Command as Report
 from issref.sweep import command as sweep
-from issref.sweep import grid
 from issref.training.run import write_json
 from issref.training.settings import PRESETS
 
@@ -55,7 +54,7 @@ def test_every_command_in_the_readme_is_understood(tmp_path, monkeypatch):
     assert {name for name, _ in commands} == understand.keys()
     monkeypatch.chdir(tmp_path)
     corpus = SimpleNamespace(words=("word",) * 9, train=np.zeros(1000))  # enough to say what strength is useful
-    monkeypatch.setattr(grid, "load_corpus", lambda settings: corpus)
+    monkeypatch.setattr(train_ptb, "load_corpus", lambda settings: corpus)
     presets = {"train_ptb": PRESETS, "train_squad": train_squad.PRESETS}
     for name, words in commands:
         for run in re.findall(r"--(?:resume|eval|predict) (\S+)", words):

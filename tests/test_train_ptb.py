@@ -144,6 +144,22 @@ def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways):
         assert values.shape == small[array].shape
 
 
+def test_after_the_penalty_epochs_a_run_goes_on_as_a_dense_one_from_its_weights(text, tmp_path):
+    """Two epochs, the penalty in the first: one epoch with it, then `--init` of that and one without."""
+    calm = ("--dtype", "float64", "--learning-rate", "0.5", "--strength", "0.01", "0.014")
+    first, both, alone, pressed = (tmp_path / name for name in ("first", "both", "alone", "pressed"))
+    assert command.main(flags(text, first, *calm, "--epochs", "1")) == 0
+    assert command.main(flags(text, both, *calm, "--epochs", "2", "--penalty-epochs", "1")) == 0
+    dense = ("--method", "dense", "--init", str(first))
+    assert command.main(flags(text, alone, *calm, "--epochs", "1", *dense)) == 0
+    assert command.main(flags(text, pressed, *calm, "--epochs", "2")) == 0
+    counts = {run: rows_of(run)[-1]["alive"] for run in (first, both, pressed)}
+    assert counts[first] == counts[both] != counts[pressed]
+    models = [checkpoint.load(run / "model.safetensors")[0] for run in (both, alone)]
+    for array, values in models[0].items():
+        np.testing.assert_allclose(values, models[1][array], rtol=0, atol=1e-9)
+
+
 def test_each_cut_is_recorded_with_the_difference_it_made(both_ways):
     (shrunk, kept), _ = both_ways
     cuts = [cut for row in rows_of(shrunk) for cut in row["cuts"]]

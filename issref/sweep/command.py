@@ -2,12 +2,11 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +17,10 @@ from tqdm import tqdm
 from issref import show
 from issref.sweep import grid, standing
 from issref.sweep.process import STOP, train_chain
+from issref.sweep.trained import COMMANDS, Trained
 from issref.training.run import Failed, finish_the_step
 
 PROGRAM = "python -m issref.sweep"
-COMMANDS = {"ptb": "issref.train_ptb"}  # modules with parse, load_corpus, main, and perplexities in result.json
 
 PATIENCE = 10  # seconds to wait for a scheduler
 ONE_BY_ONE: dict[str, Any] = {"batch_size": 1}  # else joblib puts runs together once it has seen quick ones
@@ -36,8 +35,8 @@ class Options:
     --strength auto:8 takes eight over the useful range, and a dense run beside them.
     """
 
-    command: Literal["ptb"] = "ptb"
-    """The training command: train_ptb."""
+    command: Literal["ptb", "squad"] = "ptb"
+    """The training command: train_ptb or train_squad."""
     out: Path | None = None
     """Folder to write to, sweeps/<date> if not given; in that of the same sweep, stopped or with fewer runs, goes
     on where it was."""
@@ -58,13 +57,13 @@ def parse(arguments: Sequence[str]) -> tuple[Options, list[list[grid.Run]], int]
         tyro.cli(Options, args=["--help"], prog=PROGRAM)
     words = grid.read(arguments)
     own = {name: values for name, values in words.items() if name in OWN}
-    grid.check({name: values for name, values in own.items() if name != "path"}, OWN, OWN)
+    grid.check({name: values for name, values in own.items() if name != "path"}, known=OWN, single=OWN)
     flat = [word for name, values in own.items() for word in (grid.flag_of(name), *values)]
     options = tyro.cli(Options, args=flat, prog=PROGRAM)
     if options.jobs is not None and (options.jobs < 1 or options.cluster):
         raise ValueError(f"--jobs: needs a number from 1 up, on this machine alone, got {options.jobs}")
     settings = {name: values for name, values in words.items() if name not in OWN}
-    runs = grid.runs_of(settings, import_module(COMMANDS[options.command]))
+    runs = grid.runs_of(settings, COMMANDS[options.command])
     chains = grid.chains(runs, options.path)
     share = 1 if options.cluster else max(1, cpu_count() // jobs_for(options, chains))
     return options, chains, runs[0].settings.threads or share
@@ -82,17 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         options, chains, threads = parse(words)
-        runs = [run for chain in chains for run in chain]
-        command = import_module(COMMANDS[options.command])
-        command.load_corpus(runs[0].settings)  # fetched once, not by all runs at the same time
+        runs, trained = [run for chain in chains for run in chain], COMMANDS[options.command]
+        epochs = epochs_of(runs, trained)
         folder = (options.out or Path("sweeps") / time.strftime("%Y-%m-%d-%H%M%S")).resolve()
-        standing.check_same(folder, runs)
+        standing.check_same(folder, trained, runs)
         with workers(options, chains) as parallel:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / STOP).unlink(missing_ok=True)
-            record = partial(standing.write_sweep, folder, COMMANDS[options.command], words, runs)
-            jobs = [delayed(train_chain)(COMMANDS[options.command], folder, chain, threads) for chain in chains]
-            stopped = watch(partial(parallel, jobs), folder, runs, record)
+            record = partial(standing.write_sweep, folder, trained, words, runs)
+            module = trained.command.__name__
+            jobs = [delayed(train_chain)(module, folder, chain, threads) for chain in chains]
+            stopped = watch(partial(parallel, jobs), folder, epochs, trained.shown, record)
         sweep = record()
         written = frontier.write_tables(folder, sweep)
     except (ValueError, Failed, OSError) as error:
@@ -106,6 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for row in failures:
         show.failed(f"{row['name']}: {row['sentence'] or row['state']}", 1)
     return int(bool(failures))
+
+
+def epochs_of(runs: Sequence[grid.Run], trained: Trained) -> dict[str, int]:
+    """The epochs of each run; their corpus is fetched here once, and not by all of them at the same time."""
+    corpus = trained.command.load_corpus(runs[0].settings)
+    return {run.name: trained.epochs(run.settings, corpus) for run in runs}
 
 
 @contextmanager
@@ -130,21 +135,24 @@ def workers(options: Options, chains: Sequence[Any]) -> Iterator[Parallel]:
 
 
 def watch(
-    work: Callable[[], Any], folder: Path, runs: Sequence[grid.Run], record: Callable[[], dict[str, Any]]
+    work: Callable[[], Any], folder: Path, epochs: Mapping[str, int], shown: str, record: Callable[[], Any]
 ) -> bool:
-    """Do the work, show a line whenever a run gets on, and say whether a signal stopped it all."""
-    width, since, seen = max(len(run.name) for run in runs), time.time() - 1, {}
-    show.say(f"{len(runs)} runs in {folder}   (Ctrl-C stops them; the same command with --out {folder} goes on)")
+    """Do the work, show a line whenever a run gets on, and say whether a signal stopped it all.
+
+    `epochs` has those of each run by its name; `shown` is the score that a line has.
+    """
+    width, since, seen = max(map(len, epochs)), time.time() - 1, {}
+    show.say(f"{len(epochs)} runs in {folder}   (Ctrl-C stops them; the same command with --out {folder} goes on)")
     show.say(f"{'run':{width}}  {'state':8}  {'epoch':>9}  {'valid':>9}  alive")
     record()
-    with ThreadPoolExecutor(1) as pool, finish_the_step() as interrupted, total_bar(runs) as bar:
+    with ThreadPoolExecutor(1) as pool, finish_the_step() as interrupted, total_bar(epochs) as bar:
         future = pool.submit(work)
         try:
             while not future.done():
                 wait([future], timeout=1)
                 if interrupted:
                     (folder / STOP).touch()
-                if tell(folder, runs, since, seen, width):
+                if tell(folder, epochs, shown, since, seen):
                     record()
                 bar.n = sum(epoch for _, epoch in seen.values())
                 bar.refresh()
@@ -157,23 +165,22 @@ def watch(
     return bool(interrupted)
 
 
-def total_bar(runs: Sequence[grid.Run]) -> tqdm:
+def total_bar(epochs: Mapping[str, int]) -> tqdm:
     """The epochs of all runs."""
-    total = sum(run.settings.epochs for run in runs)
-    return tqdm(total=total, unit=" epochs", leave=False, dynamic_ncols=True, disable=None)
+    return tqdm(total=sum(epochs.values()), unit=" epochs", leave=False, dynamic_ncols=True, disable=None)
 
 
-def tell(folder: Path, runs: Sequence[grid.Run], since: float, seen: dict[str, Any], width: int) -> bool:
+def tell(folder: Path, epochs: Mapping[str, int], shown: str, since: float, seen: dict[str, Any]) -> bool:
     """A line for each run that has got on since it was `seen`; whether a state has changed."""
-    changed = False
-    for run in runs:
-        now = standing.standing(folder / run.name, since)
-        state, epoch = seen.get(run.name, ("waiting", 0))
+    changed, width = False, max(map(len, epochs))
+    for name, total in epochs.items():
+        now = standing.standing(folder / name, since, shown)
+        state, epoch = seen.get(name, ("waiting", 0))
         if (now["state"], now["epoch"]) != (state, epoch):
-            valid = f"{now['valid_perplexity']:9.2f}" if now["epoch"] else " " * 9
+            valid = f"{now[shown]:9.2f}" if now["epoch"] else " " * 9
             alive = now["sentence"] or " ".join(map(str, (now["alive"] or {}).values()))
-            epochs = f"{now['epoch']} of {run.settings.epochs}"
-            show.say(f"{run.name:{width}}  {now['state']:8}  {epochs:>9}  {valid}  {alive}")
+            done = f"{now['epoch']} of {total}"
+            show.say(f"{name:{width}}  {now['state']:8}  {done:>9}  {valid}  {alive}")
         changed |= now["state"] != state
-        seen[run.name] = (now["state"], now["epoch"])
+        seen[name] = (now["state"], now["epoch"])
     return changed

@@ -1,7 +1,7 @@
-"""The table of a sweep, and its figure: size against perplexity."""
+"""The table of a sweep, and its figure: size against the last of its scores."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,20 @@ ALONG = ("strength", "l1_strength", "threshold")  # settings that a line of the 
 def markdown(sweep: Mapping[str, Any]) -> str:
     """A line for each run, dense first, then the smallest last; what failed with its sentence."""
     rows = sorted(sweep["runs"], key=lambda row: -row["result"]["parameters"]["compact"] if row["result"] else 0)
-    head = ("run", "components", "parameters", "valid perplexity", "test perplexity", "minutes")
+    head = ("run", "components", "parameters", *sweep["scores"].values(), "minutes")
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(_cells(row))} |" for row in rows)]) + "\n"
+    return "\n".join([*lines, *(f"| {' | '.join(_cells(row, sweep['scores']))} |" for row in rows)]) + "\n"
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, scores: Collection[str]) -> list[str]:
     if not (result := row["result"]):
         why = f": {row['sentence']}" if row["sentence"] else f" after {row['epoch']} epochs"
-        return [row["name"], f"{row['state']}{why}", "", "", "", ""]
+        return [row["name"], f"{row['state']}{why}", *[""] * (2 + len(scores))]
     full, small = (result["components"][one].values() for one in ("full", "compact"))
     components = " + ".join(map(str, small)) + " of " + " + ".join(map(str, full))
-    perplexities = [f"{result[f'{split}_perplexity']['compact']:.2f}" for split in ("valid", "test")]
+    values = [f"{result[score]['compact']:.2f}" for score in scores]
     minutes = f"{result['seconds']['train'] / 60:.1f}"
-    return [row["name"], components, f"{result['parameters']['compact']:,}", *perplexities, minutes]
+    return [row["name"], components, f"{result['parameters']['compact']:,}", *values, minutes]
 
 
 def write_tables(folder: Path, sweep: Mapping[str, Any]) -> list[Path]:
@@ -53,10 +53,17 @@ def write_tables(folder: Path, sweep: Mapping[str, Any]) -> list[Path]:
 
 @rc_context(STYLE)
 def frontier_figure(sweep: Mapping[str, Any]) -> Figure:
-    """Test perplexity over the parameters left: a dot for each run, a line through the means of the seeds, along
+    """The last score over the parameters left: a dot for each run, a line through the means of the seeds, along
     the strengths; the dense runs, and a line at their mean, which is to be met with less."""
-    shared, finished = sweep["settings"], [row for row in sweep["runs"] if row["result"]]
-    rows = [{**row, "settings": {**shared, **row["settings"]}} for row in finished]
+    shared, score, better = sweep["settings"], list(sweep["scores"])[-1], sweep["better"]
+    rows = [
+        {
+            "settings": {**shared, **row["settings"]},
+            "point": (row["result"]["parameters"]["compact"], row["result"][score]["compact"]),
+        }
+        for row in sweep["runs"]
+        if row["result"]
+    ]
     dense = [row for row in rows if row["settings"]["method"] == "dense"]
     figure = Figure(figsize=(7.5, 4.2))
     axes = figure.subplots()
@@ -74,16 +81,17 @@ def frontier_figure(sweep: Mapping[str, Any]) -> Figure:
     if len(lines) + bool(dense) > 1:
         axes.legend(frameon=False)
     values = _points(rows)[:, 1]
-    axes.set(title="test perplexity, lower is better", xlabel="parameters left")
+    axes.set(title=f"{sweep['scores'][score]}, {better} is better", xlabel="parameters left")
     axes.margins(x=0.09, y=0.09)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    log_if_wide(axes, values.min(), values.max())
+    if better == "lower":
+        log_if_wide(axes, values.min(), values.max())
     return figure
 
 
 def _draw_line(axes: Axes, rows: Sequence[Row], varied: set[str], colour: str, label: str) -> None:
     same: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: [row["settings"][name] for name in ALONG]):
+    for row in sorted(rows, key=lambda row: [row["settings"][name] for name in ALONG if name in row["settings"]]):
         same.setdefault(_label(row, varied & {*ALONG}), []).append(row)
     means = np.array([_points(alike).mean(axis=0) for alike in same.values()])
     axes.plot(*means.T, color=colour, linewidth=1.2, alpha=0.6)
@@ -93,8 +101,7 @@ def _draw_line(axes: Axes, rows: Sequence[Row], varied: set[str], colour: str, l
 
 
 def _points(rows: Sequence[Row]) -> np.ndarray:
-    found = [(row["result"]["parameters"]["compact"], row["result"]["test_perplexity"]["compact"]) for row in rows]
-    return np.array(found, float)
+    return np.array([row["point"] for row in rows], float)
 
 
 def _label(row: Row, names: set[str]) -> str:

@@ -1,7 +1,7 @@
 """Settings with lists, as the runs they stand for: every combination, each with a name of its own."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from types import ModuleType
@@ -9,22 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from issref.data import corpus as corpora
 from issref.iss.groups import group_norms, iss_groups
-from issref.models import LANGUAGE_MODELS
-from issref.result import load_corpus
-from issref.training.settings import Settings
+from issref.result import untrained
+from issref.sweep.trained import AnySettings, Trained
 
 Words = Mapping[str, Sequence[str]]
-USUAL = Settings()
-SEVERAL = {field.name for field in fields(Settings) if isinstance(getattr(USUAL, field.name), tuple)}
-SWITCHES = {field.name for field in fields(Settings) if isinstance(getattr(USUAL, field.name), bool)}
-SWITCHES |= {f"no_{name}" for name in SWITCHES} | {"small"}
-SINGLE = {"preset", "corpus", "data_dir", "init", "threads"}  # one value for a whole sweep
-KNOWN = {field.name for field in fields(Settings)} | SWITCHES | SINGLE
-PLACES = {"corpus", "data_dir", "init"}  # folders, which every process finds by their whole path
-READ_BY = {"strength": ("prox", "released"), "l1_strength": ("l1",), "threshold": ("released", "l1")}  # methods
-RANGE = (1.0, 30.0)  # of `useful_strengths`
 
 
 class Run(NamedTuple):
@@ -32,7 +21,7 @@ class Run(NamedTuple):
 
     name: str
     arguments: list[str]
-    settings: Settings
+    settings: AnySettings
     after: str | None = None
 
 
@@ -50,15 +39,15 @@ def read(arguments: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def check(words: Words, known: Iterable[str] = KNOWN, single: Iterable[str] = SINGLE) -> None:
+def check(words: Words, known: Iterable[str], single: Iterable[str], switches: Iterable[str] = ()) -> None:
     """Raise ValueError, naming flag, need and finding, for flags that no sweep has and lists that say nothing."""
     for name, values in words.items():
         flag, got = flag_of(name), " ".join(values)
         if name not in known:
             raise ValueError(f"{flag}: needs to be a setting of the training command, which has none of this name")
-        if name in SWITCHES and values:
+        if name in switches and values:
             raise ValueError(f"{flag}: needs no value, got {got}")
-        if name not in SWITCHES and not values:
+        if name not in switches and not values:
             raise ValueError(f"{flag}: needs a value or more, got none")
         if name in single and len(values) > 1:
             raise ValueError(f"{flag}: needs one value for the whole sweep, got {got}")
@@ -66,45 +55,45 @@ def check(words: Words, known: Iterable[str] = KNOWN, single: Iterable[str] = SI
             raise ValueError(f"{flag}: needs values that differ, commas within one of several numbers, got {got}")
 
 
-def runs_of(words: Words, command: ModuleType) -> list[Run]:
+def runs_of(words: Words, trained: Trained) -> list[Run]:
     """One run for each combination of values, in the order of the flags, without what its method does not read.
 
     A strength auto:8 stands for the 8 of `useful_strengths`, and adds a dense run beside them. ValueError in a
     sentence for values that the training command refuses, for two runs of the same settings, and for a list
     that no method in the sweep reads.
     """
-    check(words)
-    words = {name: [_absolute(values[0])] if name in PLACES else values for name, values in words.items()}
+    check(words, trained.known, trained.single, trained.switches)
+    words = {name: [_whole(name, *values)] if name in trained.places else values for name, values in words.items()}
     automatic = any(value.startswith("auto") for value in words.get("strength", ()))
     first = {name: "".join(values[:1]) for name, values in words.items()}
-    usual = settings_of(spelled(first | ({"strength": "0"} if automatic else {})), command)
+    usual = settings_of(spelled(first | ({"strength": "0"} if automatic else {}), trained), trained.command)
     methods = list(words.get("method", [usual.method]))
-    for name, needed in READ_BY.items():
+    for name, needed in trained.read_by.items():
         listed = len(words.get(name, ())) > 1 or (name == "strength" and automatic)
         if listed and not set(needed) & set(methods):
             found = f"--method {' '.join(methods)}"
             raise ValueError(f"{flag_of(name)}: needs --method {' or '.join(needed)} for a list, got {found}")
     if automatic:
         methods = [*dict.fromkeys(["dense", *methods])]
-        words = {"method": methods, **words, "strength": list(_expanded(words["strength"], usual))}
+        words = {"method": methods, **words, "strength": list(_expanded(words["strength"], usual, trained))}
     varied = [name for name, values in words.items() if len(values) > 1]
     runs: dict[str, Run] = {}
-    for one in _combinations(words, usual.method):
+    for one in _combinations(words, usual.method, trained.read_by):
         name = "_".join(f"{name}={one[name]}" for name in varied if name in one) or "run"
-        arguments = spelled(one)
-        runs.setdefault(name, Run(name, arguments, settings_of(arguments, command)))
+        arguments = spelled(one, trained)
+        runs.setdefault(name, Run(name, arguments, settings_of(arguments, trained.command)))
     for run, other in pairwise(sorted(runs.values(), key=lambda run: repr(run.settings))):
         if run.settings == other.settings:
             raise ValueError(f"sweep: needs runs that differ, got {run.name} and {other.name}, the same settings")
     return list(runs.values())
 
 
-def spelled(one: Mapping[str, str]) -> list[str]:
+def spelled(one: Mapping[str, str], trained: Trained) -> list[str]:
     """One value for each flag, as arguments of the training command; commas part those of several numbers."""
     arguments = []
     for name, value in one.items():
-        values = value.split(",") if name in SEVERAL else [value]
-        arguments += [flag_of(name), *(values if name not in SWITCHES else [])]
+        values = value.split(",") if name in trained.several else [value]
+        arguments += [flag_of(name), *(values if name not in trained.switches else [])]
     return arguments
 
 
@@ -113,54 +102,51 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def settings_of(arguments: list[str], command: ModuleType) -> Settings:
+def settings_of(arguments: list[str], command: ModuleType) -> AnySettings:
     """The settings that the training command makes of its arguments."""
     return command.parse(arguments).settings
 
 
-def _absolute(value: str) -> str:
-    known = ("auto", "ptb", "embedded")
-    return str(Path(value).resolve()) if value not in known and Path(value).is_dir() else value
+def _whole(name: str, value: str) -> str:
+    named = name == "corpus" and value in ("auto", "ptb", "embedded")
+    return str(Path(value).resolve()) if not named and Path(value).exists() else value
 
 
-def _combinations(words: Words, usual: str) -> Iterator[dict[str, str]]:
+def _combinations(words: Words, usual: str, read_by: Words) -> Iterator[dict[str, str]]:
     for values in product(*(values or [""] for values in words.values())):
         one = dict(zip(words, values, strict=True))
         method = one.get("method", usual)
         yield {
             name: value
             for name, value in one.items()
-            if method in READ_BY.get(name, (method,)) or len(words[name]) == 1
+            if method in read_by.get(name, (method,)) or len(words[name]) == 1
         }
 
 
-def _expanded(strengths: Iterable[str], settings: Settings) -> Iterator[str]:
+def _expanded(strengths: Iterable[str], settings: AnySettings, trained: Trained) -> Iterator[str]:
     for value in strengths:
         count = value.removeprefix("auto:")
         if not value.startswith("auto"):
             yield value
         elif count.isdecimal() and int(count) > 1:
-            yield from (f"{strength:.3g}" for strength in useful_strengths(settings, int(count)))
+            yield from (f"{strength:.3g}" for strength in useful_strengths(settings, int(count), trained))
         else:
             raise ValueError(f"--strength: auto needs a number of strengths from 2 up, as in auto:8, got {value}")
 
 
-def useful_strengths(settings: Settings, count: int) -> np.ndarray:
-    """Strengths from 1 to 30 times  median_g |w_g| / sum of the learning rates of all steps, log-spaced.
+def useful_strengths(settings: AnySettings, count: int, trained: Trained) -> np.ndarray:
+    """Log-spaced multiples of  median_g |w_g| / sum of the learning rates of all steps in which the penalty acts.
 
     A proximal step takes rate * strength off a group's norm, so at one times this, a run takes off the initial
-    norm of the median group where no gradient feeds it; the strengths of the presets are 5 to 19 times it.
+    norm of the median group where no gradient feeds it. For a language model they are from 1 to 30 times it; the
+    strengths of the presets are 5 to 19 times it. For the reader they are from 0.5 to 4 times it, those of the
+    presets 0.9 to 1.8 times: at 2 times, and the same for all, the strong and short penalty of its tour leaves one
+    of the LSTMs without components.
     """
-    from issref.train_ptb import model_config
-
-    corpus, model = load_corpus(settings), LANGUAGE_MODELS[settings.model]
-    config = model_config(settings, corpus)
-    layout = model.layout(config)
-    params = model.initial(config, layout, np.random.default_rng(settings.seed), settings.dtype)
+    corpus, model = trained.command.load_corpus(settings), trained.model(settings)
+    params, layout, _ = untrained(model, trained.command.model_config(settings, corpus), settings)
     norms = group_norms(params, iss_groups(layout, model.spaces(layout.axes)))
-    steps = len(corpora.windows(corpus.train, settings.batch, settings.steps))
-    rates = steps * sum(settings.rate(epoch) for epoch in range(settings.epochs))
-    return np.median(norms) / rates * np.geomspace(*RANGE, count)
+    return np.median(norms) / trained.rates(settings, corpus) * np.geomspace(*trained.reach, count)
 
 
 def chains(runs: list[Run], path: bool) -> list[list[Run]]:
@@ -171,7 +157,7 @@ def chains(runs: list[Run], path: bool) -> list[list[Run]]:
     """
     if not path:
         return [[run] for run in runs]
-    found: dict[Settings, list[Run]] = {}
+    found: dict[AnySettings, list[Run]] = {}
     for run in runs:
         found.setdefault(replace(run.settings, strength=(), method="dense"), []).append(run)
     for chain in found.values():

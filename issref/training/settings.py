@@ -25,6 +25,9 @@ class Settings(Options):
     gradient, clip after adding it, elementwise threshold). l1: elementwise. dense: none."""
     strength: tuple[float, ...] = (0.0035, 0.005)
     """lambda of the group lasso, one number or one for each layer, for the loss summed over the steps."""
+    penalty_epochs: int | None = None
+    """Epochs in which the method acts; then plain gradient steps train what is left, no longer held down. All
+    epochs if not given."""
     l1_strength: float = 1e-4
     """Coefficient of sum |w| for --method l1, on everything but the embedding."""
     threshold: float = 1e-4
@@ -89,7 +92,7 @@ class Settings(Options):
 
     def check(self) -> None:
         """Raise ValueError, naming flag, need and finding, for values that no run can have."""
-        positive = "batch steps epochs learning_rate decay clip init_scale threads embed_size depth"
+        positive = "batch steps epochs learning_rate decay clip init_scale threads embed_size depth penalty_epochs"
         for name in positive.split():
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

@@ -1,0 +1,51 @@
+"""How long the paper's runs would take here: the time of a step, times the steps of all epochs of a preset.
+
+Nothing is trained to the end: evaluations, proximal steps and cuts would come on top, and with ISS a run starts at
+the dense step's time and ends at that of the sizes found.
+"""
+
+from dataclasses import replace
+
+from benchmarks.evaluation import COMPACT, EMBED
+from benchmarks.steps import task, training_step
+from benchmarks.timing import interleaved, milliseconds
+from benchmarks.words import Figures, Measured, number, part, table
+from issref.training.settings import PRESETS
+
+WORDS = 929_589  # of Penn TreeBank's training text, with its ends of sentences
+LARGE = PRESETS["iss-large"]
+RUNS = {
+    "zaremba-medium": PRESETS["zaremba-medium"],
+    "iss-large": LARGE,
+    "iss-large at the paper's sizes": replace(LARGE, hidden_sizes=COMPACT, embed_size=EMBED),
+}
+
+
+def measure(seconds: float) -> Figures:
+    """Milliseconds of a dense training step of each, dropout drawn inside it."""
+    return milliseconds(interleaved({name: training_step(task(run)) for name, run in RUNS.items()}, seconds))
+
+
+def steps(name: str) -> int:
+    """Steps of all epochs."""
+    settings = RUNS[name]
+    return settings.epochs * ((WORDS // settings.batch - 1) // settings.steps)
+
+
+def section(measured: Measured) -> str:
+    """A line for each run."""
+    if not (figures := measured.get("projection")):
+        return ""
+    rows = []
+    for name, settings in RUNS.items():
+        widths = " + ".join(map(str, settings.hidden_sizes))
+        milliseconds_a_step = figures[f"{name}_ms"]
+        hours = steps(name) * milliseconds_a_step / 3.6e6
+        rows.append([name, widths, number(milliseconds_a_step), f"{steps(name):,}", number(hours)])
+    return part(
+        "Whole runs, projected",
+        "The time of a dense step times the steps of all epochs on Penn TreeBank. These runs were not made: "
+        "evaluations, proximal steps and cuts come on top, and with ISS a run begins at the time of the dense "
+        "step and ends at that of the sizes it finds.",
+        table(["run", "units", "a step, ms", "steps in all", "hours"], rows, words=2),
+    )
