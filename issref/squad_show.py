@@ -9,7 +9,7 @@ from issref.data.squad_corpus import Corpus
 from issref.data.squad_score import Score
 from issref.iss.groups import Groups
 from issref.iss.layout import Layout
-from issref.show import epoch_bar, introduce, say, trace
+from issref.show import epoch_bar, introduce, method, say, trace
 from issref.training.progress import Progress
 from issref.training.squad_settings import SquadSettings
 
@@ -23,7 +23,7 @@ def header(settings: SquadSettings, corpus: Corpus, layout: Layout, folder: Path
         "model": f"BiDAF of {settings.hidden_size} units a direction, {layout.parameters():,} parameters, {words}",
         "corpus": f"{corpus.name}: {len(corpus.train):,} / {len(corpus.dev):,} questions, from {corpus.source}",
         "sha256": corpus.sha256,
-        "method": " ".join([settings.method, *(f"strength {value:g}" for value in strength)]),
+        "method": method(settings.method, strength, settings.penalty_steps, "steps"),
         "steps": f"{settings.steps:,} of {settings.batch} questions, Adam, {rate}, seed {settings.seed}",
     }
     introduce(lines, settings.dtype, folder)

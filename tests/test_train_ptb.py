@@ -144,12 +144,13 @@ def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways):
         assert values.shape == small[array].shape
 
 
-def test_after_the_penalty_epochs_a_run_goes_on_as_a_dense_one_from_its_weights(text, tmp_path):
+def test_after_the_penalty_epochs_a_run_goes_on_as_a_dense_one_from_its_weights(text, tmp_path, capsys):
     """Two epochs, the penalty in the first: one epoch with it, then `--init` of that and one without."""
     calm = ("--dtype", "float64", "--learning-rate", "0.5", "--strength", "0.01", "0.014")
     first, both, alone, pressed = (tmp_path / name for name in ("first", "both", "alone", "pressed"))
     assert command.main(flags(text, first, *calm, "--epochs", "1")) == 0
     assert command.main(flags(text, both, *calm, "--epochs", "2", "--penalty-epochs", "1")) == 0
+    assert "prox strength 0.01 strength 0.014 for 1 epochs, then dense" in capsys.readouterr().out
     dense = ("--method", "dense", "--init", str(first))
     assert command.main(flags(text, alone, *calm, "--epochs", "1", *dense)) == 0
     assert command.main(flags(text, pressed, *calm, "--epochs", "2")) == 0
