@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-RUNS, PICTURE = RESULTS / "full", "benchmarks/results/full/frontier.png"
+RUNS, PICTURES = RESULTS / "full", "benchmarks/results/full"
+DENSE, ISS = "dense-0", "iss-0.0035-0.005-0"  # of which the curves are drawn
 Result = Mapping[str, Any]
 
 # Wen et al. 2018: table 1 (stacked LSTMs on PTB) and table 2 (RHNs), from scratch.
@@ -69,7 +70,9 @@ def section() -> str:
         *(_row(name, result) for name, result in found.items()),
         "",
         *_findings(found.values()),
-        f"![Test perplexity over the parameters left]({PICTURE})",
+        f"![Test perplexity over the parameters left]({PICTURES}/frontier.png)",
+        "",
+        f"![Thirteen epochs, dense and with ISS]({PICTURES}/training.png)",
         "",
         PAPER,
         "",
@@ -121,7 +124,8 @@ def _findings(found: Sequence[Result] | Any) -> list[str]:
 
 
 def draw() -> None:
-    """The frontier: test perplexity over the parameters left."""
+    """The frontier, test perplexity over the parameters left; and two runs side by side, epoch by epoch."""
+    from issref.report import compare_training
     from issref.sweep.frontier import frontier_figure
     from issref.sweep.trained import COMMANDS
 
@@ -138,3 +142,9 @@ def draw() -> None:
         row["settings"] = {name: value for name, value in row["settings"].items() if name not in shared}
     known = {"scores": COMMANDS["ptb"].scores, "better": COMMANDS["ptb"].better}
     frontier_figure({"settings": shared, "runs": rows, **known}).savefig(RUNS / "frontier.png", dpi=110)
+    rows = {"dense": RUNS / DENSE, "ISS": RUNS / ISS}
+    metrics = {
+        label: [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for label, folder in rows.items()
+    }
+    compare_training(metrics, RUNS / "training.png")

@@ -23,6 +23,7 @@ nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode, nb_execution_in_temp, nb_execution_timeout = "force", True, 300
 nb_execution_show_tb = nb_merge_streams = True
 nb_render_markdown_format = "myst"
+smartquotes_action = "qe"  # the two dashes of a flag stay two
 myst_enable_extensions, myst_heading_anchors = ["dollarmath", "deflist"], 3
 
 autodoc_member_order, autodoc_typehints_format = "bysource", "short"
@@ -47,11 +48,11 @@ def docstring(app, what, name, obj, options, lines):
 
 
 def written(block: str) -> list[str]:
-    """A paragraph of a docstring: an example as it is, an indented equation or table word for word, or text."""
+    """A paragraph of a docstring: an example as it is; an equation, a table, commands word for word; or text."""
     if block.startswith(">>>"):
         return block.splitlines()
-    if block.startswith(" "):
-        return ["::", "", *block.splitlines()]
+    if block.startswith((" ", "python -m ")):
+        return [".. code-block:: text", "", *(f"   {line}" for line in block.splitlines())]
     pieces = re.split("`([^`]+)`", " ".join(block.split()))
     return ["".join(code(piece) if odd % 2 else escaped(piece) for odd, piece in enumerate(pieces))]
 

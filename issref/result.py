@@ -19,7 +19,7 @@ from issref.iss.groups import alive, group_norms, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
 from issref.training import checkpoint
-from issref.training.progress import Progress
+from issref.training.progress import LAST, Progress
 from issref.training.run import versions, write_json
 from issref.training.settings import Settings
 from issref.training.squad_settings import SquadSettings
@@ -83,14 +83,23 @@ def untrained(
     return model.initial(config, layout, rng, settings.dtype), layout, rng
 
 
+def load_compact(folder: Path, needed: set[str]) -> tuple[Params, dict[str, Any]]:
+    """A run's compact model and what is said about it; ValueError in a sentence unless it says what is needed."""
+    path = folder / "model.safetensors"
+    if not path.exists() and (folder / LAST).exists():
+        raise ValueError(f"{folder}: needs a run that has ended, found one that --resume {folder} goes on with")
+    params, about = checkpoint.load(path)
+    if missing := needed - about.keys():
+        raise ValueError(f"{path}: needs a compact model, found no {sorted(missing)}")
+    return params, about
+
+
 def weights_of(folder: Path, layout: Layout, corpus: corpora.Corpus | squad_corpus.Corpus, dtype: str) -> Params:
     """The weights of a finished run at its original widths, exactly zero where its components are dead.
 
     Their gradients are exactly zero too, so they stay dead. ValueError unless layout and vocabulary are the same.
     """
-    params, about = checkpoint.load(folder / "model.safetensors")
-    if missing := {"layout", "alive", "words"} - about.keys():
-        raise ValueError(f"--init: {folder} needs a compact model, found no {sorted(missing)}")
+    params, about = load_compact(folder, {"layout", "alive", "words"})
     living = {space: np.array(kept, bool) for space, kept in about["alive"].items()}
     params, whole = expand(params, Layout.from_json(json.dumps(about["layout"])), living)
     if whole != layout:
@@ -202,9 +211,7 @@ def draw(model: ModuleType, at: Progress, full: Params, layout: Layout, folder: 
 
 def evaluate(folder: Path, settings: Settings, split: str) -> dict[str, float]:
     """Perplexity of a run's compact model: batch 1 in windows (the headline), word by word, and in rows."""
-    params, about = checkpoint.load(folder / "model.safetensors")
-    if missing := {"layout", "corpus"} - about.keys():
-        raise ValueError(f"{folder / 'model.safetensors'}: needs a compact model, found no {sorted(missing)}")
+    params, about = load_compact(folder, {"layout", "corpus"})
     layout = Layout.from_json(json.dumps(about["layout"]))
     layout.check(params)
     corpus = load_corpus(settings)

@@ -20,8 +20,7 @@ from issref.iss.layout import Layout, Params
 from issref.models import bidaf
 from issref.models.bidaf import Text
 from issref.ops.losses import BEYOND
-from issref.result import cuts, draw, save_compact, sizes, untrained
-from issref.training import checkpoint
+from issref.result import cuts, draw, load_compact, save_compact, sizes, untrained
 from issref.training.progress import Progress
 from issref.training.run import versions, write_json
 from issref.training.squad_settings import SquadSettings
@@ -173,9 +172,7 @@ def output_difference(
 
 def load_model(folder: Path) -> tuple[Params, dict[str, Any]]:
     """A run's compact model and what is said about it; ValueError in a sentence if it is no reader."""
-    params, about = checkpoint.load(folder / "model.safetensors")
-    if missing := {"layout", "words", "characters"} - about.keys():
-        raise ValueError(f"{folder / 'model.safetensors'}: needs a compact reader, found no {sorted(missing)}")
+    params, about = load_compact(folder, {"layout", "words", "characters"})
     Layout.from_json(json.dumps(about["layout"])).check(params)
     return params, about
 

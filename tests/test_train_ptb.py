@@ -390,6 +390,17 @@ def test_the_choice_of_auto_is_the_runs_choice_from_then_on(text, tmp_path, monk
     assert command.main(["--eval", str(tmp_path / "run")]) == 0
 
 
+@pytest.mark.parametrize("flag", ["--eval", "--init"])
+def test_a_run_that_has_not_ended_has_no_model_yet(flag, finished, text, tmp_path, capsys):
+    for name in ("config.json", "checkpoint.safetensors"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    more = [] if flag == "--eval" else flags(text, tmp_path / "run")
+    assert command.main([flag, str(tmp_path), *more]) == 2
+    assert sentence(capsys).endswith(
+        f"needs a run that has ended, found one that --resume {tmp_path} goes on with"
+    )
+
+
 @pytest.mark.parametrize("flag", ["--resume", "--eval"])
 def test_a_folder_without_a_run_is_refused(flag, tmp_path, capsys):
     assert command.main([flag, str(tmp_path)]) == 2

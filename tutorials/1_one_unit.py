@@ -39,7 +39,8 @@ FIGURES.mkdir(exist_ok=True)
 #
 # The model reads a sentence word by word and predicts the next word. A word is looked up in an
 # embedding table; the embedded word $x_t$ goes through two LSTM layers; the upper layer's output
-# goes through a linear map to one logit for each word of the vocabulary.
+# goes through a linear map to one logit for each word of the vocabulary. (The softmax makes
+# probabilities of the logits, and so the arrays of this last map are called `softmax` below.)
 #
 # One LSTM layer with $H$ units and an input of size $D$ keeps two vectors of length $H$, the output
 # $h_t$ and the cell $c_t$. At each time step $t$ it computes
@@ -68,8 +69,10 @@ for array in layout.axes:
 # then the 4 units of the layer itself (the recurrent part); its columns are the 4 units, four times
 # over, once for each gate. The sign `~` before a space will be explained soon.
 #
-# We fill all arrays with random numbers, biases and carried states too. Zero biases would be the
-# usual start of training, but they would hide the mistakes that we want to see.
+# We fill all arrays with random numbers, the biases too, and also the *carried state*: the $h$ and
+# $c$ of both layers that the network begins with, because a long text is read piece by piece, and
+# each piece carries them to the next. Zeros would be the usual start of training, but they would
+# hide the mistakes that we want to see.
 
 # %%
 rng = np.random.default_rng(0)

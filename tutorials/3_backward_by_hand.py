@@ -304,7 +304,8 @@ check_backward(lstm, list(arguments.values()))  # issref's own check says nothin
 # ## The whole language model
 #
 # What is missing is the loss. For the logits $y$ of one word, and $k$ the word that really came
-# next, it is $-\log$ of the softmax, $\ell = \log \sum_j e^{y_j} - y_k$. Hence
+# next, it is $-\log$ of the softmax, $\ell = \log \sum_j e^{y_j} - y_k$. Hence, with $[j = k]$ for
+# 1 if $j = k$ and 0 otherwise,
 #
 # $$\frac{\partial \ell}{\partial y_j} = \frac{e^{y_j}}{\sum_m e^{y_m}} - [j = k]:$$
 #

@@ -173,9 +173,11 @@ assert max(in_units.values()) < 100
 # ## What is cut along
 #
 # Weights and biases are not the only arrays that have an entry for each unit. The **carried state**
-# has one, and so have the **dropout masks**. Both have a layout, so the same call cuts them. For
-# the state to be forgotten is harmless, since shapes do not fit. The mask is a trap: a program
-# usually *draws* it, at whatever size the network has now.
+# has one, and so have the **dropout masks**. (*Dropout* silences units at random in training: what
+# a unit passes on is multiplied by its entry of a mask, which is here 1 / 0.7 with probability 0.7,
+# and otherwise 0.) Both have a layout, so the same call cuts them. For the state to be forgotten is
+# harmless, since shapes do not fit. The mask is a trap: a program usually *draws* it, at whatever
+# size the network has now.
 #
 # Draw a mask for the whole network, and another one at the smaller size from the same random
 # numbers. In the second, the numbers fall on other units: after the cut, every unit is dropped out
@@ -268,8 +270,10 @@ assert on_unit == 0
 # Now a whole training run, once with the units cut as they die and once with their zeros kept. The
 # text imitates the documentation that every Python carries: "return the first item of the list .",
 # in which the last noun follows from the one before. The run has everything that could go wrong:
-# dropout, state carried from window to window, clipping, momentum, and a proximal step that starts
-# where the last one ended. All of these have to be cut along. For the first 60 steps the strength
+# dropout; state carried from window to window; *clipping*, which shortens a gradient that is longer
+# than a limit to this length; *momentum*, which steps along a sum of all gradients so far, older
+# ones counting less; and a proximal step that starts from the shares with which the last one ended.
+# What of these has an entry for each unit has to be cut along. For the first 60 steps the strength
 # is 0, so that the network learns something; then follow 120 with the penalty.
 
 # %%

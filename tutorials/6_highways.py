@@ -417,7 +417,9 @@ figure.savefig(FIGURES / "6_training.png")
 # which word the answer starts and at which it ends. Four LSTMs, `h`, `g0`, `g1` and `g2`, read the
 # text in both directions. Their outputs $h_t$, $g^0_t$, $g^1_t$, $g^2_t$ hold the $d$ units that
 # read forward (`.fw`) and then the $d$ that read backward (`.bw`). The question goes through `h`,
-# too, and comes out as $u_j$ for each of its words. Then the two meet:
+# too, and comes out as $u_j$ for each of its words. (A word enters `h` as a vector from a table and
+# one that is computed from its letters. No unit is taken out there, so we leave it aside.) Then the
+# two meet:
 #
 # $$s_{tj} = [h_t,\; u_j,\; h_t u_j]\, w + b, \qquad
 #   \tilde u_t = \sum_j \mathrm{softmax}_j(s_{tj})\, u_j, \qquad

@@ -7,9 +7,9 @@
 # trains worse, and nobody can tell why.
 #
 # **You will learn** to port the two things that ISS needs of a network, an LSTM with all its
-# gradients and the group lasso over its units, to PyTorch in forty lines; and to let issref look
-# for mistakes: first in the port as it should be, and then in the same port with one mistake, which
-# the kit finds and calls by its name.
+# gradients and the group lasso over its units, to PyTorch in some forty lines; and to let issref
+# look for mistakes: first in the port as it should be, and then in the same port with one mistake,
+# which the kit finds and calls by its name.
 #
 # **You need** [tutorial 1](1_one_unit.py), [tutorial 2](2_the_penalty.py) for the penalty, and
 # PyTorch: `pip install '.[torch]'`. It takes 10 minutes to read and less than a minute to run.

@@ -123,7 +123,7 @@ def workers(options: Options, chains: Sequence[Any]) -> Iterator[Parallel]:
         yield Parallel(jobs_for(options, chains), backend="threading", **ONE_BY_ONE)
         return
     try:
-        from dask.distributed import Client
+        from dask.distributed import Client  # pyright: ignore[reportMissingImports]: an extra
 
         client = Client(options.cluster, timeout=PATIENCE, set_as_default=False)
     except ImportError as error:

@@ -48,7 +48,9 @@ class Options:
         """The settings of a run, from its config.json; ValueError in a sentence if they cannot be read."""
         try:
             fields = from_json(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise ValueError(f"{path}: needs the settings of a run, found none ({error.strerror})") from error
+        except ValueError as error:
             raise ValueError(f"{path}: needs the settings of a run, found none ({error})") from error
         return cls.from_dict(fields)
 
