@@ -61,9 +61,9 @@ def section() -> str:
     """The part as it stands in the README."""
     found = results()
     lines = [
-        "Whole runs on Penn TreeBank, two at a time on two cores with a thread each unless the command says "
-        "otherwise; perplexity with batch 1 over the whole text, compact models. Evaluation: how many times as "
-        "fast as the same run's arrays before compaction, measured at its end.",
+        "Whole runs on Penn TreeBank; perplexity with batch 1 over the whole text, compact models. Evaluation: "
+        "how many times as fast as the same run's arrays before compaction, at its end. Minutes are those of "
+        "training: with `--threads 1` beside other work, else on two cores.",
         "",
         "| run | strength | seed | units left | gone | parameters | valid | test | evaluation | minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -86,6 +86,8 @@ def section() -> str:
 def _row(name: str, result: Result) -> str:
     settings, seconds = result["settings"], result["seconds"]
     strength = " ".join(f"{one:g}" for one in settings["strength"]) if settings["method"] == "prox" else ""
+    if strength and (epochs := settings.get("penalty_epochs")):
+        strength += f" for {epochs} epochs"
     cells = [
         name,
         strength,
@@ -115,8 +117,8 @@ def _findings(found: Sequence[Result] | Any) -> list[str]:
         text += f" (mean of {len(dense)} seeds). " if len(dense) > 1 else " (one seed). "
         if lossless:
             best = max(lossless, key=gone)
-            text += f"At {test_perplexity(best):.2f}, no worse, ISS has removed {gone(best):.0%} of all units "
-            text += f"({left(best)} are left)."
+            text += f"The smallest network with ISS that ends no higher, at {test_perplexity(best):.2f}, has lost "
+            text += f"{gone(best):.0%} of all units: {left(best)} are left."
         else:
             text += "No run with ISS ends at or below it."
         lines += [text, ""]
