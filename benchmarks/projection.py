@@ -7,12 +7,13 @@ the dense step's time and ends at that of the sizes found.
 from dataclasses import replace
 
 from benchmarks.evaluation import COMPACT, EMBED
+from benchmarks.kept import load
 from benchmarks.steps import task, training_step
 from benchmarks.timing import interleaved, milliseconds
 from benchmarks.words import Figures, Measured, number, part, table
 from issref.training.settings import PRESETS
 
-WORDS = 929_589  # of Penn TreeBank's training text, with its ends of sentences
+WORDS = load("small")[0]["corpus"]["train"]  # of Penn TreeBank, with the ends of sentences
 LARGE = PRESETS["iss-large"]
 RUNS = {
     "zaremba-medium": PRESETS["zaremba-medium"],

@@ -10,24 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import full_length
+from benchmarks.kept import RESULTS, load, units
 
-HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
-RESULTS = HERE / "results"
-
-
-def load(name: str) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    """A run's result, its rows of metrics and its command."""
-    folder = RESULTS / name
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return json.loads((folder / "result.json").read_text()), rows, (folder / "command.txt").read_text().strip()
+README = Path(__file__).parents[1] / "README.md"
 
 
 def small() -> str:
     """The tour's table: full against compact."""
     result, _, command = load("small")
     rows = {
-        "units of the two layers": [_units(result, one) for one in ("full", "compact")],
+        "units of the two layers": [units(result, one) for one in ("full", "compact")],
         "parameters": [f"{result['parameters'][one]:,}" for one in ("full", "compact")],
         "multiply-adds a word": [f"{result['multiply_adds'][one]:,}" for one in ("full", "compact")],
         "validation perplexity": [f"{result['valid_perplexity'][one]:.2f}" for one in ("full", "compact")],
@@ -116,7 +108,7 @@ def _longer(name: str) -> str:
 
 
 def _reader(name: str, run: dict[str, Any], size: str, scored: str) -> str:
-    cells = [name, _units(run, size), f"{run['parameters'][size]:,}"]
+    cells = [name, units(run, size), f"{run['parameters'][size]:,}"]
     cells += [f"{run[measure][scored]:.1f}" for measure in ("dev_em", "dev_f1")]
     trained = scored != "untrained"
     cells += [f"{run['all_dev']['f1']:.1f}", f"{run['seconds']['train'] / 60:.1f}"] if trained else ["", ""]
@@ -148,12 +140,8 @@ def _row(name: str) -> str:
     perplexities = " | ".join(f"{result[f'{split}_perplexity']['compact']:.2f}" for split in ("valid", "test"))
     alone = result["settings"]["threads"] is None
     minutes = f"{result['seconds']['train'] / 60:.1f}" if alone else ""
-    cells = (name, result["corpus"]["name"], _units(result, "compact"), size, perplexities, minutes)
+    cells = (name, result["corpus"]["name"], units(result, "compact"), size, perplexities, minutes)
     return f"| {' | '.join(cells)} |"
-
-
-def _units(result: dict[str, Any], one: str) -> str:
-    return " + ".join(str(count) for count in result["components"][one].values())
 
 
 def _where(result: dict[str, Any]) -> str:

@@ -1,0 +1,19 @@
+"""Runs that are kept in `benchmarks/results`, each in a folder: what it wrote, and the command that made it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def load(name: str) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    """A run's result, its rows of metrics and its command."""
+    folder = RESULTS / name
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return json.loads((folder / "result.json").read_text()), rows, (folder / "command.txt").read_text().strip()
+
+
+def units(result: dict[str, Any], one: str) -> str:
+    """Units of each layer, full or compact."""
+    return " + ".join(str(count) for count in result["components"][one].values())
