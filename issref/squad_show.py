@@ -23,7 +23,7 @@ def header(settings: SquadSettings, corpus: Corpus, layout: Layout, folder: Path
         "model": f"BiDAF of {settings.hidden_size} units a direction, {layout.parameters():,} parameters, {words}",
         "corpus": f"{corpus.name}: {len(corpus.train):,} / {len(corpus.dev):,} questions, from {corpus.source}",
         "sha256": corpus.sha256,
-        "method": method(settings.method, strength, settings.penalty_steps, "steps"),
+        "method": method(settings.method, strength, settings.penalty_steps, "step"),
         "steps": f"{settings.steps:,} of {settings.batch} questions, Adam, {rate}, seed {settings.seed}",
     }
     introduce(lines, settings.dtype, folder)

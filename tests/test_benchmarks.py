@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import statistics
 import sys
 import time
 from importlib.util import find_spec
@@ -20,9 +21,25 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import children, loops, memory, page, prox, record, roofline, shrink, steps, targets, timing  # noqa: E402
+from benchmarks import (  # noqa: E402
+    children,
+    full_length,
+    loops,
+    memory,
+    page,
+    projection,
+    prox,
+    record,
+    roofline,
+    shrink,
+    steps,
+    targets,
+    timing,
+)
 from benchmarks.products import matrix_products, multiplier  # noqa: E402
+from benchmarks.words import number  # noqa: E402
 from issref import kernels  # noqa: E402
+from issref.data.corpus import windows  # noqa: E402
 from issref.models import ptb_lstm as model  # noqa: E402
 from issref.training.settings import PRESETS  # noqa: E402
 
@@ -76,6 +93,42 @@ def test_a_partial_run_updates_only_its_own_entries(tmp_path):
     assert after == record.load(tmp_path)
     assert after["prox-small"] == before["prox-small"]
     assert (after["memory"]["figures"], after["memory"]["command"]) == ({"peak_mb_small": 2.0}, "second")
+
+
+def finished(method, test, left, model="lstm"):
+    """As much of a run's result as the findings read."""
+    settings = {"model": model, "method": method, "embed_size": None, "hidden_sizes": [20, 20]}
+    components = {"full": {"lstm0": 20, "lstm1": 20}, "compact": {"lstm0": left, "lstm1": left}}
+    return {"settings": settings, "components": components, "test_perplexity": {"compact": test}}
+
+
+@given(
+    dense=st.lists(st.floats(50, 200), min_size=1, max_size=3),
+    ours=st.lists(st.tuples(st.floats(50, 200), st.integers(1, 20)), min_size=1, max_size=5),
+)
+def test_the_finding_is_the_smallest_network_that_is_no_worse_than_the_dense_ones_mean(dense, ours):
+    results = [finished("dense", test, 20) for test in dense] + [finished("prox", *one) for one in ours]
+    text, _ = full_length.findings(results)
+    lossless = [left for test, left in ours if test <= statistics.mean(dense)]
+    assert (f": {2 * min(lossless)} are left." in text) if lossless else ("No run with ISS" in text)
+    assert full_length.findings(results[: len(dense)]) == []  # nothing to compare
+
+
+def test_what_is_dense_at_widths_that_iss_found_is_no_dense_run_of_the_comparison():
+    direct = finished("dense", 1.0, 20)
+    direct["settings"]["embed_size"] = 30
+    assert full_length.kind(direct) == "lstm direct design"
+    text, _ = full_length.findings([direct, finished("dense", 100, 20), finished("prox", 90, 5)])
+    assert "dense ends at test perplexity 100.00 (one seed)" in text
+
+
+@pytest.mark.parametrize("name", projection.RUNS)
+def test_a_projection_has_the_windows_of_every_epoch(name):
+    chosen = projection.RUNS[name]
+    text = np.zeros(projection.WORDS, np.int32)
+    assert projection.steps(name) == chosen.epochs * len(windows(text, chosen.batch, chosen.steps))
+    hours = projection.steps(name) * 500 / 3.6e6
+    assert number(hours) in projection.section({"projection": {f"{one}_ms": 500 for one in projection.RUNS}})
 
 
 # what is measured

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 
@@ -20,9 +21,10 @@ from matplotlib.colors import to_rgba
 
 from issref import compact, group_norms, iss_groups, report, train_ptb, zero_dead
 from issref.models import ptb_lstm as model
-from issref.report import curves, style, weights
+from issref.report import curves, style, tables, weights
 from issref.report.__main__ import main
 from issref.report.reproduce import command
+from issref.report.run import Run
 from issref.training import checkpoint
 from issref.training.run import write_json
 from issref.training.settings import PRESETS, Settings
@@ -396,6 +398,18 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="session")
 def page(source):
     return Page(source)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (replace(RUN, penalty_epochs=2), "prox, strength 0.003 and 0.0024, to epoch 2, then dense"),
+        (replace(RUN, method="dense", penalty_epochs=2), "dense"),
+        (SquadSettings(strength=(6.0,), penalty_steps=305), "prox, strength 6.0, to step 305, then dense"),
+    ],
+)
+def test_the_method_is_told_with_its_last_epoch_or_step(options, said, tmp_path):
+    assert tables.about(Run(tmp_path, options.to_dict(), [], None, ""))["Method"] == said
 
 
 def test_the_header_says_what_ran_and_when(page):

@@ -34,8 +34,9 @@ def about(run: Run) -> dict[str, str]:
     if "hidden_size" in of:
         models["None"] = f"BiDAF of {of['hidden_size']} units in each direction"
     strength = f", strength {listed(of.get('strength'))}" if of.get("method") in ("prox", "released") else ""
-    for unit in ("epochs", "steps"):
-        strength += f", for {of[f'penalty_{unit}']} {unit}" if strength and of.get(f"penalty_{unit}") else ""
+    for unit in ("epoch", "step"):
+        last = of.get(f"penalty_{unit}s")
+        strength += f", to {unit} {last}, then dense" if strength and last else ""
     machine = result.get("versions", {})
     versions = [f"{name} {machine[name]}" for name in ("issref", "python", "numpy", "numba") if name in machine]
     versions += [f"{pool['internal_api']} {pool['version']}" for pool in machine.get("blas", ())]

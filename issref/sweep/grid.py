@@ -139,7 +139,7 @@ def useful_strengths(settings: AnySettings, count: int, trained: Trained) -> np.
 
     A proximal step takes rate * strength off a group's norm, so at one times this, a run takes off the initial
     norm of the median group where no gradient feeds it. For a language model they are from 1 to 30 times it; the
-    strengths of the presets are 5 to 19 times it. For the reader they are from 0.5 to 4 times it, those of the
+    strengths of the presets are 5 to 19 times it. For the reader they are from 0.5 to 2 times it, those of the
     presets 0.9 to 1.8 times: at 2 times, and the same for all, the strong and short penalty of its tour leaves one
     of the LSTMs without components.
     """
