@@ -34,6 +34,7 @@ from issref.training.run import (
     Throttle,
     alone_in,
     finish_the_step,
+    give_back_freed_memory,
     keep_freed_memory,
     new_folder,
     resident_mb,
@@ -121,6 +122,7 @@ def train(settings: Settings, at: Progress, corpus: corpora.Corpus, layout: Layo
             at.save(folder / "best.safetensors")
         show.epoch(settings, at, rate, valid)
         at.rows[-1]["resident_mb"] = resident_mb()
+        give_back_freed_memory()
         at.epoch, at.step, at.cost, at.trace, at.cuts = at.epoch + 1, 0, 0.0, [], []
         at.state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
         write_json(folder / "metrics.jsonl", at.rows)

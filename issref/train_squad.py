@@ -41,6 +41,7 @@ from issref.training.run import (
     Throttle,
     alone_in,
     finish_the_step,
+    give_back_freed_memory,
     keep_freed_memory,
     new_folder,
     resident_mb,
@@ -129,6 +130,7 @@ def train(settings: SquadSettings, at: Progress, corpus: Corpus, layout: Layout,
         found = answers(part(at.state, "average"), judges, vectors, corpus.code)
         squad_show.epoch(at, epochs(settings, corpus), settings.rate(done + at.step - 1), scored(found, judges))
         at.rows[-1]["resident_mb"] = resident_mb()
+        give_back_freed_memory()
         at.epoch, at.step, at.cost, at.trace, at.cuts = at.epoch + 1, 0, 0.0, [], []
         write_json(folder / "metrics.jsonl", at.rows)
         save()

@@ -320,6 +320,36 @@ def test_freed_memory_is_kept_for_the_next_arrays():
     assert faults[1] > 100
 
 
+TEAR = """
+import sys
+import numpy as np
+from issref.training.run import give_back_freed_memory, keep_freed_memory, resident_mb
+keep_freed_memory()
+living = []
+for n in range(8):  # between two large arrays a small one that stays, so that no larger array fits a hole
+    large = [np.ones(1_000_000 + n * 200_000) for _ in range(4)]
+    small = [np.ones(200) for _ in range(4)]
+    mixed = [one for pair in zip(large, small) for one in pair]
+    living += small
+del large, mixed
+before = resident_mb()
+if sys.argv[1] == "give back":
+    give_back_freed_memory()
+assert all((one == 1).all() for one in living)
+print(before - resident_mb())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told")
+def test_holes_in_a_torn_heap_are_given_back_and_what_lives_is_not():
+    given, kept = [
+        float(subprocess.run((sys.executable, "-c", TEAR, way), capture_output=True, check=True).stdout)
+        for way in ("give back", "keep")
+    ]
+    assert given > 50
+    assert kept == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_and_the_second_stops_at_once(number):
     handler = signal.getsignal(number)

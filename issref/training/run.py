@@ -113,10 +113,26 @@ def keep_freed_memory() -> None:
     glibc gives large arrays back to the system as they are freed, and the system zeroes the pages of each new one:
     a quarter of the time of a step of --small. Other C libraries have no such call; there nothing changes.
     """
-    mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
+    mallopt = _of_the_c_library("mallopt")
     if mallopt:
         for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
             mallopt(parameter, value)
+
+
+def give_back_freed_memory() -> None:
+    """Give all that is freed back to the system, once an epoch: memory stays flat over the longest run.
+
+    What `keep_freed_memory` keeps is torn by small objects that live on, so that now and then a large array finds
+    no hole it fits into; the old hole would stay in RAM, unused, for the rest of the run.
+    """
+    malloc_trim = _of_the_c_library("malloc_trim")
+    if malloc_trim:
+        malloc_trim(0)
+
+
+def _of_the_c_library(name: str) -> Any:
+    """A function of glibc, None where there is no such function."""
+    return getattr(ctypes.CDLL(None) if os.name == "posix" else None, name, None)
 
 
 def resident_mb() -> float:
