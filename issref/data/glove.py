@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from tqdm import tqdm
 
 LONGEST = 2**20  # bytes of a line, which a small zip file could make as long as it likes
 
@@ -19,8 +20,9 @@ def read(path: Path, wanted: Collection[str], width: int) -> tuple[tuple[str, ..
     that cannot be read, of another width, not UTF-8, with other than finite numbers, or with none of the words.
     """
     words, rows, wanted = [], [], set(wanted)
-    with _opened(path, width) as file:
+    with _opened(path, width) as (file, size), _bar(path, size) as bar:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), start=1):
+            bar.update(len(line))
             word, *values = line.rstrip().split(b" ")
             if len(values) != width:
                 raise ValueError(
@@ -44,16 +46,30 @@ def read(path: Path, wanted: Collection[str], width: int) -> tuple[tuple[str, ..
 
 
 @contextmanager
-def _opened(path: Path, width: int) -> Iterator[IO[bytes]]:
-    """The file open for reading bytes, or the member of this width of a zip file."""
+def _opened(path: Path, width: int) -> Iterator[tuple[IO[bytes], int]]:
+    """The file open for reading bytes, or the member of this width of a zip file; and how many bytes it has."""
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive, archive.open(f"glove.6B.{width}d.txt") as file:
-                yield file
+            with zipfile.ZipFile(path) as archive, archive.open(name := f"glove.6B.{width}d.txt") as file:
+                yield file, archive.getinfo(name).file_size
         else:
             with path.open("rb") as file:
-                yield file
+                yield file, path.stat().st_size
     except OSError as error:
         raise ValueError(f"{path}: needed a readable file, found {error.strerror}") from error
     except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(f"{path}: needed a zip file with glove.6B.{width}d.txt, found {error}") from error
+
+
+def _bar(path: Path, size: int) -> tqdm:
+    """Progress over the bytes of a file, shown if reading it takes longer than two seconds."""
+    return tqdm(
+        total=size,
+        desc=path.name,
+        unit="B",
+        unit_scale=True,
+        delay=2,
+        leave=False,
+        dynamic_ncols=True,
+        disable=None,
+    )
