@@ -67,8 +67,8 @@ def section() -> str:
     lines = [
         "Whole runs on Penn TreeBank; perplexity with batch 1 over the whole text, compact models. Evaluation: "
         "how many times as fast as the same run's arrays before compaction, at its end; where nothing is gone, "
-        "how much times differ here by chance. Minutes are those of training: with `--threads 1` beside other work, "
-        "else on two cores. Memory: resident after the last epoch, against that after the first.",
+        "how much times differ here by chance. Minutes are those of training: with `--threads 1` beside other "
+        "work, else on two cores. Memory: resident after the last epoch, against that after the first.",
         "",
         "| run | strength | seed | units left | gone | parameters | valid | test | evaluation | min | memory |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

@@ -99,7 +99,13 @@ def finished(method, test, left, model="lstm"):
     """As much of a run's result as the findings read."""
     settings = {"model": model, "method": method, "embed_size": None, "hidden_sizes": [20, 20]}
     components = {"full": {"lstm0": 20, "lstm1": 20}, "compact": {"lstm0": left, "lstm1": left}}
-    return {"settings": settings, "components": components, "test_perplexity": {"compact": test}}
+    counts = {"compact": 1000 * left}
+    return {
+        "settings": settings,
+        "components": components,
+        "parameters": counts,
+        "test_perplexity": {"compact": test},
+    }
 
 
 @given(
@@ -115,11 +121,14 @@ def test_the_finding_is_the_smallest_network_that_is_no_worse_than_the_dense_one
 
 
 def test_what_is_dense_at_widths_that_iss_found_is_no_dense_run_of_the_comparison():
-    direct = finished("dense", 1.0, 20)
+    direct = finished("dense", 1.0, 5)
     direct["settings"]["embed_size"] = 30
     assert full_length.kind(direct) == "lstm direct design"
-    text, _ = full_length.findings([direct, finished("dense", 100, 20), finished("prox", 90, 5)])
+    found = [direct, finished("dense", 100, 20), finished("prox", 90, 5), finished("prox", 80, 6)]
+    text, _, twin = full_length.findings(found)
     assert "dense ends at test perplexity 100.00 (one seed)" in text
+    assert "5 + 5 trained dense from scratch, ends at 1.00" in twin
+    assert twin.endswith("at 90.00.\n")  # of the runs with ISS, only that which found these sizes
 
 
 @pytest.mark.parametrize("name", projection.RUNS)
