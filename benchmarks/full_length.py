@@ -94,7 +94,8 @@ def _row(name: str, result: Result) -> str:
     settings, seconds = result["settings"], result["seconds"]
     strength = " ".join(f"{one:g}" for one in settings["strength"]) if settings["method"] == "prox" else ""
     if strength and (epochs := settings.get("penalty_epochs")):
-        strength += f" for {epochs} epochs"
+        rest = settings.get("penalty_rest")
+        strength += f", from epoch {epochs + 1} on {f'{rest:g} of it' if rest else 'none'}"
     cells = [
         name,
         strength,

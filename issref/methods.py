@@ -27,26 +27,28 @@ ADAM = ("average", "first", "second")  # what Adam's state holds, each a copy of
 def update(settings: Settings, at: Progress, grads: Params, rate: float, groups: Groups, spared: str) -> Alive:
     """One update of at.params by the method. Returns who lives, if components have died for good, else nothing.
 
-    After penalty_epochs the method is dense. `spared` is the array that --method l1 leaves alone, the embedding.
+    After penalty_epochs a share of the strength is left; with none the method is dense. `spared` is the array that
+    --method l1 leaves alone, the embedding.
     Raises FloatingPointError, before anything changes, for a gradient that is not finite.
     """
     clip, threshold = settings.clip, settings.threshold
-    method = settings.method if at.epoch < (settings.penalty_epochs or settings.epochs) else "dense"
+    pressure = settings.pressure(at.epoch)
     if settings.weight_decay:
         add_weight_decay(grads, at.params, settings.weight_decay)
-    match method:
+    match settings.method if pressure else "dense":
         case "prox":
-            strength = groups.spread(settings.strengths(list(groups.first)))
+            strength = groups.spread(settings.strengths(list(groups.first))) * pressure
             at.params, certificate = prox_update(
                 at.params, grads, rate, clip, groups, strength, at.prox.get("warm_start")
             )
             return _living(at, groups, certificate, settings.shrink)
         case "released":
-            strength = groups.spread(settings.strengths(list(groups.first)))
+            strength = groups.spread(settings.strengths(list(groups.first))) * pressure
             small = groups.ids if settings.model == "rhn" else at.params  # the released RHN spares the biases
             at.params = released_update(at.params, grads, rate, clip, groups, strength, threshold, small)
         case "l1":
-            at.params = l1_update(at.params, grads, rate, clip, settings.l1_strength, threshold, spared)
+            strength = settings.l1_strength * pressure
+            at.params = l1_update(at.params, grads, rate, clip, strength, threshold, spared)
         case "dense":
             at.params = dense_update(at.params, grads, rate, clip)
     return {}

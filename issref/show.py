@@ -54,15 +54,17 @@ def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> 
         "model": f"{models[settings.model]}, {layout.parameters():,} parameters",
         "corpus": f"{corpus.name}: {words} words, vocabulary {len(corpus.words):,}, from {corpus.source}",
         "sha256": corpus.sha256,
-        "method": method(settings.method, strength[settings.method], settings.penalty_epochs, "epoch"),
+        "method": method(
+            settings.method, strength[settings.method], settings.penalty_epochs, "epoch", settings.penalty_rest
+        ),
         "text": f"{settings.epochs} epochs, {settings.batch} rows by {settings.steps} steps, seed {settings.seed}",
     }
     introduce(lines, settings.dtype, folder)
 
 
-def method(name: str, strength: Sequence[float], lasting: int | None, unit: str) -> str:
-    """A method in words: its strengths, and its last epoch or step if it does not act to the end."""
-    until = [f"to {unit} {lasting}, then dense"] if strength and lasting else []
+def method(name: str, strength: Sequence[float], lasting: int | None, unit: str, rest: float = 0.0) -> str:
+    """A method in words: its strengths, the last epoch or step of all of them, and what acts after it."""
+    until = [f"to {unit} {lasting}, then {f'{rest:g} of it' if rest else 'dense'}"] if strength and lasting else []
     return " ".join([name, *(f"strength {value:g}" for value in strength), *until])
 
 

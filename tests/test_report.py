@@ -404,6 +404,10 @@ def page(source):
     ("options", "said"),
     [
         (replace(RUN, penalty_epochs=2), "prox, strength 0.003 and 0.0024, to epoch 2, then dense"),
+        (
+            replace(RUN, penalty_epochs=2, penalty_rest=0.4),
+            "prox, strength 0.003 and 0.0024, to epoch 2, then 0.4 of it",
+        ),
         (replace(RUN, method="dense", penalty_epochs=2), "dense"),
         (SquadSettings(strength=(6.0,), penalty_steps=305), "prox, strength 6.0, to step 305, then dense"),
     ],

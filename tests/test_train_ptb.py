@@ -161,6 +161,30 @@ def test_after_the_penalty_epochs_a_run_goes_on_as_a_dense_one_from_its_weights(
         np.testing.assert_allclose(values, models[1][array], rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["prox", "released", "l1"])
+def test_after_the_penalty_epochs_the_rest_of_a_strength_acts_as_that_share_of_it_alone(
+    method, text, tmp_path, capsys
+):
+    """Two epochs, a quarter of the penalty in the second: one epoch with it, then `--init` of that and one with a
+    quarter."""
+    calm = ("--dtype", "float64", "--learning-rate", "0.5", "--method", method)
+    whole = ("--strength", "0.01", "0.014", "--l1-strength", "4e-4")
+    quarter = ("--strength", "0.0025", "0.0035", "--l1-strength", "1e-4")
+    first, both, alone, dense = (tmp_path / name for name in ("first", "both", "alone", "dense"))
+    lasting = ("--epochs", "2", "--penalty-epochs", "1")
+    assert command.main(flags(text, first, *calm, *whole, "--epochs", "1")) == 0
+    assert command.main(flags(text, both, *calm, *whole, *lasting, "--penalty-rest", "0.25")) == 0
+    assert "to epoch 1, then 0.25 of it" in capsys.readouterr().out
+    assert command.main(flags(text, alone, *calm, *quarter, "--epochs", "1", "--init", str(first))) == 0
+    assert command.main(flags(text, dense, *calm, *whole, *lasting)) == 0
+    rested, apart, let_go = (checkpoint.load(run / "model.safetensors")[0] for run in (both, alone, dense))
+    for array, values in rested.items():
+        np.testing.assert_allclose(values, apart[array], rtol=0, atol=1e-7)  # one began its prox from a warm start
+    assert any(
+        values.shape != let_go[array].shape or (values != let_go[array]).any() for array, values in rested.items()
+    )
+
+
 def test_each_cut_is_recorded_with_the_difference_it_made(both_ways):
     (shrunk, kept), _ = both_ways
     cuts = [cut for row in rows_of(shrunk) for cut in row["cuts"]]

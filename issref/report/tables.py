@@ -36,7 +36,9 @@ def about(run: Run) -> dict[str, str]:
     strength = f", strength {listed(of.get('strength'))}" if of.get("method") in ("prox", "released") else ""
     for unit in ("epoch", "step"):
         last = of.get(f"penalty_{unit}s")
-        strength += f", to {unit} {last}, then dense" if strength and last else ""
+        rest = of.get("penalty_rest")
+        then = f"{rest:g} of it" if rest else "dense"
+        strength += f", to {unit} {last}, then {then}" if strength and last else ""
     machine = result.get("versions", {})
     versions = [f"{name} {machine[name]}" for name in ("issref", "python", "numpy", "numba") if name in machine]
     versions += [f"{pool['internal_api']} {pool['version']}" for pool in machine.get("blas", ())]

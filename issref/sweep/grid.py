@@ -135,7 +135,7 @@ def _expanded(strengths: Iterable[str], settings: AnySettings, trained: Trained)
 
 
 def useful_strengths(settings: AnySettings, count: int, trained: Trained) -> np.ndarray:
-    """Log-spaced multiples of  median_g |w_g| / sum of the learning rates of all steps in which the penalty acts.
+    """Log-spaced multiples of  median_g |w_g| / sum of learning rate * share of the strength that acts, all steps.
 
     A proximal step takes rate * strength off a group's norm, so at one times this, a run takes off the initial
     norm of the median group where no gradient feeds it. For a language model they are from 1 to 30 times it; the

@@ -34,7 +34,7 @@ class Trained:
     epochs: Callable[[Any, Any], int]
     """Epochs of a run, of its settings and its corpus."""
     rates: Callable[[Any, Any], float]
-    """Sum of the learning rates of all steps in which the penalty acts, of settings and corpus."""
+    """Sum of the learning rates of all steps, each by the share of the strength in it, of settings and corpus."""
     reach: tuple[float, float]
     """First and last of the `useful_strengths`, in their unit."""
     shown: str
@@ -70,8 +70,7 @@ class Trained:
 
 def _ptb_rates(settings: Settings, corpus: corpora.Corpus) -> float:
     steps = len(corpora.windows(corpus.train, settings.batch, settings.steps))
-    epochs = min(settings.epochs, settings.penalty_epochs or settings.epochs)
-    return steps * sum(settings.rate(epoch) for epoch in range(epochs))
+    return steps * sum(settings.rate(epoch) * settings.pressure(epoch) for epoch in range(settings.epochs))
 
 
 def _squad_rates(settings: SquadSettings, corpus: squad_corpus.Corpus) -> float:
@@ -88,6 +87,7 @@ COMMANDS = {
         read_by={
             "strength": ("prox", "released"),
             "penalty_epochs": ("prox", "released", "l1"),
+            "penalty_rest": ("prox", "released", "l1"),
             "l1_strength": ("l1",),
             "threshold": ("released", "l1"),
         },

@@ -26,8 +26,10 @@ class Settings(Options):
     strength: tuple[float, ...] = (0.0035, 0.005)
     """lambda of the group lasso, one number or one for each layer, for the loss summed over the steps."""
     penalty_epochs: int | None = None
-    """Epochs in which the method acts; then plain gradient steps train what is left, no longer held down. All
-    epochs if not given."""
+    """Epochs in which the method acts with all its strength; all epochs if not given."""
+    penalty_rest: float = 0.0
+    """Share of the strength that acts after --penalty-epochs: 0 for plain gradient steps, which train what is left
+    and no longer held down."""
     l1_strength: float = 1e-4
     """Coefficient of sum |w| for --method l1, on everything but the embedding."""
     threshold: float = 1e-4
@@ -97,10 +99,20 @@ class Settings(Options):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{flag(name)}: needs a number above 0, got {value}")
-        for name in ("strength", "l1_strength", "threshold", "flat_epochs", "seed", "weight_decay"):
+        for name in (
+            "strength",
+            "l1_strength",
+            "threshold",
+            "flat_epochs",
+            "seed",
+            "weight_decay",
+            "penalty_rest",
+        ):
             for value in _listed(getattr(self, name)):
                 if not 0 <= value < float("inf"):
                     raise ValueError(f"{flag(name)}: needs a number from 0 up, got {value}")
+        if self.penalty_rest and self.penalty_epochs is None:
+            raise ValueError(f"--penalty-rest: needs --penalty-epochs beside it, got {self.penalty_rest} alone")
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ValueError(f"--hidden-sizes: needs a width from 1 up for each layer, got {self.hidden_sizes}")
         layers = len(self.hidden_sizes)
@@ -126,6 +138,10 @@ class Settings(Options):
             raise ValueError(f"--drops: needs four probabilities from 0 to below 1, got {self.drops}")
         if not abs(self.transform_bias) < float("inf"):
             raise ValueError(f"--transform-bias: needs a finite number, got {self.transform_bias}")
+
+    def pressure(self, epoch: int) -> float:
+        """The share of the strength that acts in an epoch, counted from 0."""
+        return 1.0 if epoch < (self.penalty_epochs or self.epochs) else self.penalty_rest
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
