@@ -112,7 +112,8 @@ def test_a_sweep_of_one_run_is_one():
 
 
 def test_auto_spaces_strengths_around_the_median_group_and_adds_a_dense_run(text):
-    runs = runs_of(f"{SIZES} --corpus {text} --strength auto:5 --learning-rate 0.7 --epochs 6 --penalty-epochs 5")
+    acting = "--epochs 6 --penalty-epochs 4 --penalty-rest 0.25"
+    runs = runs_of(f"{SIZES} --corpus {text} --strength auto:5 --learning-rate 0.7 {acting}")
     assert [run.settings.method for run in runs] == ["dense"] + 5 * ["prox"]
     corpus = train_ptb.load_corpus(runs[0].settings)
     config = ptb_lstm.Config(len(corpus.words), 12, (12, 10), init_scale=0.3)
@@ -120,7 +121,7 @@ def test_auto_spaces_strengths_around_the_median_group_and_adds_a_dense_run(text
     params = ptb_lstm.initial(config, layout, np.random.default_rng(0), np.float32)
     norms = group_norms(params, iss_groups(layout, ptb_lstm.spaces(layout.axes)))
     steps = 60  # of 3900 words in 4 rows by 16
-    unit = np.median(norms) / (steps * 0.7 * (4 + 0.5))
+    unit = np.median(norms) / (steps * 0.7 * (4 + 0.25 * (0.5 + 0.5**2)))
     found = np.array([run.settings.strength[0] for run in runs[1:]])
     np.testing.assert_allclose(found, unit * np.geomspace(1, 30, 5), rtol=1e-2)
 

@@ -170,6 +170,7 @@ def test_settings_survive_json(name, tmp_path):
         ({"strength": (1.0, 2.0, 3.0)}, "--strength: needs one number, or one for each layer, got 3 for 2 layers"),
         ({"init_scale": math.inf}, "--init-scale: needs a number above 0, got inf"),
         ({"strength": (-1.0,)}, "--strength: needs a number from 0 up, got -1.0"),
+        ({"penalty_rest": 0.4}, "--penalty-rest: needs --penalty-epochs beside it, got 0.4 alone"),
         ({"keep": 1.5}, "--keep: needs a probability above 0 and at most 1, got 1.5"),
     ],
 )
