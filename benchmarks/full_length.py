@@ -163,10 +163,12 @@ def draw() -> None:
     from issref.sweep.frontier import frontier_figure
     from issref.sweep.trained import COMMANDS
     from issref.training.checkpoint import write_whole
+    from issref.training.settings import Settings
 
     lstms = {name: result for name, result in results().items() if kind(result).startswith("lstm")}
     rows: list[dict[str, Any]] = [
-        {"name": name, "settings": dict(result["settings"]), "result": result} for name, result in lstms.items()
+        {"name": name, "settings": Settings.from_dict(result["settings"]).to_dict(), "result": result}
+        for name, result in lstms.items()
     ]
     shared = {
         name: value
