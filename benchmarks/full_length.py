@@ -13,6 +13,7 @@ from benchmarks.kept import RESULTS, load, units
 
 RUNS, PICTURES = RESULTS / "full", "benchmarks/results/full"
 DENSE, ISS = "dense-0", "iss-0.0035-0.005-0"  # of which the curves are drawn
+DIRECT = "lstm direct design"
 Result = dict[str, Any]
 
 # Wen et al. 2018, stacked LSTMs and RHNs on PTB, from scratch. Without the mark: the released code's README (units
@@ -165,10 +166,11 @@ def draw() -> None:
     from issref.training.checkpoint import write_whole
     from issref.training.settings import Settings
 
-    lstms = {name: result for name, result in results().items() if kind(result).startswith("lstm")}
+    lstms = {name: result for name, result in results().items() if result["settings"]["model"] == "lstm"}
     rows: list[dict[str, Any]] = [
         {"name": name, "settings": Settings.from_dict(result["settings"]).to_dict(), "result": result}
         for name, result in lstms.items()
+        if kind(result) != DIRECT
     ]
     shared = {
         name: value
@@ -178,8 +180,14 @@ def draw() -> None:
     for row in rows:
         row["settings"] = {name: value for name, value in row["settings"].items() if name not in shared}
     known = {"scores": COMMANDS["ptb"].scores, "better": COMMANDS["ptb"].better}
+    figure = frontier_figure({"settings": shared, "runs": rows, **known})
+    for result in lstms.values():
+        if kind(result) == DIRECT:
+            point = result["parameters"]["compact"], perplexity(result)
+            figure.axes[0].plot(*point, "s", color="0.45", label="direct design")
+            figure.axes[0].legend(frameon=False)
     content = io.BytesIO()
-    frontier_figure({"settings": shared, "runs": rows, **known}).savefig(content, format="png", dpi=110)
+    figure.savefig(content, format="png", dpi=110)
     write_whole(RUNS / "frontier.png", content.getvalue())
     curves = {label: load(f"full/{name}")[1] for label, name in {"dense": DENSE, "ISS": ISS}.items()}
     compare_training(curves, RUNS / "training.png")

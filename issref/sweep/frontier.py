@@ -107,7 +107,8 @@ def _points(rows: Sequence[Row]) -> np.ndarray:
 def _label(row: Row, names: set[str]) -> str:
     """The values of some settings, in words: prox, hidden sizes 20 20."""
     said = []
-    for name in sorted(names, key=list(row["settings"]).index):
+    given = {name for name in names if row["settings"][name] is not None}
+    for name in sorted(given, key=list(row["settings"]).index):
         value = row["settings"][name]
         value = " ".join(f"{one:g}" for one in value) if isinstance(value, (list, tuple)) else str(value)
         said.append(value if name in ("method", "model", *ALONG) else f"{name.replace('_', ' ')} {value}")
