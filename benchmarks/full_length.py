@@ -137,11 +137,17 @@ def findings(found: Iterable[Result]) -> list[str]:
 
 
 def _direct(direct: Result, ours: list[Result]) -> str:
-    """Direct design beside the runs with ISS that found its sizes."""
-    twins = [perplexity(one) for one in ours if one["parameters"]["compact"] == direct["parameters"]["compact"]]
+    """Direct design beside the run with ISS that found its sizes, on the same schedule."""
+    schedule = ("epochs", "learning_rate", "flat_epochs", "decay", "seed")
+    (twin,) = (
+        one
+        for one in ours
+        if one["parameters"]["compact"] == direct["parameters"]["compact"]
+        and all(one["settings"][name] == direct["settings"][name] for name in schedule)
+    )
     return (
         f"Direct design, {units(direct, 'compact')} trained dense from scratch, ends at {perplexity(direct):.2f}; "
-        f"ISS, which found these sizes while it trained, at {statistics.mean(twins):.2f}.\n"
+        f"ISS, which found these sizes while it trained, at {perplexity(twin):.2f}.\n"
     )
 
 
