@@ -7,9 +7,11 @@ as the paper's.
 import io
 import statistics
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.kept import RESULTS, load, units
+from issref.training.settings import Settings
 
 RUNS, PICTURES = RESULTS / "full", "benchmarks/results/full"
 DENSE, ISS = "dense-0", "iss-0.0035-0.005-0"  # of which the curves are drawn
@@ -114,26 +116,48 @@ def _row(name: str, result: Result) -> str:
 
 
 def findings(found: Iterable[Result]) -> list[str]:
-    """For each network: dense, and the most that ISS removes while its test perplexity is not above."""
+    """For each network: dense, and the most that ISS removes while its test perplexity is not above.
+
+    Both are means over the seeds of the same settings.
+    """
     lines, found = [], list(found)
     for model, words in {"lstm": "`zaremba-small`", "rhn": "The recurrent highway network"}.items():
-        dense = [perplexity(result) for result in found if kind(result) == f"{model} dense"]
+        dense = [result for result in found if kind(result) == f"{model} dense"]
         ours = [result for result in found if kind(result) == f"{model} prox"]
         if not (dense and ours):
             continue
-        mean = statistics.mean(dense)
-        lossless = [result for result in ours if perplexity(result) <= mean]
-        text = f"{words}: dense ends at test perplexity {mean:.2f}"
-        text += f" (mean of {len(dense)} seeds). " if len(dense) > 1 else " (one seed). "
+        lossless = [seeds for seeds in alike(ours) if ends(seeds) <= ends(dense)]
+        text = f"{words}: dense ends at test perplexity {ends(dense):.2f}{_seeds(dense)}. "
         if lossless:
-            best = max(lossless, key=gone)
-            text += f"The smallest network with ISS that ends no higher, at {perplexity(best):.2f}, has lost "
-            text += f"{gone(best):.0%} of all units: {left(best)} are left."
+            best = max(lossless, key=lambda seeds: statistics.mean(map(gone, seeds)))
+            text += (
+                f"The smallest network with ISS that ends no higher, at {ends(best):.2f}{_seeds(best)}, has lost "
+            )
+            text += f"{statistics.mean(map(gone, best)):.0%} of all units: "
+            text += f"{' and '.join(str(left(one)) for one in best)} are left."
         else:
             text += "No run with ISS ends at or below it."
         lines += [text, ""]
         lines += [_direct(one, ours) for one in found if kind(one) == f"{model} direct design"]
     return lines
+
+
+def alike(found: Iterable[Result]) -> list[list[Result]]:
+    """Results of the same settings but for the seed, together."""
+    groups: dict[Settings, list[Result]] = {}
+    for result in found:
+        settings = replace(Settings.from_dict(result["settings"]), seed=0, threads=None)
+        groups.setdefault(settings, []).append(result)
+    return list(groups.values())
+
+
+def ends(seeds: Iterable[Result]) -> float:
+    """Mean test perplexity."""
+    return statistics.mean(map(perplexity, seeds))
+
+
+def _seeds(found: list[Result]) -> str:
+    return f" (mean of {len(found)} seeds)" if len(found) > 1 else " (one seed)"
 
 
 def _direct(direct: Result, ours: list[Result]) -> str:
@@ -170,7 +194,6 @@ def draw() -> None:
     from issref.sweep.frontier import frontier_figure
     from issref.sweep.trained import COMMANDS
     from issref.training.checkpoint import write_whole
-    from issref.training.settings import Settings
 
     lstms = {name: result for name, result in results().items() if result["settings"]["model"] == "lstm"}
     rows: list[dict[str, Any]] = [
