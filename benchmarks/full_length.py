@@ -116,9 +116,9 @@ def _row(name: str, result: Result) -> str:
 
 
 def findings(found: Iterable[Result]) -> list[str]:
-    """For each network: dense, and the most that ISS removes while its test perplexity is not above.
+    """For each network: dense, the most that ISS removes while its test perplexity is not above, the nearest above.
 
-    Both are means over the seeds of the same settings.
+    All are means over the seeds of the same settings.
     """
     lines, found = [], list(found)
     for model, words in {"lstm": "`zaremba-small`", "rhn": "The recurrent highway network"}.items():
@@ -137,6 +137,10 @@ def findings(found: Iterable[Result]) -> list[str]:
             text += f"{' and '.join(str(left(one)) for one in best)} are left."
         else:
             text += "No run with ISS ends at or below it."
+        if above := [seeds for seeds in alike(ours) if ends(seeds) > ends(dense)]:
+            near = min(above, key=ends)
+            text += f" Nearest above: {ends(near):.2f}{_seeds(near)}, {ends(near) / ends(dense) - 1:.1%} higher, "
+            text += f"{statistics.mean(map(gone, near)):.0%} gone."
         lines += [text, ""]
         lines += [_direct(one, ours) for one in found if kind(one) == f"{model} direct design"]
     return lines
