@@ -116,7 +116,7 @@ def _row(name: str, result: Result) -> str:
 
 
 def findings(found: Iterable[Result]) -> list[str]:
-    """For each network: dense, the most that ISS removes while its test perplexity is not above, the nearest above.
+    """For each network: dense, the most that ISS removes while its test perplexity is not above, what is nearest.
 
     All are means over the seeds of the same settings.
     """
