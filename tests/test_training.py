@@ -328,11 +328,9 @@ from issref.training.run import give_back_freed_memory, keep_freed_memory, resid
 keep_freed_memory()
 living = []
 for n in range(8):  # between two large arrays a small one that stays, so that no larger array fits a hole
-    large = [np.ones(1_000_000 + n * 200_000) for _ in range(4)]
-    small = [np.ones(200) for _ in range(4)]
-    mixed = [one for pair in zip(large, small) for one in pair]
-    living += small
-del large, mixed
+    pairs = [(np.ones(1_000_000 + n * 200_000), np.ones(200)) for _ in range(4)]
+    living += [small for _, small in pairs]
+del pairs
 before = resident_mb()
 if sys.argv[1] == "give back":
     give_back_freed_memory()
@@ -348,7 +346,7 @@ def test_holes_in_a_torn_heap_are_given_back_and_what_lives_is_not():
         for way in ("give back", "keep")
     ]
     assert given > 50
-    assert kept == 0
+    assert kept < 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
