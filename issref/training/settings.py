@@ -99,7 +99,8 @@ class Settings(Options):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{flag(name)}: needs a number above 0, got {value}")
-        for name in "strength l1_strength threshold flat_epochs seed weight_decay penalty_rest".split():
+        not_negative = "strength l1_strength threshold flat_epochs seed weight_decay penalty_rest"
+        for name in not_negative.split():
             for value in _listed(getattr(self, name)):
                 if not 0 <= value < float("inf"):
                     raise ValueError(f"{flag(name)}: needs a number from 0 up, got {value}")
