@@ -5,7 +5,9 @@ import json
 import os
 import re
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -276,6 +278,22 @@ def test_the_vectors_of_the_wanted_words_are_read(tmp_path):
         words, vectors = glove.read(tmp_path / name, {"réal", "the", "other"}, 2)
         assert words == ("the", "réal")
         np.testing.assert_array_equal(vectors, np.array([[1, 2], [5, 0.6]], np.float32), strict=True)
+
+
+@pytest.mark.parametrize("name", ["some.txt", "all.zip"])
+def test_the_progress_of_reading_vectors_ends_at_the_bytes_there_are(name, tmp_path, monkeypatch):
+    lines, told = b"the 1 2\nof 3 4\n", []
+
+    def bar(path, size):
+        told.append(-size)
+        return nullcontext(SimpleNamespace(update=told.append))
+
+    monkeypatch.setattr(glove, "_bar", bar)
+    (tmp_path / "some.txt").write_bytes(lines)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("glove.6B.2d.txt", lines)
+    glove.read(tmp_path / name, {"the"}, 2)
+    assert told == [-len(lines), 8, 7]
 
 
 @pytest.mark.parametrize(
