@@ -36,10 +36,10 @@ from benchmarks import (
 from benchmarks.targets import TARGETS, values
 from benchmarks.timing import THREADS
 from benchmarks.words import Figures
-from issref.kernels import threads
+from issref.kernels import parallel
 from issref.report import STYLE
 from issref.training.checkpoint import write_whole
-from issref.training.run import keep_freed_memory, write_json
+from issref.training.runs import keep_freed_memory, write_json
 
 PROGRAM = "python -m benchmarks"
 IDLE = 0.1  # cores that others may use
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command.check()
         names = command.names or tuple(BENCHMARKS)
-        with threads.limited(THREADS):
+        with parallel.limited(THREADS):
             tqdm.write(page.machine(record.environment()))
             for name in tqdm(names, "benchmarks", unit="benchmark"):
                 tqdm.write(f"{name} ...")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.kept import RESULTS, load, units
-from issref.training.settings import Settings
+from issref.ptb.settings import Settings
 
 RUNS, PICTURES = RESULTS / "full", "benchmarks/results/full"
 DENSE, ISS = "dense-0", "iss-0.0035-0.005-0"  # of which the curves are drawn

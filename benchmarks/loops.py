@@ -13,7 +13,7 @@ from issref import iss_groups, kernels, prox
 from issref.iss.layout import Layout, Params
 from issref.kernels import jitted, reference
 from issref.models import LANGUAGE_MODELS, ptb_rhn
-from issref.training.settings import PRESETS, Settings
+from issref.ptb.settings import PRESETS, Settings
 
 Arguments = dict[str, tuple[Any, ...]]
 

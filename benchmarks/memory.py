@@ -19,12 +19,12 @@ sys.exit(train_ptb.main(["--small", "--corpus", "ptb", "--out", sys.argv[1]]))
 """
 
 STEPS = """
-from issref.kernels import threads
+from issref.kernels import parallel
 from benchmarks.steps import SIZES, task, training_step
 from benchmarks.timing import THREADS
-from issref.training.run import keep_freed_memory
+from issref.training.runs import keep_freed_memory
 keep_freed_memory()
-with threads.limited(THREADS):
+with parallel.limited(THREADS):
     step = training_step(task(SIZES["large"]))
     step(), step()
 """

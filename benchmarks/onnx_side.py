@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.timing import THREADS
 from issref.iss.layout import Params
-from issref.verify.frameworks import onnx as dialect
+from issref.verify.formats import onnx as dialect
 
 
 def graph(params: Params) -> bytes:

@@ -11,7 +11,7 @@ from benchmarks.kept import load
 from benchmarks.steps import task, training_step
 from benchmarks.timing import interleaved, milliseconds
 from benchmarks.words import Figures, Measured, number, part, table
-from issref.training.settings import PRESETS
+from issref.ptb.settings import PRESETS
 
 WORDS = load("small")[0]["corpus"]["train"]  # of Penn TreeBank, with the ends of sentences
 LARGE = PRESETS["iss-large"]

@@ -15,8 +15,8 @@ from benchmarks.timing import milliseconds, replaced
 from benchmarks.words import Figures, Measured, number, part, table
 from issref import iss_groups, kernels, prox
 from issref.data import corpus as corpora
-from issref.methods import dense_update
 from issref.models import ptb_lstm as model
+from issref.training.updates import dense_update
 
 COLD, LEAST = 2, 8  # steps before the measured ones, and of these
 

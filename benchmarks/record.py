@@ -11,7 +11,7 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from benchmarks.words import Figures, Measured
-from issref.training.run import versions, write_json
+from issref.training.runs import versions, write_json
 
 HERE = Path(__file__).parent
 Entries = dict[str, dict[str, Any]]

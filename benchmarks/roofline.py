@@ -20,8 +20,9 @@ from benchmarks.prox import kernel_names
 from benchmarks.steps import SIZES, Task, task, training_step
 from benchmarks.timing import THREADS, clocked, interleaved, replaced
 from benchmarks.words import Figures, Measured, number, part, table
-from issref import kernels, methods
+from issref import kernels
 from issref.models import ptb_lstm as model
+from issref.training import updates
 
 REST = "Python and the rest"
 OF_ROWS = ("embed", "add_rows")  # their first argument is a table of which they use some rows
@@ -109,9 +110,9 @@ def clocks() -> Iterator[Figures]:
 
     ops = {name: timed_op(name, op) for name, op in vars(model).items() if _is_op(op)}
     ops["draw_masks"] = timed("dropout masks", model.draw_masks)
-    updates = {name: timed(name, getattr(methods, name)) for name in ("global_norm", "sgd")}
+    updates = {name: timed(name, getattr(updates, name)) for name in ("global_norm", "sgd")}
     loops = {name: timed(name, getattr(kernels, name)) for name in kernel_names()}
-    with replaced(model, ops), replaced(methods, updates), replaced(kernels, loops):
+    with replaced(model, ops), replaced(updates, updates), replaced(kernels, loops):
         yield found
 
 

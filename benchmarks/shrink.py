@@ -2,7 +2,7 @@
 
 The run is the command itself, in a process of its own, and its time that of its training: everything between its
 first step and its last, so with every cut, every checkpoint, and every evaluation on the validation text but the
-last. The dense step is timed before and after it, on the same machine with as many threads.
+last. The dense step is timed before and after it, on the same machine with as many parallel.
 """
 
 import json
@@ -18,9 +18,9 @@ from benchmarks import children
 from benchmarks.steps import VOCABULARY, task, training_step
 from benchmarks.timing import interleaved, milliseconds
 from benchmarks.words import Figures, Measured, number, part, table
-from issref.kernels import threads
+from issref.kernels import parallel
 from issref.models import ptb_lstm as model
-from issref.training.settings import PRESETS, Settings
+from issref.ptb.settings import PRESETS, Settings
 
 RUNS = {"small": "small", "zaremba": "zaremba-small"}
 
@@ -43,7 +43,7 @@ def measure(name: str, seconds: float, finished: Path | None = None) -> Figures:
 
 def dense_step(settings: Settings, vocabulary: int, seconds: float) -> list[float]:
     """Seconds of a dense step at full width, turn by turn."""
-    with threads.limited(settings.threads or os.cpu_count()):
+    with parallel.limited(settings.threads or os.cpu_count()):
         return interleaved({"dense": training_step(task(settings, vocabulary))}, seconds)["dense"]
 
 

@@ -14,9 +14,9 @@ from benchmarks import children, products
 from benchmarks.timing import interleaved, milliseconds, optional, ratio
 from benchmarks.words import Figures, Measured, number, part, table
 from issref.iss.layout import Layout, Params
-from issref.methods import dense_update
 from issref.models import ptb_lstm as model
-from issref.training.settings import PRESETS, Settings
+from issref.ptb.settings import PRESETS, Settings
+from issref.training.updates import dense_update
 
 VOCABULARY = 10_000
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from benchmarks.timing import THREADS
 from issref.iss.layout import Params
-from issref.training.settings import Settings
-from issref.verify.frameworks import torch as dialect
+from issref.ptb.settings import Settings
+from issref.verify.formats import torch as dialect
 
 torch.set_num_threads(THREADS)
 

@@ -10,7 +10,7 @@ Dimension key: T time, B batch, D input, H hidden, V vocabulary, K outputs. Arra
 (inputs, outputs), gates are in the order input, candidate, forget, output.
 """
 
-import issref.idle_threads  # noqa: F401  (before NumPy)
+import issref.openblas  # noqa: F401  (before NumPy)
 from issref.iss.compact import compact, expand, zero_dead, zero_small_weights
 from issref.iss.groups import Groups, alive, group_norms, iss_groups
 from issref.iss.layout import Layout, Occurrence, Segment

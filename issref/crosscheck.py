@@ -19,13 +19,13 @@ from typing import Literal
 import tyro
 
 from issref.iss.layout import Params
-from issref.show import failed
+from issref.ptb.console import failed
 from issref.training.checkpoint import write_whole
-from issref.verify import conformance
-from issref.verify.conformance import Suite
-from issref.verify.convert import convert
-from issref.verify.diagnosis import explain
+from issref.verify.formats.convert import convert
 from issref.verify.pruned import lines, pruned
+from issref.verify.suite import conformance
+from issref.verify.suite.conformance import Suite
+from issref.verify.suite.diagnosis import explain
 
 PROGRAM = "python -m issref.crosscheck"
 SAYS = "Hold a port of ISS, or a pruned model, against the reference, and be told which mistake it makes."
@@ -90,7 +90,8 @@ class Port(Scored):
     """Run a Python port: function(case_name, op, inputs, keywords) -> outputs.
 
     `inputs` and `outputs` are dictionaries of arrays by name, in the precision asked for, and `keywords` is a
-    dictionary; the README that `vectors` copies says what each op has. issref.verify.answers:answer is a port.
+    dictionary; the README that `vectors` copies says what each op has. An example of a port is
+    issref.verify.suite.reference_port:answer.
     """
 
     function: tyro.conf.Positional[str]

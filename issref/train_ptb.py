@@ -18,17 +18,25 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from issref import show
 from issref.data import corpus as corpora
 from issref.iss.groups import iss_groups
 from issref.iss.layout import Layout
-from issref.kernels import threads
-from issref.methods import update
+from issref.kernels import parallel
 from issref.models import LANGUAGE_MODELS
-from issref.result import evaluate, finish, load_corpus, model_config, perplexity, selected, untrained, weights_of
-from issref.shrink import draw_masks, remove_dead, shrunk, whole
-from issref.training.progress import Progress
-from issref.training.run import (
+from issref.ptb import console as show
+from issref.ptb.evaluation import (
+    evaluate,
+    finish,
+    load_corpus,
+    model_config,
+    perplexity,
+    selected,
+    untrained,
+    weights_of,
+)
+from issref.ptb.settings import PRESETS, Settings
+from issref.training.pruning import draw_masks, remove_dead, shrunk, whole
+from issref.training.runs import (
     Failed,
     Interrupted,
     Throttle,
@@ -40,7 +48,8 @@ from issref.training.run import (
     resident_mb,
     write_json,
 )
-from issref.training.settings import PRESETS, Settings
+from issref.training.state import Progress
+from issref.training.updates import update
 
 PROGRAM = "python -m issref.train_ptb"
 Preset = Literal[
@@ -153,7 +162,7 @@ def start(command: Command, held: ExitStack) -> tuple[Settings, Progress, corpor
 
 
 def resume(command: Command, held: ExitStack) -> tuple[Settings, Progress, corpora.Corpus, Layout, Path]:
-    """The run in a folder, as its last checkpoint left it; only --epochs, --threads, --data-dir may differ."""
+    """The run in a folder, as its last checkpoint left it; only --epochs, --parallel, --data-dir may differ."""
     folder, settings = command.resume or Path(), command.settings
     held.enter_context(alone_in(folder))
     at, about = Progress.load_from(folder, show.say)
@@ -196,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()
     try:
         command = parse(arguments)
-        with threads.limited(command.settings.threads), ExitStack() as held:
+        with parallel.limited(command.settings.threads), ExitStack() as held:
             if command.eval:
                 evaluate(command.eval, command.settings, command.split)
                 return 0

@@ -21,21 +21,21 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from issref import show, squad_show
 from issref.data.squad_batches import batch, buckets
 from issref.data.squad_corpus import Corpus
 from issref.iss.groups import iss_groups
 from issref.iss.layout import Layout
-from issref.kernels import threads
-from issref.methods import adam_state, adam_update
+from issref.kernels import parallel
 from issref.models import bidaf
 from issref.models.bidaf import Text
-from issref.result import untrained, weights_of
-from issref.shrink import draw_masks, remove_dead, shrunk, whole
-from issref.squad_result import answers, evaluate, finish, load_corpus, model_config, predict, sample, scored
+from issref.ptb import console as show
+from issref.ptb.evaluation import untrained, weights_of
+from issref.squad import console as squad_show
+from issref.squad.evaluation import answers, evaluate, finish, load_corpus, model_config, predict, sample, scored
+from issref.squad.settings import PRESETS, SquadSettings
 from issref.training.checkpoint import join, part
-from issref.training.progress import Progress
-from issref.training.run import (
+from issref.training.pruning import draw_masks, remove_dead, shrunk, whole
+from issref.training.runs import (
     Failed,
     Interrupted,
     Throttle,
@@ -47,7 +47,8 @@ from issref.training.run import (
     resident_mb,
     write_json,
 )
-from issref.training.squad_settings import PRESETS, SquadSettings
+from issref.training.state import Progress
+from issref.training.updates import adam_state, adam_update
 
 PROGRAM = "python -m issref.train_squad"
 
@@ -218,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command = parse(arguments)
         settings = command.settings
-        with threads.limited(settings.threads), ExitStack() as held:
+        with parallel.limited(settings.threads), ExitStack() as held:
             if command.eval:
                 evaluate(command.eval, settings)
                 return 0

@@ -5,7 +5,9 @@ import os
 import sys
 import time
 
-from issref import result, show, train_ptb
+from issref import train_ptb
+from issref.ptb import console as show
+from issref.ptb import evaluation as result
 
 parse, load_corpus, model_config = train_ptb.parse, train_ptb.load_corpus, train_ptb.model_config
 

@@ -4,7 +4,9 @@ import sys
 
 from quick_ptb import slow
 
-from issref import squad_result, squad_show, train_squad
+from issref import train_squad
+from issref.squad import console as squad_show
+from issref.squad import evaluation as squad_result
 
 parse, load_corpus, model_config = train_squad.parse, train_squad.load_corpus, train_squad.model_config
 

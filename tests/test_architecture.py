@@ -16,25 +16,29 @@ ANY = None
 # The part of the house: what it may import of issref, and of others beside the standard library. A file at the
 # top that is not named here is a command or serves one: it may import everything, and no part may import it.
 TABLE = {
-    "issref": (["issref.idle_threads", "issref.iss"], []),
-    "issref.idle_threads": ([], []),
+    "issref": (["issref.openblas", "issref.iss"], []),
+    "issref.openblas": ([], []),
     "issref.iss": (["issref.iss", "issref.kernels"], ["numpy", "jaxtyping"]),
     "issref.kernels": (["issref.kernels"], ["numpy", "threadpoolctl"]),
     "issref.kernels.jitted": (["issref.kernels"], ["numpy", "numba"]),
-    "issref.kernels.tile": ([], ["numba", "llvmlite"]),
-    "issref.kernels.elementary": ([], ["numpy", "numba", "llvmlite"]),
+    "issref.kernels.jitted.microkernel": ([], ["numba", "llvmlite"]),
+    "issref.kernels.jitted.vector_math": ([], ["numpy", "numba", "llvmlite"]),
     "issref.ops": (["issref.ops", "issref.kernels"], ["numpy", "jaxtyping"]),
     "issref.models": (["issref.models", "issref.ops", "issref.iss.layout"], ["numpy", "jaxtyping"]),
     "issref.data": (["issref.data"], ANY),
     "issref.training": (["issref.training"], ANY),
-    "issref.methods": (["issref.iss", "issref.training"], ["numpy"]),
+    "issref.training.updates": (["issref.iss", "issref.training"], ["numpy"]),
 }
 TABLE["issref.verify"] = (["issref.verify", *(part for part in TABLE if part != "issref")], ANY)
 TABLE["issref.sweep"] = (["issref"], ANY)  # a command in several files
 TABLE["issref.report"] = ([*(f"issref.{part}" for part in ("report", "iss", "ops", "training", "show"))], ANY)
 ONLY_THERE = {
-    "numba": {"issref.kernels.jitted.compiled", "issref.kernels.elementary", "issref.kernels.tile"},
-    "llvmlite": {"issref.kernels.elementary", "issref.kernels.tile"},
+    "numba": {
+        "issref.kernels.jitted.compiled",
+        "issref.kernels.jitted.vector_math",
+        "issref.kernels.jitted.microkernel",
+    },
+    "llvmlite": {"issref.kernels.jitted.vector_math", "issref.kernels.jitted.microkernel"},
 }
 
 

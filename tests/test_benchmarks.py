@@ -41,7 +41,7 @@ from benchmarks.words import number  # noqa: E402
 from issref import kernels  # noqa: E402
 from issref.data.corpus import windows  # noqa: E402
 from issref.models import ptb_lstm as model  # noqa: E402
-from issref.training.settings import PRESETS  # noqa: E402
+from issref.ptb.settings import PRESETS  # noqa: E402
 
 TINY = dataclasses.replace(PRESETS["zaremba-small"], hidden_sizes=(4, 3), steps=2, batch=2, embed_size=5)
 NAMES = [  # other programs look them up

@@ -19,9 +19,9 @@ from issref.iss.penalty import penalty
 from issref.iss.prox import prox
 from issref.kernels import reference
 from issref.training.checkpoint import part
-from issref.verify import answers, cases, conformance, exact
-from issref.verify.diagnosis import explain
-from issref.verify.plain import plain_lstm
+from issref.verify.suite import cases, conformance, long_double, reference_port
+from issref.verify.suite.diagnosis import explain
+from issref.verify.suite.naive_lstm import plain_lstm
 
 FOLDER = conformance.VECTORS / "1"
 SUITE = conformance.load()
@@ -29,7 +29,7 @@ EXTENDED = np.finfo(np.longdouble).eps < 1e-18  # on some machines long double i
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
 
 
-def long_double(arrays):
+def to_long_double(arrays):
     return {name: values.astype(np.longdouble) for name, values in arrays.items()}
 
 
@@ -72,9 +72,9 @@ def test_the_suite_is_small_and_explains_itself():
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 1_000_000
     assert SUITE.version == conformance.VERSION == MANIFEST["suite"]
     assert {pitfall for case in SUITE.cases for pitfall in case["guards"]} == SUITE.pitfalls.keys()
-    assert {case["op"] for case in SUITE.cases} == answers.OPS.keys()
+    assert {case["op"] for case in SUITE.cases} == reference_port.OPS.keys()
     bold = " ".join(re.findall(r"\*\*(.*?)\*\*", (FOLDER / "README.md").read_text()))
-    assert answers.OPS.keys() <= set(re.findall(r"\w+", bold))
+    assert reference_port.OPS.keys() <= set(re.findall(r"\w+", bold))
 
 
 def test_weights_are_distinct_in_every_gate():
@@ -101,7 +101,7 @@ def test_a_changed_file_is_not_the_suite(tmp_path, monkeypatch):
 def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path):
     """Another libm may round a long double otherwise: what was shipped is compared within 1 ulp, or the budget."""
     for folder in ("one", "two"):
-        command = (sys.executable, "-m", "issref.verify.generate", str(tmp_path / folder))
+        command = (sys.executable, "-m", "issref.verify.suite.generate", str(tmp_path / folder))
         subprocess.run(command, cwd=Path(__file__).parents[1], check=True)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == ["float32.expected.safetensors", "float32.inputs.safetensors",
@@ -126,7 +126,7 @@ def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path)
 @pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.op == "lstm"])
 def test_a_plain_lstm_in_long_double_gives_the_expected_values(name):
     """Two programs that share nothing agree to the last digits; the plain one keeps its sums in float64."""
-    found = plain_lstm(long_double(part(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
+    found = plain_lstm(to_long_double(part(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
     for key, values in part(SUITE.expected["float64"], name).items():
         assert conformance.ulps(found[key], values, "float64") <= 4, key
 
@@ -136,7 +136,7 @@ def test_expected_proximal_steps_are_minima_beyond_float64(name):
     case, given = cases.CASES[name], part(SUITE.inputs["float64"], name)
     groups = iss_groups(Layout.from_json(json.dumps(case.keywords["layout"])), case.keywords["strength"])
     strength = groups.spread(case.keywords["strength"])
-    expected, dead = exact.prox(long_double(given), groups, strength)
+    expected, dead = long_double.prox(to_long_double(given), groups, strength)
 
     def objective(weights):
         moved = sum(np.sum((weights[array] - given[array]) ** 2) for array in groups.ids)
@@ -161,7 +161,7 @@ def test_expected_proximal_steps_are_minima_beyond_float64(name):
 
 def test_the_jitted_kernels_pass_with_half_of_what_is_allowed_to_spare():
     """The budgets are no tighter than another order of summation needs."""
-    outputs, raised = conformance.run(answers.answer, SUITE, conformance.DTYPES)
+    outputs, raised = conformance.run(reference_port.answer, SUITE, conformance.DTYPES)
     for one in conformance.score(SUITE, outputs, raised):
         assert one.verdict == "pass", one
         assert one.ulp <= one.most / 2, one
@@ -171,7 +171,7 @@ def test_the_plain_kernels_pass(monkeypatch):
     for name in (name for name in vars(kernels) if hasattr(reference, name) and not name.startswith("_")):
         if callable(getattr(reference, name)):
             monkeypatch.setattr(kernels, name, getattr(reference, name))
-    assert failures(answers.answer) == []
+    assert failures(reference_port.answer) == []
 
 
 # the score
@@ -195,7 +195,7 @@ def test_no_mistake_explains_what_is_right_or_what_is_noise():
     for noise in (0.0, 1e-3):
         outputs, raised = conformance.run(
             lambda *told, noise=noise: {
-                key: values + values.dtype.type(noise) for key, values in answers.answer(*told).items()
+                key: values + values.dtype.type(noise) for key, values in reference_port.answer(*told).items()
             },
             suite,
             ["float64"],
@@ -207,7 +207,7 @@ def test_no_mistake_explains_what_is_right_or_what_is_noise():
 
 def test_a_port_may_spoil_what_it_is_given():
     def spoils(case, op, inputs, keywords):
-        outputs = {key: values.copy() for key, values in answers.answer(case, op, inputs, keywords).items()}
+        outputs = {key: values.copy() for key, values in reference_port.answer(case, op, inputs, keywords).items()}
         for values in inputs.values():
             values[...] = 0
         keywords.clear()
@@ -230,7 +230,7 @@ def folder(tmp_path):
     """The suite in a folder, and the outputs of issref for its LSTM cases."""
     assert run("vectors", tmp_path / "suite") == 0
     suite = SUITE.chosen(["lstm*"])
-    for dtype, outputs in conformance.run(answers.answer, suite, conformance.DTYPES)[0].items():
+    for dtype, outputs in conformance.run(reference_port.answer, suite, conformance.DTYPES)[0].items():
         save_file(outputs, tmp_path / "suite" / f"{dtype}.outputs.safetensors")
     return tmp_path / "suite"
 
@@ -370,11 +370,11 @@ def test_vectors_does_not_write_over_anything(tmp_path, capsys):
 
 
 PORTS = """
-from issref.verify import answers
+from issref.verify.suite import reference_port
 def right(case, op, inputs, keywords):
-    return answers.answer(case, op, inputs, keywords)
+    return reference_port.answer(case, op, inputs, keywords)
 def swapped(case, op, inputs, keywords):
-    return answers.answer(case, op, {**inputs, "h0": inputs["c0"], "c0": inputs["h0"]}, keywords)
+    return reference_port.answer(case, op, {**inputs, "h0": inputs["c0"], "c0": inputs["h0"]}, keywords)
 def unfinished(case, op, inputs, keywords):
     raise NotImplementedError(op)
 """
@@ -417,7 +417,7 @@ def test_a_port_that_is_not_there_is_one_sentence(name, sentence, ports, capsys)
 
 
 def test_cases_that_are_not_there_are_one_sentence(capsys):
-    assert run("port", "issref.verify.answers:answer", "--only", "lstn*") == 2
+    assert run("port", "issref.verify.suite.reference_port:answer", "--only", "lstn*") == 2
     assert "cases: 'lstn*' needs to match one of lstm, " in capsys.readouterr().err
 
 

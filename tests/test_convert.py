@@ -12,9 +12,9 @@ from safetensors.numpy import save_file
 from issref import crosscheck
 from issref.iss.layout import Layout
 from issref.training import checkpoint
-from issref.verify.convert import convert, load, widths
-from issref.verify.frameworks import files, flax, keras, onnx, tf1, torch
-from issref.verify.frameworks.dialect import REFERENCE
+from issref.verify.formats import files, flax, keras, onnx, tf1, torch
+from issref.verify.formats.convert import convert, load, widths
+from issref.verify.formats.dialect import REFERENCE
 
 MODULES = {"torch": torch, "onnx": onnx, "flax": flax, "keras": keras, "tf1": tf1}
 SUFFIXES = {

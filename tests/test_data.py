@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from issref.data import corpus, embedded, fetch, ptb
+from issref.data import corpus, download, embedded, ptb
 from issref.data.corpus import load, windows
 
 untimed = settings(deadline=None)  # other processes may hold a test up
@@ -93,7 +93,7 @@ def isolated(tmp_path, monkeypatch):
     for variable in ("ISSREF_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("ISSREF_PTB_URL", "http://127.0.0.1:9")  # nobody listens
-    monkeypatch.setattr(fetch, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(download, "cache", lambda: tmp_path / "cache")
 
 
 def write(folder, texts=TINY, name="{}.txt"):
@@ -108,7 +108,8 @@ def tiny_ptb(monkeypatch):
     """A registry in which the tiny texts are Penn TreeBank."""
     for split, text in TINY.items():
         name = f"ptb/ptb.{split}.txt"
-        monkeypatch.setitem(fetch.REGISTRY, name, (fetch.REGISTRY[name][0], hashlib.sha256(text).hexdigest()))
+        entry = (download.REGISTRY[name][0], hashlib.sha256(text).hexdigest())
+        monkeypatch.setitem(download.REGISTRY, name, entry)
 
 
 class Server(HTTPServer):
@@ -252,7 +253,7 @@ def test_a_download_with_other_contents_is_an_error_and_not_kept(tmp_path, serve
     serve({**TINY, "valid": b"<html>Please log in</html>"})
     with pytest.raises(ValueError, match=r"valid\.txt: needed sha256 \w{64}, found other bytes") as error:
         load(choice, say=refuse)
-    assert not isinstance(error.value, fetch.NotDownloaded)
+    assert not isinstance(error.value, download.NotDownloaded)
     assert cached(tmp_path) == ["ptb/ptb.train.txt"]
 
 
@@ -287,7 +288,7 @@ def test_without_a_download_auto_says_one_line_and_is_embedded_and_ptb_is_an_err
 
 
 def test_the_cache_is_the_users():
-    code = "from issref.data import fetch; print(fetch.cache())"
+    code = "from issref.data import download; print(download.cache())"
     assert "issref" in Path(python(code).strip()).parts
 
 

@@ -25,8 +25,8 @@ from strategies import unhooked
 from issref import report
 from issref import train_ptb as command
 from issref.training import checkpoint
-from issref.training.progress import BEFORE, LAST, Progress
-from issref.training.run import alone_in, resident_mb
+from issref.training.runs import alone_in, resident_mb
+from issref.training.state import BEFORE, LAST, Progress
 
 KILLS = 20
 SIZES = "--hidden-sizes 6 5 --batch 4 --steps 6 --init-scale 0.3 --keep 0.9 --threads 1 --strength 0.004"

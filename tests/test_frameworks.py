@@ -16,8 +16,8 @@ from issref.iss.groups import alive, group_norms, iss_groups
 from issref.iss.layout import Layout
 from issref.models import ptb_lstm
 from issref.ops.lstm import GATES, lstm
-from issref.verify.frameworks import flax, keras, onnx, tf1, torch
-from issref.verify.frameworks.dialect import REFERENCE, convert
+from issref.verify.formats import flax, keras, onnx, tf1, torch
+from issref.verify.formats.dialect import REFERENCE, convert
 from issref.verify.gradcheck import relative_error
 
 MODULES = {"torch": torch, "flax": flax, "keras": keras, "onnx": onnx, "tf1": tf1}

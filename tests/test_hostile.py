@@ -33,14 +33,15 @@ from hypothesis import strategies as st
 from strategies import unhooked
 
 from issref import Layout, train_ptb
-from issref.data import corpus, fetch, glove, ptb, squad
-from issref.result import evaluate
+from issref.data import corpus, download, glove, ptb, squad
+from issref.ptb.evaluation import evaluate
+from issref.ptb.settings import Settings
 from issref.training import checkpoint
-from issref.training.progress import LAST, Progress
-from issref.training.settings import Settings
-from issref.verify import conformance, convert, released
-from issref.verify.frameworks import flax, keras, onnx, tf1, torch
-from issref.verify.frameworks.dialect import REFERENCE
+from issref.training.state import LAST, Progress
+from issref.verify import released
+from issref.verify.formats import convert, flax, keras, onnx, tf1, torch
+from issref.verify.formats.dialect import REFERENCE
+from issref.verify.suite import conformance
 
 SECONDS, MEMORY = 5, 2**28  # of processor time, and bytes, of one reading, beyond what the process has already
 SENTENCE = 1000  # characters
@@ -60,7 +61,8 @@ FORBIDDEN = {
     *("os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate", "shutil.rmtree"),
     "socket.connect",
 }
-LIBRARIES = tuple({sys.prefix, sys.base_prefix, str(Path(fetch.__file__).parents[1]), "/proc/", "/sys/", "/dev/"})
+OURS = str(Path(download.__file__).parents[1])
+LIBRARIES = tuple({sys.prefix, sys.base_prefix, OURS, "/proc/", "/sys/", "/dev/"})
 watched: list[str] = []  # the folder that may be read, and then whatever else was done
 
 
@@ -481,7 +483,7 @@ LOADERS = {
         }.items()
     },
     "SQuAD": Loader(
-        squad_file, "dev.json", json_text, lambda f: squad.read("dev.json", fetch.read(f / "dev.json"))
+        squad_file, "dev.json", json_text, lambda f: squad.read("dev.json", download.read(f / "dev.json"))
     ),
     "GloVe": Loader(lambda run: GLOVE, "g.txt", spoilt, lambda f: glove.read(f / "g.txt", ["the", "of"], 2)),
     "GloVe, zipped": Loader(glove_zip, "g.zip", archived, lambda f: glove.read(f / "g.zip", ["the", "of"], 2)),
@@ -578,7 +580,7 @@ def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_refused(tmp_path):
 
 
 def test_what_is_downloaded_comes_over_https_and_has_a_hash():
-    for url, sha256 in fetch.REGISTRY.values():
+    for url, sha256 in download.REGISTRY.values():
         assert url is None or url.startswith("https://")
         assert len(bytes.fromhex(sha256)) == 32
 
@@ -594,7 +596,7 @@ def test_no_source_unpickles_evaluates_or_unpacks_into_a_folder():
     """torch.load with weights_only=True is all there is of pickles; the commands' own code is run by none."""
     refused = {"eval", "exec", "compile", "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads"}
     refused |= {"np.load", "os.system", "os.popen", "yaml.load"}
-    for path in Path(fetch.__file__).parents[1].rglob("*.py"):
+    for path in Path(download.__file__).parents[1].rglob("*.py"):
         for name, call in calls(path):
             assert name not in refused, f"{path.name}, line {call.lineno}: {name}"
             assert not name.endswith((".extractall", ".extract")), f"{path.name}, line {call.lineno}: {name}"

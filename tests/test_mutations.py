@@ -13,9 +13,9 @@ import pytest
 from wrong import BY_HAND, CELLS, MUTANTS, PLAIN, applied, compiled
 
 from issref.kernels import reference
-from issref.verify import answers, conformance
-from issref.verify.diagnosis import explain
-from issref.verify.mistakes import MISTAKES
+from issref.verify.suite import conformance, reference_port
+from issref.verify.suite.diagnosis import explain
+from issref.verify.suite.mistakes import MISTAKES
 
 SUITE = conformance.load()
 STORED = Path(__file__).parents[1] / "benchmarks" / "results" / "mutation_score.json"
@@ -71,7 +71,7 @@ def test_a_kernel_with_nothing_changed_is_not_caught(cell):
     same = compiled(reference, cell, inspect.getsource(getattr(reference, cell)))
     cases = [case for case in SUITE.cases if case["op"] in ("lstm", "rhn")]
     with applied([(reference, cell, same)]):
-        assert {one.verdict for one in scored(answers.answer, *cases)[1]} == {"pass"}
+        assert {one.verdict for one in scored(reference_port.answer, *cases)[1]} == {"pass"}
 
 
 @pytest.mark.parametrize("name", BY_HAND | PLAIN)

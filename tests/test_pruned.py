@@ -19,10 +19,10 @@ from issref.models import ptb_lstm
 from issref.ops.lstm import GATES, lstm
 from issref.training import checkpoint
 from issref.verify import pruned as module
-from issref.verify.frameworks import files, flax, keras, onnx, tf1, torch
-from issref.verify.frameworks.dialect import REFERENCE
+from issref.verify.formats import files, flax, keras, onnx, tf1, torch
+from issref.verify.formats.dialect import REFERENCE
 from issref.verify.pruned import lines, pruned
-from issref.verify.units import Layer, match, rows_of, spell
+from issref.verify.pruned.matching import Layer, match, rows_of, spell
 
 rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 OUT = 5  # what the readout puts out

@@ -21,14 +21,14 @@ from matplotlib.colors import to_rgba
 
 from issref import compact, group_norms, iss_groups, report, train_ptb, zero_dead
 from issref.models import ptb_lstm as model
+from issref.ptb.settings import PRESETS, Settings
 from issref.report import curves, style, tables, weights
 from issref.report.__main__ import main
 from issref.report.reproduce import command
 from issref.report.run import Run
+from issref.squad.settings import SquadSettings
 from issref.training import checkpoint
-from issref.training.run import write_json
-from issref.training.settings import PRESETS, Settings
-from issref.training.squad_settings import SquadSettings
+from issref.training.runs import write_json
 
 
 def network(sizes=(20, 20), dead=(10, 6), words=2000, seed=1):

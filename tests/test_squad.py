@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issref.data import fetch, glove, squad, squad_batches
+from issref.data import download, glove, squad, squad_batches
 from issref.data.squad_score import Score, exact_match, f1, normalised, score
 
 ROOT = Path(__file__).parents[1]
@@ -329,22 +329,22 @@ def test_a_zip_file_without_this_width_is_refused_in_a_sentence(tmp_path):
 
 def test_the_first_of_several_files_that_a_folder_holds_is_taken(tmp_path, monkeypatch):
     monkeypatch.setenv("ISSREF_DATA", str(tmp_path))
-    monkeypatch.setattr(fetch, "_checked", lambda path, *_: path)
+    monkeypatch.setattr(download, "_checked", lambda path, *_: path)
     names = ("squad/train-v1.1.json", "squad/train-v1.1.subset44.json")
     with pytest.raises(ValueError, match=r"ISSREF_DATA: .* needed squad/train-v1\.1\.json, found an empty folder"):
-        fetch.find_first(names)
+        download.find_first(names)
     (tmp_path / "train-v1.1.subset44.json").touch()
-    assert fetch.find_first(names)[0].name == "train-v1.1.subset44.json"
+    assert download.find_first(names)[0].name == "train-v1.1.subset44.json"
     (tmp_path / "squad").mkdir()
     (tmp_path / "squad/train-v1.1.json").touch()
-    assert fetch.find_first(names)[0].name == "train-v1.1.json"
+    assert download.find_first(names)[0].name == "train-v1.1.json"
 
 
 def test_a_file_that_is_nowhere_to_be_downloaded_is_told(tmp_path, monkeypatch):
     monkeypatch.delenv("ISSREF_DATA", raising=False)
-    monkeypatch.setattr(fetch, "cache", lambda: tmp_path)
+    monkeypatch.setattr(download, "cache", lambda: tmp_path)
     with pytest.raises(ValueError, match=r"needed a folder with glove/glove\.6B\.100d\.txt, which is nowhere"):
-        fetch.find("glove/glove.6B.100d.txt")
+        download.find("glove/glove.6B.100d.txt")
 
 
 def real_data():
@@ -357,8 +357,8 @@ def real_data():
 def test_the_dev_questions_have_their_known_number_and_their_answers_are_spans_of_words():
     if (folder := real_data()) is None:
         pytest.skip("SQuAD is not on this machine; ISSREF_DATA can name its folder")
-    path, _ = fetch.find("squad/dev-v1.1.json", folder)
-    examples = squad.read("dev", fetch.read(path))
+    path, _ = download.find("squad/dev-v1.1.json", folder)
+    examples = squad.read("dev", download.read(path))
     assert len(examples) == 10_570
     assert len({each.id for each in examples}) == 10_570
     golds = [(each.id, each.answers) for each in examples]

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from issref import compact, train_ptb
 from issref.iss.groups import group_norms, iss_groups
 from issref.models import ptb_lstm
-from issref.result import model_config, weights_of
+from issref.ptb.evaluation import model_config, weights_of
+from issref.ptb.settings import PRESETS
 from issref.sweep import command, frontier, grid, process
 from issref.sweep.trained import COMMANDS
 from issref.training import checkpoint
-from issref.training.progress import LAST
-from issref.training.settings import PRESETS
+from issref.training.state import LAST
 
 HERE = Path(__file__).parent
 SIZES = "--preset zaremba-small --hidden-sizes 12,10 --batch 4 --steps 16 --init-scale 0.3"

@@ -14,9 +14,10 @@ import quick_squad
 import test_train_squad as single
 from test_sweep import QUICK, begun, same_model, sentences, sweep_of
 
-from issref import squad_result, train_squad
+from issref import train_squad
 from issref.iss.groups import group_norms, iss_groups
 from issref.models import bidaf
+from issref.squad import evaluation as squad_result
 from issref.sweep import command, frontier, grid
 from issref.sweep.trained import COMMANDS
 

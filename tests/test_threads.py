@@ -14,10 +14,10 @@ from threadpoolctl import threadpool_info
 
 import issref  # noqa: F401  (before NumPy's first product)
 from issref import kernels
-from issref.kernels import threads
+from issref.kernels import parallel
 
 
-@given(count=st.integers(0, 9), most=st.integers(1, 5), nanoseconds=st.sampled_from((0, 10 * threads.WORTH)))
+@given(count=st.integers(0, 9), most=st.integers(1, 5), nanoseconds=st.sampled_from((0, 10 * parallel.WORTH)))
 def test_every_index_is_visited_once_in_one_piece_a_thread(count, most, nanoseconds):
     visits, pieces = np.zeros(count, int), []
 
@@ -25,10 +25,10 @@ def test_every_index_is_visited_once_in_one_piece_a_thread(count, most, nanoseco
         visits[start:stop] += step
         pieces.append((start, stop))
 
-    with threads.limited(most):
-        threads.share_out(loop, count, nanoseconds, 2)
+    with parallel.limited(most):
+        parallel.share_out(loop, count, nanoseconds, 2)
     assert (visits == 2).all()
-    assert len(pieces) == (max(1, min(most, count, threads.CORES)) if nanoseconds > threads.WORTH else 1)
+    assert len(pieces) == (max(1, min(most, count, parallel.CORES)) if nanoseconds > parallel.WORTH else 1)
 
 
 def test_an_error_in_any_piece_arrives():
@@ -37,27 +37,27 @@ def test_an_error_in_any_piece_arrives():
             raise FloatingPointError("the last piece")
 
     with pytest.raises(FloatingPointError, match="the last piece"):
-        threads.share_out(loop, 8, 10 * threads.WORTH)
+        parallel.share_out(loop, 8, 10 * parallel.WORTH)
 
 
 def test_the_limit_is_that_of_the_blas_too_and_ends():
-    before = threads._most.get()
-    with threads.limited(1):
-        assert threads._most.get() == 1
+    before = parallel._most.get()
+    with parallel.limited(1):
+        assert parallel._most.get() == 1
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
-    assert threads._most.get() == before
+    assert parallel._most.get() == before
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_results_do_not_depend_on_the_threads(monkeypatch, dtype):
-    monkeypatch.setattr(threads, "WORTH", 0)
-    monkeypatch.setattr(threads, "CORES", 4)
+    monkeypatch.setattr(parallel, "WORTH", 0)
+    monkeypatch.setattr(parallel, "CORES", 4)
     rng, lengths = np.random.default_rng(0), np.arange(7)
     shapes = ((6, 7, 20), (7, 5), (7, 5), (5, 20), (6, 7, 5), (9, 11))
     gates, h, c, weights, dhidden, logits = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
     found = []
     for most in (1, 2, 3):
-        with threads.limited(most):
+        with parallel.limited(most):
             after = gates.copy()
             forward = kernels.lstm_forward(after, h, c, weights, lengths, False)
             _, _, c_before, c_after, _, _ = forward
@@ -71,8 +71,8 @@ def test_results_do_not_depend_on_the_threads(monkeypatch, dtype):
 
 
 def test_a_limit_in_one_thread_is_none_for_another():
-    with threads.limited(1), ThreadPoolExecutor(1) as other:
-        assert other.submit(threads._most.get).result() == threads.CORES
+    with parallel.limited(1), ThreadPoolExecutor(1) as other:
+        assert other.submit(parallel._most.get).result() == parallel.CORES
 
 
 def test_no_piece_goes_on_after_an_error():
@@ -84,9 +84,9 @@ def test_no_piece_goes_on_after_an_error():
         time.sleep(0.1)
         ended.append(stop)
 
-    with threads.limited(2), pytest.raises(KeyboardInterrupt):
-        threads.share_out(loop, 8, 10 * threads.WORTH)
-    assert len(ended) == min(2, threads.CORES) - 1
+    with parallel.limited(2), pytest.raises(KeyboardInterrupt):
+        parallel.share_out(loop, 8, 10 * parallel.WORTH)
+    assert len(ended) == min(2, parallel.CORES) - 1
 
 
 FORKED = """
@@ -94,9 +94,9 @@ import os, sys
 import numpy as np
 import issref
 from issref import kernels
-from issref.kernels import threads
-threads.WORTH, threads.CORES = 0, 2
-with threads.limited(2):
+from issref.kernels import parallel
+parallel.WORTH, parallel.CORES = 0, 2
+with parallel.limited(2):
     logits = np.zeros((8, 4))
     kernels.log_sum_exp(logits)
     child = os.fork()

@@ -16,9 +16,9 @@ from issref import Layout, expand, report
 from issref import train_ptb as command
 from issref.data import corpus as corpora
 from issref.models import ptb_lstm
-from issref.result import perplexity
+from issref.ptb.evaluation import perplexity
 from issref.training import checkpoint
-from issref.training.progress import Progress
+from issref.training.state import Progress
 
 
 @pytest.fixture(scope="session")

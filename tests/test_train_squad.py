@@ -14,9 +14,9 @@ from issref import Layout, expand, report
 from issref import train_squad as command
 from issref.data import squad
 from issref.data.squad_score import score
+from issref.squad.settings import PRESETS, SquadSettings
 from issref.training import checkpoint
-from issref.training.progress import Progress
-from issref.training.squad_settings import PRESETS, SquadSettings
+from issref.training.state import Progress
 
 WORDS = [f"{first}{second}" for first in ("ba", "ke", "li", "mo", "su") for second in ("n", "rt", "ss", "d")]
 

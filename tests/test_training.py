@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from issref.ptb.settings import PRESETS, Settings
 from issref.training import checkpoint
 from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
-from issref.training.progress import BEFORE, LAST, Progress
-from issref.training.run import alone_in, finish_the_step, new_folder, write_json
-from issref.training.settings import PRESETS, Settings
+from issref.training.runs import alone_in, finish_the_step, new_folder, write_json
+from issref.training.state import BEFORE, LAST, Progress
 
 
 def arrays_of(seed, dtype=np.float64):
@@ -299,7 +299,7 @@ def test_json_lines_are_a_row_a_line(tmp_path):
 COUNT_FAULTS = """
 import resource, sys
 import numpy as np
-from issref.training.run import keep_freed_memory
+from issref.training.runs import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for n in range(20):
@@ -324,7 +324,7 @@ def test_freed_memory_is_kept_for_the_next_arrays():
 TEAR = """
 import sys
 import numpy as np
-from issref.training.run import give_back_freed_memory, keep_freed_memory, resident_mb
+from issref.training.runs import give_back_freed_memory, keep_freed_memory, resident_mb
 keep_freed_memory()
 living = []
 for n in range(8):  # between two large arrays a small one that stays, so that no larger array fits a hole

@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from issref import kernels, methods
+from issref import kernels
 from issref.iss import compact, groups, penalty, prox
 from issref.iss.layout import Layout
 from issref.kernels import reference
 from issref.models import ptb_rhn
 from issref.ops import basic, losses, lstm, rhn
-from issref.training import optimizers
-from issref.verify import answers
-from issref.verify.mistakes import MISTAKES
+from issref.training import optimizers, updates
+from issref.verify.suite import reference_port
+from issref.verify.suite.mistakes import MISTAKES
 
 GATES = ("input", "candidate", "forget", "output")
 
@@ -33,7 +33,7 @@ class Mutant(NamedTuple):
     """A port, the patches of issref under which it runs, and the ops in whose cases it shows."""
 
     ops: str
-    port: Callable = answers.answer
+    port: Callable = reference_port.answer
     patches: tuple = ()
     known: str = ""  # the mistake that the diagnosis must name
 
@@ -46,19 +46,19 @@ KERNELS = [name for name, value in vars(kernels).items() if hasattr(value, "__wr
 
 def given(ops, change, known=""):
     """Other inputs are read: change(inputs) -> some inputs."""
-    return Mutant(ops, lambda case, op, a, k: answers.answer(case, op, {**a, **change(a)}, k), known=known)
+    return Mutant(ops, lambda case, op, a, k: reference_port.answer(case, op, {**a, **change(a)}, k), known=known)
 
 
 def told(ops, change, known=""):
     """Other keywords are heard: change(keywords) -> some keywords."""
-    return Mutant(ops, lambda case, op, a, k: answers.answer(case, op, a, {**k, **change(k)}), known=known)
+    return Mutant(ops, lambda case, op, a, k: reference_port.answer(case, op, a, {**k, **change(k)}), known=known)
 
 
 def returned(ops, change, known=""):
     """Other outputs are returned: change(outputs, inputs, keywords) -> some outputs."""
 
     def port(case, op, a, k):
-        outputs = answers.answer(case, op, a, k)
+        outputs = reference_port.answer(case, op, a, k)
         return {**outputs, **change(outputs, a, k)}
 
     return Mutant(ops, port, known=known)
@@ -104,7 +104,7 @@ def applied(patches):
     ]
     for original, function in originals:
         modules = [vars(one) for key, one in sys.modules.items() if key.partition(".")[0] == "issref"]
-        for place in (*modules, answers.OPS):
+        for place in (*modules, reference_port.OPS):
             for key in [key for key, value in place.items() if value is original]:
                 undo.append((place, key, original))
                 place[key] = function
@@ -139,7 +139,7 @@ def gate_by_gate(kernel, start, stop):
 
 
 def batch_first(case, op, a, k):
-    outputs = answers.answer(case, op, {**a, "x": exchanged(a["x"]), "dhidden": exchanged(a["dhidden"])}, k)
+    outputs = reference_port.answer(case, op, {**a, "x": exchanged(a["x"]), "dhidden": exchanged(a["dhidden"])}, k)
     return {**outputs, "hidden": exchanged(outputs["hidden"]), "dx": exchanged(outputs["dx"])}
 
 
@@ -268,7 +268,7 @@ PLAIN = {  # the whole list, each mistake a port of its own: caught, and told fr
 def padding_first(o, a, k):
     if "lengths" not in a or not k.get("reverse"):
         return {}
-    return answers.answer("", "lstm", {**a, "x": a["x"][::-1], "dhidden": a["dhidden"][::-1]}, {})
+    return reference_port.answer("", "lstm", {**a, "x": a["x"][::-1], "dhidden": a["dhidden"][::-1]}, {})
 
 
 SEQUENCES = {
@@ -284,7 +284,7 @@ SEQUENCES = {
         "lstm: dkernel from the outputs of other steps": ("h_before.reshape", "hidden.reshape"),
     }),
     "lstm: reverse starts in the padding": returned("lstm", padding_first),
-    **edits("bidirectional", answers, "_bidirectional", {
+    **edits("bidirectional", reference_port, "_bidirectional", {
         "bidirectional: both forward": ('me == "bw"', "False"),
         "bidirectional: directions exchanged": ('me == "bw"', 'me == "fw"'),
         "bidirectional: dx of one direction": ("dx[0] + dx[1]", "dx[0]"),
@@ -295,7 +295,7 @@ SEQUENCES = {
     "stacked: no mask between the layers": given("stacked", lambda a: {"mask1": np.ones_like(a["mask1"])}),
     "stacked: no mask on the output": given("stacked", lambda a: {"mask2": np.ones_like(a["mask2"])}),
     "stacked: one mask for all steps": given("stacked", lambda a: {"mask1": a["mask1"][:1].repeat(3, axis=0)}),
-    "stacked: the gradient skips the masks": edited("stacked", answers, "_stacked", "back_drop(dx)", "dx"),
+    "stacked: the gradient skips the masks": edited("stacked", reference_port, "_stacked", "back_drop(dx)", "dx"),
     **edits("dropout", basic, "dropout", {
         "dropout: mask left out of the gradient": ("dy if mask is None else dy * mask", "dy"),
         "dropout: kept values not divided by keep": ("else x * mask", "else x * (mask > 0)"),
@@ -528,7 +528,7 @@ PENALTY = {
     "prox: alive told of the weights before": returned(
         "prox", lambda o, a, k: {key: np.ones_like(o[key]) for key in o if key.startswith("alive/")}
     ),
-    "prox: objective without the half": edited("prox", answers, "_prox", "moved / 2", "moved"),
+    "prox: objective without the half": edited("prox", reference_port, "_prox", "moved / 2", "moved"),
     **edits("gap", reference, "duality_gap", {
         "gap: complementarity left out": ("gap = complementarity +", "gap ="),
         "gap: squares of every pair twice": ("(1 - keep) ** 2) / 4", "(1 - keep) ** 2) / 2"),
@@ -543,7 +543,7 @@ PENALTY = {
 
 def prox_first(params, grads, rate, clip, found, strength, warm_start):
     params, certificate = prox.prox(params, found, rate * strength)
-    return methods.dense_update(params, grads, rate, clip), certificate
+    return updates.dense_update(params, grads, rate, clip), certificate
 
 
 def clip_by_the_sum(params, grads, rate, clip, found, strength, warm_start):
@@ -556,12 +556,12 @@ def clip_by_the_sum(params, grads, rate, clip, found, strength, warm_start):
 def subgradient(params, grads, rate, clip, found, strength, warm_start):
     _, pulls = penalty.penalty(params, found, strength)
     summed = {array: gradient + pulls.get(array, 0) for array, gradient in grads.items()}
-    return methods.dense_update(params, summed, rate, clip), None
+    return updates.dense_update(params, summed, rate, clip), None
 
 
 def penalty_after_clip(params, grads, rate, clip, found, strength, threshold, small):
     _, pulls = penalty.penalty(params, found, strength, self_weight=2, smoothing=1e-8)
-    params = methods.dense_update(params, grads, rate, clip)
+    params = updates.dense_update(params, grads, rate, clip)
     params = {array: values - rate * pulls.get(array, 0) for array, values in params.items()}
     return compact.zero_small_weights(params, threshold)
 
@@ -575,9 +575,9 @@ def threshold_by_group(params, grads, rate, clip, found, strength, threshold, sm
     return cut_off(RELEASED(params, grads, rate, clip, found, strength, 0.0, small), found, threshold)[0]
 
 
-RELEASED = methods.released_update
+RELEASED = updates.released_update
 TRAINING = {
-    **edits("train", answers, "_train", {
+    **edits("train", reference_port, "_train", {
         "train: the state is not carried": ("(loss, state), backward", "(loss, _), backward"),
         "train: no masks": ("masks=drops", "masks=None"),
         "train: targets one step off": ("targets=targets", "targets=np.roll(targets, 1, axis=0)"),
@@ -589,7 +589,7 @@ TRAINING = {
             "first = np.unique(ids, return_index=True)[1]; table[ids[first]] = rows[first]",
         ),
     }),
-    "train: no clip": edited("train", methods, "dense_update", "clip_scale(global_norm(grads), clip)", "1"),
+    "train: no clip": edited("train", updates, "dense_update", "clip_scale(global_norm(grads), clip)", "1"),
     "train: uphill": edited("train", optimizers, "sgd", "gradient *= -rate", "gradient *= rate"),
     "train: mean over the steps": edited("train", losses, "cross_entropy", "targets.shape[1]", "targets.size"),
     "train: the softmax's gradient does not reach the tied embedding": edited(
@@ -598,7 +598,7 @@ TRAINING = {
     "train: word masks by place, not by word": edited(
         "train", ptb_rhn, "by_type", "np.take_along_axis(noise, first, axis=0)", "noise"
     ),
-    **edits("train", methods, "prox_update", {
+    **edits("train", updates, "prox_update", {
         "prox step: strength without the rate": ("rate * strength", "strength"),
         "prox step: strength times the scale of the clip": (
             "params = dense", "scale = clip_scale(global_norm(grads), clip)\n    params = dense",
@@ -606,19 +606,19 @@ TRAINING = {
         ),
         "prox step: no prox": ("rate * strength", "0 * strength"),
     }),
-    "prox step: before the gradient step": replaced("train", methods, "prox_update", prox_first),
-    "prox step: clip by the sum with the penalty": replaced("train", methods, "prox_update", clip_by_the_sum),
-    "prox step: a subgradient step": replaced("train", methods, "prox_update", subgradient),
-    **edits("train", methods, "released_update", {
+    "prox step: before the gradient step": replaced("train", updates, "prox_update", prox_first),
+    "prox step: clip by the sum with the penalty": replaced("train", updates, "prox_update", clip_by_the_sum),
+    "prox step: a subgradient step": replaced("train", updates, "prox_update", subgradient),
+    **edits("train", updates, "released_update", {
         "released step: self weights once": ("self_weight=2, ", ""),
         "released step: smoothing left out": (", smoothing=1e-8", ""),
         "released step: no penalty": ("+= pull", "+= 0 * pull"),
         "released step: penalty subtracted": ("+= pull", "-= pull"),
         "released step: biases spared by the threshold": ("in small}", 'in small if "bias" not in array}'),
     }),
-    "released step: clip before the penalty": replaced("train", methods, "released_update", penalty_after_clip),
-    "released step: threshold before the step": replaced("train", methods, "released_update", threshold_first),
-    "released step: threshold by group": replaced("train", methods, "released_update", threshold_by_group),
+    "released step: clip before the penalty": replaced("train", updates, "released_update", penalty_after_clip),
+    "released step: threshold before the step": replaced("train", updates, "released_update", threshold_first),
+    "released step: threshold by group": replaced("train", updates, "released_update", threshold_by_group),
     **edits("train", compact, "zero_small_weights", {
         "released step: no threshold": ("np.abs(values) < threshold", "False"),
         "released step: soft threshold": ("0, values)", "0, values - threshold * np.sign(values))"),

@@ -25,8 +25,8 @@ from issref.models import ptb_lstm
 from issref.ops.lstm import lstm as issref_lstm
 from issref.report import COLOURS, STYLE
 from issref.verify.gradcheck import check_backward
-from issref.verify.mistakes import MISTAKES
-from issref.verify.plain import plain_lstm
+from issref.verify.suite.mistakes import MISTAKES
+from issref.verify.suite.naive_lstm import plain_lstm
 
 plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})
 FIGURES = Path("figures")

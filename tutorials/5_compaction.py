@@ -534,4 +534,4 @@ assert left < LOSSLESS
 # ## Where to go next
 #
 # - [Tutorial 6](6_highways.py) applies the same functions to another network.
-# - `issref/iss/compact.py` is compaction, and `issref/shrink.py` its use in training.
+# - `issref/iss/compact.py` is compaction, and `issref/training/pruning.py` its use in training.

@@ -26,7 +26,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from issref import Layout, alive, compact, group_norms, iss_groups, prox, zero_dead
-from issref.methods import dense_update
 from issref.models import bidaf, ptb_rhn
 from issref.ops.attention import (
     attention_flow,
@@ -38,6 +37,7 @@ from issref.ops.attention import (
 from issref.ops.rhn import GATES, rhn
 from issref.report import COLOURS, STYLE
 from issref.training.optimizers import add_weight_decay, global_norm
+from issref.training.updates import dense_update
 from issref.verify.released import bidaf_variables, rhn_variables, write_groups
 
 plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})

@@ -26,9 +26,9 @@ import torch
 from issref import group_norms, iss_groups
 from issref.models import ptb_lstm
 from issref.report import COLOURS, STYLE
-from issref.verify import conformance
-from issref.verify.diagnosis import explain
-from issref.verify.frameworks import torch as spelled
+from issref.verify.formats import torch as spelled
+from issref.verify.suite import conformance
+from issref.verify.suite.diagnosis import explain
 
 plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})
 FIGURES = Path("figures")
@@ -277,7 +277,7 @@ assert fails == ["penalty-lstm", "penalty-rhn"]
 #
 # - The README that `python -m issref.crosscheck vectors my-port` writes says, op by op, what a port
 #   in any language reads and writes.
-# - `issref/verify/answers.py` is issref itself as a port, and the shortest answer to any question
+# - `issref/verify/suite/reference_port.py` is issref itself as a port, and the shortest answer to any question
 #   about a case.
 # - `python -m issref.crosscheck convert` moves weights instead of code.
 # - [Tutorial 3](3_backward_by_hand.py) derives the gradients, if yours are the ones that are off.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from issref.data import embedded, fetch, ptb
+from issref.data import download, embedded, ptb
 
 Windows = list[tuple[np.ndarray, np.ndarray]]
 
@@ -42,7 +42,7 @@ def load(corpus: str = "auto", data_dir: Path | None = None, *, say: Callable[[s
         return _folder(Path(corpus).expanduser())
     try:
         return _corpus("ptb", "Penn TreeBank", *ptb.read(data_dir))
-    except fetch.NotDownloaded as error:
+    except download.NotDownloaded as error:
         if corpus == "ptb":
             raise
         say(f"No Penn TreeBank ({error}): using the text embedded in Python, not comparable with it.")
@@ -81,7 +81,7 @@ def _folder(folder: Path) -> Corpus:
             f"found {str(folder)!r}, which is no folder"
         )
     paths = [folder / f"{split}.txt" for split in ("train", "valid", "test")]
-    texts = {str(path): fetch.read(path) for path in paths}
+    texts = {str(path): download.read(path) for path in paths}
     return _corpus(str(folder.resolve()), folder.resolve().name, texts, f"folder {folder}")
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from issref.data import fetch
+from issref.data import download
 
 BLOCK = 20  # sentences; of every 20 blocks one is held out for valid and one for test
 LEAST = 200_000  # words; the reference alone has half as many, a complete CPython twice as many
@@ -60,7 +60,7 @@ def _docstrings(library: Path) -> Iterator[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old files have escapes that Python now warns of
             try:
-                tree = ast.parse(fetch.read(path))
+                tree = ast.parse(download.read(path))
             except SyntaxError:  # a template, say
                 continue
         for node in _statements(tree):

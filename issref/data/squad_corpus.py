@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from issref.data import fetch, glove, squad
+from issref.data import download, glove, squad
 from issref.data.squad import Example, Words
 from issref.data.squad_batches import Code, coder, lower_case, vocabulary
 
@@ -21,7 +21,8 @@ FREQUENT_WORD, FREQUENT_CHARACTER = 10, 50  # the released code's: what occurs m
 
 @dataclass(frozen=True)
 class Files:
-    """Files named by the user instead of the official ones; data_dir, as for `fetch.find`, is where those are."""
+    """Files named by the user instead of the official ones; data_dir, as for `download.find`,
+    is where those are."""
 
     train: Path | None = None
     dev: Path | None = None
@@ -80,12 +81,12 @@ def vectors_of(examples: Sequence[Example], files: Files, width: int) -> tuple[W
 def read(path: Path | None, names: Sequence[str], data_dir: Path | None) -> tuple[bytes, str]:
     """The content of a file, the one given or the first registered name that can be had, and its origin."""
     path, source = _find(path, names, data_dir)
-    return fetch.read(path), source
+    return download.read(path), source
 
 
 def _find(path: Path | None, names: Sequence[str], data_dir: Path | None) -> tuple[Path, str]:
     if path is None:
-        return fetch.find_first(names, data_dir)
+        return download.find_first(names, data_dir)
     if not os.path.isfile(path):
         raise ValueError(f"{path}: needed a file, found none")
     return path, str(path)

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from issref.training import settings as language
-from issref.training import squad_settings as squad
+from issref.ptb import settings as language
+from issref.squad import settings as squad
 
 COMMANDS = {
     "issref.train_ptb": (language.Settings, language.PRESETS),

@@ -12,11 +12,11 @@ import numpy as np
 from issref.iss.compact import expand
 from issref.iss.groups import group_norms, iss_groups
 from issref.iss.layout import Layout, Params
+from issref.ptb.settings import Settings
 from issref.report.measures import Measure, measure_of
 from issref.report.style import Norms
 from issref.training import checkpoint
-from issref.training.run import from_json
-from issref.training.settings import Settings
+from issref.training.runs import from_json
 
 
 class Weights(NamedTuple):

@@ -14,11 +14,11 @@ import tyro
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from issref import show
+from issref.ptb import console as show
 from issref.sweep import grid, standing
 from issref.sweep.process import STOP, train_chain
 from issref.sweep.trained import COMMANDS, Trained
-from issref.training.run import Failed, finish_the_step
+from issref.training.runs import Failed, finish_the_step
 
 PROGRAM = "python -m issref.sweep"
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from issref.iss.groups import group_norms, iss_groups
-from issref.result import untrained
+from issref.ptb.evaluation import untrained
 from issref.sweep.trained import AnySettings, Trained
 
 Words = Mapping[str, Sequence[str]]

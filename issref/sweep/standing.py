@@ -8,7 +8,7 @@ from typing import Any
 from issref.sweep.grid import Run
 from issref.sweep.process import FAILED, LOG, RESULT
 from issref.sweep.trained import Trained
-from issref.training.run import from_json, write_json
+from issref.training.runs import from_json, write_json
 
 FORMAT = "issref sweep 1"
 

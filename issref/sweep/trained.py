@@ -9,8 +9,8 @@ from issref import train_ptb, train_squad
 from issref.data import corpus as corpora
 from issref.data import squad_corpus
 from issref.models import LANGUAGE_MODELS, bidaf
-from issref.training.settings import Settings
-from issref.training.squad_settings import SquadSettings
+from issref.ptb.settings import Settings
+from issref.squad.settings import SquadSettings
 
 AnySettings = Settings | SquadSettings
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from issref.training.run import from_json
+from issref.training.runs import from_json
 
 
 class Options:

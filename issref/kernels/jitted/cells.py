@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from issref.kernels.elementary import ONE, sigmoid, tanh
 from issref.kernels.jitted.compiled import loop
+from issref.kernels.jitted.vector_math import ONE, sigmoid, tanh
 
 # ---------------------------------------------------------------- one step of an LSTM (ops.lstm)
 

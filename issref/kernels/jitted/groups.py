@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from issref.kernels.elementary import ONE
 from issref.kernels.jitted.compiled import loop, sum_loop
+from issref.kernels.jitted.vector_math import ONE
 
 TILE = 64  # columns of a table taken at a time: a whole one, read alone, misses the cache at every entry
 

@@ -5,14 +5,14 @@ panels[j, k, c] = weights[k, w j + c]; the last panel is filled up with zeros.
 
 import numpy as np
 
-from issref.kernels import tile
+from issref.kernels.jitted import microkernel
 from issref.kernels.jitted.compiled import loop
-from issref.kernels.threads import share_out
+from issref.kernels.parallel import share_out
 
 
 @loop
 def _pack(start, stop, weights, panels):
-    width, (depth, columns) = tile.LINE // weights.itemsize, weights.shape
+    width, (depth, columns) = microkernel.LINE // weights.itemsize, weights.shape
     for j in range(start, stop):
         if columns - j * width >= width:
             for k in range(depth):
@@ -26,7 +26,7 @@ def _pack(start, stop, weights, panels):
 def packed(weights):
     """The panels of a matrix (D, K)."""
     depth, columns = weights.shape
-    width = tile.LINE // weights.itemsize
+    width = microkernel.LINE // weights.itemsize
     panels = np.empty((-(-columns // width), depth, width), weights.dtype)
     share_out(_pack, len(panels), 0.3 * weights.size, weights, panels)
     return panels
@@ -38,15 +38,15 @@ def multiply(rows, panels, out):
     width = panels.shape[2]
     for j in range(len(panels)):
         panel, columns, row = panels[j], out[:, j * width : (j + 1) * width], 0
-        while len(rows) - row >= tile.ROWS:
-            tile.five_rows(rows, panel, columns, row)
-            row += tile.ROWS
+        while len(rows) - row >= microkernel.ROWS:
+            microkernel.five_rows(rows, panel, columns, row)
+            row += microkernel.ROWS
         rest = len(rows) - row
         if rest == 4:
-            tile.four_rows(rows, panel, columns, row)
+            microkernel.four_rows(rows, panel, columns, row)
         elif rest == 3:
-            tile.three_rows(rows, panel, columns, row)
+            microkernel.three_rows(rows, panel, columns, row)
         elif rest == 2:
-            tile.two_rows(rows, panel, columns, row)
+            microkernel.two_rows(rows, panel, columns, row)
         elif rest == 1:
-            tile.one_row(rows, panel, columns, row)
+            microkernel.one_row(rows, panel, columns, row)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from issref.kernels.elementary import exp
 from issref.kernels.jitted.compiled import loop, max_loop, sum_loop
-from issref.kernels.threads import share_out
+from issref.kernels.jitted.vector_math import exp
+from issref.kernels.parallel import share_out
 
 
 @loop

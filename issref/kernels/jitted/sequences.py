@@ -5,7 +5,7 @@ import numpy as np
 from issref.kernels.jitted.cells import lstm_row, lstm_row_backward
 from issref.kernels.jitted.compiled import loop
 from issref.kernels.jitted.products import multiply, packed
-from issref.kernels.threads import share_out
+from issref.kernels.parallel import share_out
 
 
 def _nanoseconds(weights, sequences, steps):

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from issref.ops.lstm import GATES
-from issref.verify import units as choices
-from issref.verify.units import Ids, Layer, Origin, spell
+from issref.verify.pruned import matching
+from issref.verify.pruned.matching import Ids, Layer, Origin, spell
 
 Finding = dict[str, Any]  # {"layer", "kind", "says", ...}
 Sets = set[tuple[int, ...]]
@@ -32,14 +32,14 @@ class Kept(NamedTuple):
 
 def compare(me: str, new: Layer, old: Layer, below: Kept, eps: float) -> tuple[Kept, list[Finding]]:
     """The units kept of a layer whose input is that of the layer before cut to `below`, and what is wrong."""
-    kept = choices.match(new, old, below.units)
-    if same(new, choices.cut(old, below.units, kept), eps):
+    kept = matching.match(new, old, below.units)
+    if same(new, matching.cut(old, below.units, kept), eps):
         return Kept(kept, {_key(kept)}), []
-    pairs = [*zip(choices.gates(new), choices.gates(old), strict=True)]
-    found = [choices.origin(*pair) for pair in pairs]
-    told = choices.consensus(found)
+    pairs = [*zip(matching.gates(new), matching.gates(old), strict=True)]
+    found = [matching.origin(*pair) for pair in pairs]
+    told = matching.consensus(found)
     kept = kept if told is None else told
-    found = [choices.filled(one, *pair, below.units, kept) for one, pair in zip(found, pairs, strict=True)]
+    found = [matching.filled(one, *pair, below.units, kept) for one, pair in zip(found, pairs, strict=True)]
     mine = Kept(kept, {_key(units) for gate in found for units in (gate.x, gate.h)})
     findings = [
         *_out_of_step(me, found),
@@ -53,8 +53,8 @@ def compare(me: str, new: Layer, old: Layer, below: Kept, eps: float) -> tuple[K
 
 def compare_readouts(new: Readout, old: Readout, top: Kept, eps: float) -> list[Finding]:
     """What is wrong with the cut of what reads the top layer."""
-    rows = choices.rows_of(new.kernel, old.kernel)
-    rows = rows if choices.is_choice(rows) else top.units
+    rows = matching.rows_of(new.kernel, old.kernel)
+    rows = rows if matching.is_choice(rows) else top.units
     findings = [*_other_rows(old.name, "readers", "rows", [rows], top.sets)]
     gaps = [_gaps(new.kernel, old.kernel[rows], eps), _gaps(new.bias, old.bias, eps)]
     if text := _extent(gaps, new[1:]):
@@ -122,7 +122,7 @@ def _other_biases(me: str, found: Sequence[Origin]) -> Iterator[Finding]:
 
 def _expected(new: Layer, old: Layer, found: Sequence[Origin]) -> Layer:
     """The layer that origins state; where a gate has two, its bias, a sum of one of each, is taken as it is."""
-    expected, torn = choices.cut_by_gate(old, found), [[_key(of.x) != _key(of.h)] for of in found]
+    expected, torn = matching.cut_by_gate(old, found), [[_key(of.x) != _key(of.h)] for of in found]
     return expected._replace(b=np.where(torn, new.b, expected.b))
 
 

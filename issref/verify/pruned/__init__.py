@@ -7,10 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from issref.ops.lstm import lstm
-from issref.verify import units as choices
-from issref.verify.convert import Checkpoint, describe, load, widths
-from issref.verify.defects import Finding, Kept, Readout, compare, compare_readouts, removed_but_read, silent
-from issref.verify.units import Layer, spell
+from issref.verify.formats.convert import Checkpoint, describe, load, widths
+from issref.verify.pruned import matching
+from issref.verify.pruned.defects import (
+    Finding,
+    Kept,
+    Readout,
+    compare,
+    compare_readouts,
+    removed_but_read,
+    silent,
+)
+from issref.verify.pruned.matching import Layer, spell
 
 STEPS, BATCH, SEED = 20, 4, 0
 EXACT = 1e-12  # of the largest output: what another order of summation may cost in float64
@@ -113,7 +121,7 @@ def _alike(before: Checkpoint, after: Checkpoint) -> _Pair:
         return values.astype(dtype).astype(np.float64)
 
     old, new = (
-        choices.layers({name: rounded(values) for name, values in found.params.items()})
+        matching.layers({name: rounded(values) for name, values in found.params.items()})
         for found in (before, after)
     )
     readouts = [_readout(found) for found in (before, after)]

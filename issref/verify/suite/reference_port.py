@@ -1,6 +1,6 @@
 """How issref itself answers the cases of the suite: a port like any other and, in long double, its source.
 
-    python -m issref.crosscheck port issref.verify.answers:answer
+    python -m issref.crosscheck port issref.verify.suite.reference_port:answer
 
 A port is a function of a case's name, its op, its inputs by name and its keywords; it returns the outputs by name.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from issref import kernels, methods
+from issref import kernels
 from issref.iss.compact import compact
 from issref.iss.groups import alive, group_norms, iss_groups
 from issref.iss.layout import Layout, Params
@@ -22,9 +22,10 @@ from issref.ops.basic import dropout
 from issref.ops.losses import cross_entropy
 from issref.ops.lstm import lstm
 from issref.ops.rhn import rhn
+from issref.training import updates
 from issref.training.checkpoint import join, part
 from issref.training.optimizers import clip_scale, global_norm
-from issref.verify import exact
+from issref.verify.suite import long_double
 
 Outputs = dict[str, Any]
 Strengths = Mapping[str, float]  # one for each space
@@ -90,7 +91,7 @@ def _cross_entropy(given: Params) -> Params:
 
 
 def _clip(given: Params, *, most: float) -> Outputs:
-    norm: Any = (exact.global_norm if _wide(given) else global_norm)(given)
+    norm: Any = (long_double.global_norm if _wide(given) else global_norm)(given)
     return {"norm": norm, **{name: clip_scale(norm, most) * values for name, values in given.items()}}
 
 
@@ -108,7 +109,7 @@ def _penalty(given: Params, *, layout: Mapping, strength: Strengths, **conventio
 def _prox(given: Params, *, layout: Mapping, strength: Strengths) -> Outputs:
     groups = iss_groups(_layout(layout), strength)
     if _wide(given):
-        after, dead = exact.prox(given, groups, groups.spread(strength))
+        after, dead = long_double.prox(given, groups, groups.spread(strength))
     else:
         after, (_, _, _, dead, _) = prox(given, groups, groups.spread(strength))
     moved = sum(np.sum((after[array] - given[array]) ** 2, dtype=after[array].dtype) for array in groups.ids)
@@ -118,7 +119,7 @@ def _prox(given: Params, *, layout: Mapping, strength: Strengths) -> Outputs:
 
 def _gap(given: Params, *, layout: Mapping, strength: Strengths) -> Params:
     groups = iss_groups(_layout(layout), strength)
-    energy, strengths = exact.shared_energy(given, groups), np.append(groups.spread(strength), 0.0)
+    energy, strengths = long_double.shared_energy(given, groups), np.append(groups.spread(strength), 0.0)
     share, nobody = given["share"].astype(energy.dtype), np.zeros(groups.count + 1, bool)
     gap, objective, norms = kernels.duality_gap(energy, strengths, share, nobody)
     dual = np.sqrt((energy * share**2).sum(axis=1))
@@ -143,7 +144,7 @@ def _train(given: Params, *, model: str, layout: Mapping, strength: Strengths, m
 
 
 def _update(method: str, params: Params, grads: Params, groups, strengths, *, rate, clip, threshold=0.0) -> Params:
-    ours = exact if _wide(params) else methods
+    ours = long_double if _wide(params) else updates
     if method == "released":
         return ours.released_update(params, grads, rate, clip, groups, strengths, threshold, params)
     return ours.prox_update(params, grads, rate, clip, groups, strengths, None)[0]

@@ -7,8 +7,8 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import part
-from issref.verify.conformance import Score, Suite, load, ulps
-from issref.verify.mistakes import MISTAKES, Mistake
+from issref.verify.suite.conformance import Score, Suite, load, ulps
+from issref.verify.suite.mistakes import MISTAKES, Mistake
 
 FORWARD = ("hidden", "h", "c")
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
-from issref.verify.frameworks.dialect import Arrays, Dialect, Layer
-from issref.verify.frameworks.files import reading
+from issref.verify.formats.dialect import Arrays, Dialect, Layer
+from issref.verify.formats.files import reading
 
 GATES = ("input", "output", "forget", "candidate")
 SPELLING = Dialect("lstm#/*", {"W": (GATES, ("x",)), "R": (GATES, ("h",)), "B": (2 * GATES,)})

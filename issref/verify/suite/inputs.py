@@ -15,7 +15,7 @@ from issref.iss.groups import Groups, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.kernels.reference import sweep
 from issref.models import ptb_lstm, ptb_rhn
-from issref.verify.exact import shared_energy
+from issref.verify.suite.long_double import shared_energy
 
 Draw = Callable[[np.random.Generator], Params]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from issref.iss.layout import Params
-from issref.verify.frameworks import files
-from issref.verify.frameworks.dialect import Arrays, Dialect
+from issref.verify.formats import files
+from issref.verify.formats.dialect import Arrays, Dialect
 
 GATES = ("input", "forget", "candidate", "output")
 _LETTERS = dict(zip("ifgo", GATES, strict=True))

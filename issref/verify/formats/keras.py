@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from issref.iss.layout import Params
-from issref.verify.frameworks import files
-from issref.verify.frameworks.dialect import Arrays, Dialect
+from issref.verify.formats import files
+from issref.verify.formats.dialect import Arrays, Dialect
 
 GATES = ("input", "forget", "candidate", "output")
 SPELLING = Dialect("lstm#/*", {"kernel": (("x",), GATES), "recurrent_kernel": (("h",), GATES), "bias": (GATES,)})

@@ -15,11 +15,11 @@ from issref.iss.groups import Groups
 from issref.iss.layout import Layout, Params
 from issref.iss.penalty import penalty
 from issref.iss.prox import Certificate, prox
+from issref.ptb.settings import Settings
+from issref.squad.settings import SquadSettings
 from issref.training.checkpoint import part
 from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
-from issref.training.progress import Progress
-from issref.training.settings import Settings
-from issref.training.squad_settings import SquadSettings
+from issref.training.state import Progress
 
 ADAM = ("average", "first", "second")  # what Adam's state holds, each a copy of the params in shape
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from issref.iss.layout import Params
-from issref.verify import draws
-from issref.verify.conformance import VERSION
-from issref.verify.draws import BIDIRECTIONAL, CARRIED, LSTM, RHN, highway, sequence, spaces, spelled
+from issref.verify.suite import inputs as draws
+from issref.verify.suite.conformance import VERSION
+from issref.verify.suite.inputs import BIDIRECTIONAL, CARRIED, LSTM, RHN, highway, sequence, spaces, spelled
 
 ROUNDING = {"float32": 64, "float64": 64}
 DEEP = {"float32": 256, "float64": 256}  # of a recurrence whose gradients cancel

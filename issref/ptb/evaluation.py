@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from issref import __version__, show
+from issref import __version__
 from issref.data import corpus as corpora
 from issref.data import squad_corpus
 from issref.iss.compact import compact, expand
 from issref.iss.groups import alive, group_norms, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.models import LANGUAGE_MODELS, ptb_lstm, ptb_rhn
+from issref.ptb import console as show
+from issref.ptb.settings import Settings
+from issref.squad.settings import SquadSettings
 from issref.training import checkpoint
-from issref.training.progress import LAST, Progress
-from issref.training.run import versions, write_json
-from issref.training.settings import Settings
-from issref.training.squad_settings import SquadSettings
+from issref.training.runs import versions, write_json
+from issref.training.state import LAST, Progress
 
 COMPARED = 10_000  # words of the validation text over which the outputs of full and compact are compared
 WINDOW = 100  # words at a time for batch 1: the result is that of one word at a time, only faster

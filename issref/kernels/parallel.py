@@ -1,6 +1,6 @@
 """The threads that share out a large loop: one a core, or as many as `limited` says.
 
-NumPy's products have the threads of the BLAS, which `issref.idle_threads` keeps out of the way of these.
+NumPy's products have the threads of the BLAS, which `issref.openblas` keeps out of the way of these.
 """
 
 import functools

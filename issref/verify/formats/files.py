@@ -8,7 +8,7 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
-from issref.verify.frameworks.dialect import Arrays
+from issref.verify.formats.dialect import Arrays
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import numpy as np
 from issref.iss.layout import Params
 from issref.models import ptb_lstm
 from issref.training import checkpoint
-from issref.verify.frameworks import files, flax, keras, onnx, tf1, torch
-from issref.verify.frameworks.dialect import REFERENCE, Dialect
+from issref.verify.formats import files, flax, keras, onnx, tf1, torch
+from issref.verify.formats.dialect import REFERENCE, Dialect
 
 READERS = {".pt": torch.read, ".pth": torch.read, ".onnx": onnx.read, ".safetensors": files.read}
 TARGETS = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.ops.lstm import GATES
-from issref.verify.plain import Wrong, plain_lstm, sigmoid
+from issref.verify.suite.naive_lstm import Wrong, plain_lstm, sigmoid
 
 SPOKEN: dict[tuple[str, ...], str] = {
     ("input", "forget", "candidate", "output"): "PyTorch, Keras",

@@ -11,9 +11,9 @@ from tqdm import tqdm
 from issref.data.corpus import Corpus
 from issref.iss.groups import Groups, alive
 from issref.iss.layout import Layout
-from issref.training.progress import Progress
-from issref.training.run import versions
-from issref.training.settings import Settings
+from issref.ptb.settings import Settings
+from issref.training.runs import versions
+from issref.training.state import Progress
 
 
 def say(line: str) -> None:

@@ -9,9 +9,9 @@ from issref.data.squad_corpus import Corpus
 from issref.data.squad_score import Score
 from issref.iss.groups import Groups
 from issref.iss.layout import Layout
-from issref.show import epoch_bar, introduce, method, say, trace
-from issref.training.progress import Progress
-from issref.training.squad_settings import SquadSettings
+from issref.ptb.console import epoch_bar, introduce, method, say, trace
+from issref.squad.settings import SquadSettings
+from issref.training.state import Progress
 
 
 def header(settings: SquadSettings, corpus: Corpus, layout: Layout, folder: Path) -> None:

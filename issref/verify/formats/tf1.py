@@ -7,8 +7,8 @@ constant forget_bias to its forget gate: 0 in the released language model, 1 in 
 import numpy as np
 
 from issref.iss.layout import Params
-from issref.verify.frameworks import files
-from issref.verify.frameworks.dialect import Arrays, Dialect
+from issref.verify.formats import files
+from issref.verify.formats.dialect import Arrays, Dialect
 
 GATES = ("input", "candidate", "forget", "output")
 SPELLING = Dialect(

@@ -14,8 +14,8 @@ import numpy as np
 
 from issref.iss.compact import Alive, compact, expand, zero_dead
 from issref.iss.layout import Layout, Params
-from issref.training.progress import Progress
-from issref.training.run import Failed
+from issref.training.runs import Failed
+from issref.training.state import Progress
 
 
 def remove_dead(

@@ -14,7 +14,7 @@ import numpy as np
 
 from issref.iss.layout import Axis, Layout, Params
 from issref.ops.lstm import GATES
-from issref.verify.frameworks import names
+from issref.verify.formats import names
 
 Arrays = Mapping[str, np.ndarray]
 Layer = dict[str, np.ndarray]  # one layer's arrays: {"weight_ih": ...}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from issref import __version__, show, squad_show
-from issref.data import fetch, squad, squad_corpus
+from issref import __version__
+from issref.data import download, squad, squad_corpus
 from issref.data.squad import Example
 from issref.data.squad_batches import Code, batch, buckets, coder
 from issref.data.squad_corpus import Corpus, Files
@@ -20,10 +20,12 @@ from issref.iss.layout import Layout, Params
 from issref.models import bidaf
 from issref.models.bidaf import Text
 from issref.ops.losses import BEYOND
-from issref.result import cuts, draw, load_compact, save_compact, sizes, untrained
-from issref.training.progress import Progress
-from issref.training.run import versions, write_json
-from issref.training.squad_settings import SquadSettings
+from issref.ptb import console as show
+from issref.ptb.evaluation import cuts, draw, load_compact, save_compact, sizes, untrained
+from issref.squad import console as squad_show
+from issref.squad.settings import SquadSettings
+from issref.training.runs import versions, write_json
+from issref.training.state import Progress
 
 AT_ONCE = 60  # questions in a batch of those to be answered
 JUDGED_ABOVE = 0.02  # with --method released: the released code, test time (method.md of the docs, row 26)
@@ -202,7 +204,7 @@ def evaluate(folder: Path, settings: SquadSettings) -> Score:
 def predict(folder: Path, settings: SquadSettings, question: str, context: Path) -> tuple[str, float]:
     """Answer a user's question about the text in a file, and show the span and its probability."""
     params, about = load_model(folder)
-    content = fetch.read(context)
+    content = download.read(context)
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Write the vectors of the suite: `python -m issref.verify.generate [FOLDER]`, over the installed ones if none.
+"""Write the conformance vectors: `python -m issref.verify.suite.generate [FOLDER]`, else over the installed ones.
 
 Inputs come from seeds; for float32 they are rounded first. Outputs are computed from them in long double and
 rounded to float64, for float32 too, so that a port is held against exact values and not against a rounding.
@@ -14,9 +14,9 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import join, write_whole
-from issref.verify.answers import answer
-from issref.verify.cases import CASES, PITFALLS, Case
-from issref.verify.conformance import DTYPES, VECTORS, VERSION
+from issref.verify.suite.cases import CASES, PITFALLS, Case
+from issref.verify.suite.conformance import DTYPES, VECTORS, VERSION
+from issref.verify.suite.reference_port import answer
 
 
 def write(folder: Path) -> None:

@@ -17,8 +17,8 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
-from issref.verify.frameworks.dialect import Arrays, Dialect, Layer
-from issref.verify.frameworks.files import reading, unreadable
+from issref.verify.formats.dialect import Arrays, Dialect, Layer
+from issref.verify.formats.files import reading, unreadable
 
 GATES = ("input", "forget", "candidate", "output")
 SPELLING = Dialect(

@@ -1,0 +1,1 @@
+"""The language models on Penn TreeBank: settings, evaluation, console output."""

@@ -1,0 +1,1 @@
+"""BiDAF on SQuAD: settings, evaluation, console output."""
