@@ -38,8 +38,8 @@ from benchmarks.timing import THREADS
 from benchmarks.words import Figures
 from issref.kernels import parallel
 from issref.report import STYLE
-from issref.training.checkpoint import write_whole
-from issref.training.runs import keep_freed_memory, write_json
+from issref.training.checkpoint import write_json, write_whole
+from issref.training.process import tune_malloc
 
 PROGRAM = "python -m benchmarks"
 IDLE = 0.1  # cores that others may use
@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command: 0 if all went well, 1 if a benchmark failed, 2 for bad input, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = tyro.cli(Command, args=arguments, prog=PROGRAM)
-    keep_freed_memory()
+    tune_malloc()
     measured, code = [], 0
     try:
         command.check()

@@ -22,8 +22,8 @@ STEPS = """
 from issref.kernels import parallel
 from benchmarks.steps import SIZES, task, training_step
 from benchmarks.timing import THREADS
-from issref.training.runs import keep_freed_memory
-keep_freed_memory()
+from issref.training.process import tune_malloc
+tune_malloc()
 with parallel.limited(THREADS):
     step = training_step(task(SIZES["large"]))
     step(), step()

@@ -11,7 +11,8 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from benchmarks.words import Figures, Measured
-from issref.training.runs import versions, write_json
+from issref.training.checkpoint import write_json
+from issref.training.process import versions
 
 HERE = Path(__file__).parent
 Entries = dict[str, dict[str, Any]]

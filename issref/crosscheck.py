@@ -19,8 +19,8 @@ from typing import Literal
 import tyro
 
 from issref.iss.layout import Params
-from issref.ptb.console import failed
 from issref.training.checkpoint import write_whole
+from issref.training.console import failed
 from issref.verify.formats.convert import convert
 from issref.verify.pruned import lines, pruned
 from issref.verify.suite import conformance

@@ -25,7 +25,8 @@ from strategies import unhooked
 from issref import report
 from issref import train_ptb as command
 from issref.training import checkpoint
-from issref.training.runs import alone_in, resident_mb
+from issref.training.process import resident_mb
+from issref.training.runs import run_lock
 from issref.training.state import BEFORE, LAST, Progress
 
 KILLS = 20
@@ -322,7 +323,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(text, undisturbed, 
         assert "needs a folder without a run" in sentence(capsys)
     first.kill()
     first.join()
-    with alone_in(out), pytest.raises(ValueError, match="needs one process at a time"), alone_in(out):
+    with run_lock(out), pytest.raises(ValueError, match="needs one process at a time"), run_lock(out):
         pass
     again = begun(go_on(text, out, 24))
     again.join()

@@ -15,7 +15,7 @@ from issref.models import ptb_lstm, ptb_rhn
 from issref.ptb.settings import PRESETS
 from issref.report.__main__ import Command as Report
 from issref.sweep import command as sweep
-from issref.training.runs import write_json
+from issref.training.checkpoint import write_json
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -28,7 +28,7 @@ from issref.report.reproduce import command
 from issref.report.run import Run
 from issref.squad.settings import SquadSettings
 from issref.training import checkpoint
-from issref.training.runs import write_json
+from issref.training.checkpoint import write_json
 
 
 def network(sizes=(20, 20), dead=(10, 6), words=2000, seed=1):

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from issref.ptb.settings import PRESETS, Settings
 from issref.training import checkpoint
+from issref.training.checkpoint import write_json
 from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
-from issref.training.runs import alone_in, finish_the_step, new_folder, write_json
+from issref.training.process import defer_interrupts
+from issref.training.runs import new_folder, run_lock
 from issref.training.state import BEFORE, LAST, Progress
 
 
@@ -279,12 +281,12 @@ def test_a_folder_with_a_run_or_without_permission_is_refused(tmp_path):
     write_json(folder / "config.json", {})
     with pytest.raises(ValueError, match=r"needs a folder without a run, found one in .* .--resume"):
         new_folder(folder, "small")
-    with alone_in(folder), pytest.raises(ValueError, match="needs one process at a time"), alone_in(folder):
+    with run_lock(folder), pytest.raises(ValueError, match="needs one process at a time"), run_lock(folder):
         pass
     (tmp_path / "file").write_text("not a folder")
     with (
         pytest.raises(ValueError, match="file: needs to be a folder that can be written"),
-        alone_in(tmp_path / "file"),
+        run_lock(tmp_path / "file"),
     ):
         pass
     with pytest.raises(ValueError, match=r"needs a folder that can be written, found .*file/run: Not a directory"):
@@ -299,9 +301,9 @@ def test_json_lines_are_a_row_a_line(tmp_path):
 COUNT_FAULTS = """
 import resource, sys
 import numpy as np
-from issref.training.runs import keep_freed_memory
+from issref.training.process import tune_malloc
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    tune_malloc()
 for n in range(20):
     if n == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -324,8 +326,8 @@ def test_freed_memory_is_kept_for_the_next_arrays():
 TEAR = """
 import sys
 import numpy as np
-from issref.training.runs import give_back_freed_memory, keep_freed_memory, resident_mb
-keep_freed_memory()
+from issref.training.process import trim_malloc, tune_malloc, resident_mb
+tune_malloc()
 living = []
 for n in range(8):  # between two large arrays a small one that stays, so that no larger array fits a hole
     pairs = [(np.ones(1_000_000 + n * 200_000), np.ones(200)) for _ in range(4)]
@@ -333,7 +335,7 @@ for n in range(8):  # between two large arrays a small one that stays, so that n
 del pairs
 before = resident_mb()
 if sys.argv[1] == "give back":
-    give_back_freed_memory()
+    trim_malloc()
 assert all((one == 1).all() for one in living)
 print(before - resident_mb())
 """
@@ -352,7 +354,7 @@ def test_holes_in_a_torn_heap_are_given_back_and_what_lives_is_not():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_and_the_second_stops_at_once(number):
     handler = signal.getsignal(number)
-    with finish_the_step() as arrived:
+    with defer_interrupts() as arrived:
         assert not arrived
         os.kill(os.getpid(), number)
         assert arrived == [number.name]

@@ -20,6 +20,7 @@ from issref.models.ptb_lstm import lstm_axes
 from issref.ops.attention import join, product, soft_selection
 from issref.ops.losses import BEYOND, span_cross_entropy
 
+NAME = "bidaf"
 LEARNED = ("g0.fw", "g0.bw", "g1.fw", "g1.bw", "g2.fw", "g2.bw")
 
 # A component may go when these slices of it are zero: whatever reads it is a row of one of these kernels.

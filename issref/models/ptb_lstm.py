@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from issref.ops.basic import dropout, embed, linear
 from issref.ops.losses import cross_entropy
 from issref.ops.lstm import lstm
 
-EMBEDDING = "embed/kernel"
+NAME, EMBEDDING = "lstm", "embed/kernel"
 
 # A component may go when these slices of it are zero: the recurrent and the reading rows of every kernel.
 readers = (("lstm*/kernel", 0), ("softmax/kernel", 0))
@@ -28,6 +29,31 @@ class Config:
     hidden_sizes: tuple[int, ...] = (200, 200)  # H of each layer, from the input up
     init_scale: float = 0.1
     keep: float = 1.0
+
+
+def configure(vocabulary: int, options: Mapping[str, Any]) -> Config:
+    """Return the model's config from a command's options. Raises ValueError if there is no layer."""
+    sizes = options["hidden_sizes"]
+    if not sizes:
+        raise ValueError("--hidden-sizes: expected a width for each layer, got none")
+    return Config(
+        vocabulary=vocabulary,
+        embed_size=options["embed_size"] or sizes[0],
+        hidden_sizes=sizes,
+        init_scale=options["init_scale"],
+        keep=options["keep"],
+    )
+
+
+def describe(config: Config) -> str:
+    """Return the model's sizes as a phrase."""
+    sizes = " and ".join(map(str, config.hidden_sizes))
+    return f"LSTM of {sizes} units, embedding {config.embed_size}"
+
+
+def released_thresholded(arrays: Iterable[str]) -> list[str]:
+    """Return the arrays whose small weights the released code zeroes: all of them."""
+    return list(arrays)
 
 
 def lstm_axes(me: str, below: Axis) -> dict[str, tuple[Axis, ...]]:

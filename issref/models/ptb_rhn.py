@@ -1,8 +1,9 @@
 """The recurrent highway network language model of the paper (section 4.1; Zilly et al. 2017): one width."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from issref.ops.basic import dropout, embed, linear
 from issref.ops.losses import cross_entropy
 from issref.ops.rhn import rhn
 
-EMBEDDING, SOFTMAX = "embed/kernel", "softmax/kernel"
+NAME, EMBEDDING, SOFTMAX = "rhn", "embed/kernel", "softmax/kernel"
 
 # A component may go when these slices of it are zero: the input and state rows of every micro-layer, and what the
 # softmax reads, which is the embedding's column if the two are tied.
@@ -35,6 +36,37 @@ class Config:
     drop_input: float = 0.75
     drop_state: float = 0.25
     drop_output: float = 0.75
+
+
+def configure(vocabulary: int, options: Mapping[str, Any]) -> Config:
+    """Return the model's config from a command's options. Raises ValueError for more than one width."""
+    sizes, (word, input_, state, output) = options["hidden_sizes"], options["drops"]
+    if len(sizes) != 1 or options["embed_size"]:
+        found = f"{len(sizes)} and --embed-size {options['embed_size']}"
+        raise ValueError(f"--hidden-sizes: expected one width, for the embedding of --model rhn too, got {found}")
+    return Config(
+        vocabulary=vocabulary,
+        width=sizes[0],
+        depth=options["depth"],
+        tied=options["tied"],
+        init_scale=options["init_scale"],
+        transform_bias=options["transform_bias"],
+        drop_word=word,
+        drop_input=input_,
+        drop_state=state,
+        drop_output=output,
+    )
+
+
+def describe(config: Config) -> str:
+    """Return the model's sizes as a phrase."""
+    tied = "tied" if config.tied else "untied"
+    return f"RHN of width {config.width}, {config.depth} micro-layers, embedding {tied}"
+
+
+def released_thresholded(arrays: Iterable[str]) -> list[str]:
+    """Return the arrays whose small weights the released code zeroes: all but the biases."""
+    return [array for array in arrays if not array.endswith("/bias")]
 
 
 def layout(config: Config) -> Layout:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import tyro
 
-from issref.ptb.console import failed
 from issref.report.page import comparison_page, run_page
 from issref.report.run import labelled, read_run
 from issref.training.checkpoint import write_whole
+from issref.training.console import failed
 
 PROGRAM = "python -m issref.report"
 

@@ -20,19 +20,19 @@ def command(settings: Mapping[str, Any]) -> str:
     """
     for module, (kind, presets) in COMMANDS.items():
         try:
-            wanted: Any = kind.from_dict(dict(settings))
+            wanted: Any = kind.from_flat(dict(settings))
         except ValueError:
             continue
         preset = min(presets, key=lambda name, wanted=wanted: len(wanted.changed(presets[name])))
-        changed = sorted(wanted.changed(presets[preset]))
-        flags = [word for name in changed for word in _flag(name, getattr(wanted, name))]
+        values = wanted.flat()
+        flags = [word for name in sorted(wanted.changed(presets[preset])) for word in _flag(name, values[name])]
         return shlex.join(["python", "-m", module, "--preset", preset, *flags])
     raise ValueError(f"settings: needs those of one of {sorted(COMMANDS)}, found {sorted(settings)}")
 
 
 def nearest(settings: Mapping[str, Any]) -> str:
     """The command with most settings of these names."""
-    return max(COMMANDS, key=lambda module: len(settings.keys() & COMMANDS[module][0]().to_dict().keys()))
+    return max(COMMANDS, key=lambda module: len(settings.keys() & COMMANDS[module][0]().flat().keys()))
 
 
 def _flag(name: str, value: Any) -> Iterator[str]:

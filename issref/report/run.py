@@ -12,11 +12,11 @@ import numpy as np
 from issref.iss.compact import expand
 from issref.iss.groups import group_norms, iss_groups
 from issref.iss.layout import Layout, Params
-from issref.ptb.settings import Settings
 from issref.report.measures import Measure, measure_of
 from issref.report.style import Norms
 from issref.training import checkpoint
-from issref.training.runs import from_json
+from issref.training.checkpoint import from_json
+from issref.training.options import flattened
 
 
 class Weights(NamedTuple):
@@ -57,7 +57,7 @@ class Run:
         done, wanted = len(self.rows), self.settings.get(unit)
         if self.result is None:
             return f"This run is not finished: {done} epochs are done, {wanted} {unit} are wanted."
-        ended = self.result["settings"].get(unit)
+        ended = flattened(self.result["settings"]).get(unit)
         return "" if ended == wanted else f"The result is that of {ended} {unit}; the run went on, to {wanted}."
 
 
@@ -65,7 +65,7 @@ def read_run(folder: Path) -> Run:
     """The run in a folder; ValueError in a sentence if there is none, or if a file of it is damaged."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: needs the folder of a run, found no config.json in it")
-    settings = _filled(_object(folder / "config.json", (folder / "config.json").read_bytes()))
+    settings = flattened(_object(folder / "config.json", (folder / "config.json").read_bytes()))
     rows, result = _rows(folder / "metrics.jsonl"), None
     if (path := folder / "result.json").is_file():
         result = _checked(path, _object(path, path.read_bytes()))
@@ -105,14 +105,6 @@ def _object(path: Path, text: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: needs a JSON object, found {type(found).__name__}")
     return found
-
-
-def _filled(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a language model with all fields, if an older version wrote fewer; others as they are."""
-    try:
-        return Settings.from_dict(settings).to_dict()
-    except ValueError:
-        return settings
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def about(run: Run) -> dict[str, str]:
     strength = f", strength {listed(of.get('strength'))}" if of.get("method") in ("prox", "released") else ""
     for unit in ("epoch", "step"):
         last = of.get(f"penalty_{unit}s")
-        rest = of.get("penalty_rest")
+        rest = of.get("final_penalty_scale")
         then = f"{rest:g} of it" if rest else "dense"
         strength += f", to {unit} {last}, then {then}" if strength and last else ""
     machine = result.get("versions", {})

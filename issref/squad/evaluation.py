@@ -1,4 +1,4 @@
-"""What a reader answers: predictions, their scores, one's own question, and the end of a run."""
+"""Evaluate BiDAF: predictions, EM and F1, a user's own question, the result of a run."""
 
 import json
 import time
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from issref import __version__
 from issref.data import download, squad, squad_corpus
 from issref.data.squad import Example
 from issref.data.squad_batches import Code, batch, buckets, coder
@@ -20,161 +19,150 @@ from issref.iss.layout import Layout, Params
 from issref.models import bidaf
 from issref.models.bidaf import Text
 from issref.ops.losses import BEYOND
-from issref.ptb import console as show
-from issref.ptb.evaluation import cuts, draw, load_compact, save_compact, sizes, untrained
-from issref.squad import console as squad_show
+from issref.squad.console import print_result
 from issref.squad.settings import SquadSettings
-from issref.training.runs import versions, write_json
-from issref.training.state import Progress
+from issref.training import console
+from issref.training.checkpoint import write_json
+from issref.training.models import describe_result, init_params, load_model, save_model
+from issref.training.recorder import Recorder
 
-AT_ONCE = 60  # questions in a batch of those to be answered
-JUDGED_ABOVE = 0.02  # with --method released: the released code, test time (method.md of the docs, row 26)
-COMPARED = 10  # batches over which the outputs of full and compact are compared
+EVALUATION_BATCH = 60  # questions
+EVALUATION_THRESHOLD = 0.02  # of --method released at test time, as in the released code (docs/method.md, row 26)
+COMPARED = 10  # batches over which the outputs of full and compact model are compared
+
+Predictions = dict[str, tuple[str, float]]  # span and probability by question id
 
 
 def load_corpus(settings: SquadSettings) -> Corpus:
-    """The questions and vectors that the settings name; ValueError in a sentence if they cannot be had."""
-    limits = (settings.question_limit, settings.context_limit, settings.articles)
-    corpus = squad_corpus.load(files_of(settings), settings.word_size, *limits)
-    judges(settings, corpus.dev)
+    """Load the questions and vectors that the settings name. Raises ValueError if they are not available."""
+    data = settings.data
+    limits = (data.question_limit, data.context_limit, data.articles)
+    corpus = squad_corpus.load(files_of(settings), settings.network.word_size, *limits)
+    scored_examples(settings, corpus.dev)
     return corpus
 
 
 def files_of(settings: SquadSettings) -> Files:
-    """The files that the settings name."""
-    named = (settings.train, settings.dev, settings.glove, settings.data_dir)
-    return Files(*(Path(name) if name else None for name in named))
+    """Return the files that the settings name."""
+    data = settings.data
+    return Files(*(Path(name) if name else None for name in (data.train, data.dev, data.glove, data.data_dir)))
 
 
 def model_config(settings: SquadSettings, corpus: Corpus) -> bidaf.Config:
-    """The model's part of the settings."""
+    """Return the model's config for this vocabulary."""
     return bidaf.Config(
-        trainable=len(corpus.words),
-        word_size=settings.word_size,
-        characters=len(corpus.characters),
-        char_size=settings.char_size,
-        filters=settings.filters,
-        hidden_size=settings.hidden_size,
-        keep=settings.keep,
+        trainable=len(corpus.words), characters=len(corpus.characters), **settings.network.to_dict()
     )
 
 
-def judges(settings: SquadSettings, dev: list[Example]) -> list[Example]:
-    """The dev questions whose scores count; ValueError if there are none."""
-    found = [each for each in dev if settings.dev_limit is None or len(each.context) <= settings.dev_limit]
+def scored_examples(settings: SquadSettings, dev: list[Example]) -> list[Example]:
+    """Return the dev questions that are scored. Raises ValueError if there are none."""
+    limit = settings.data.dev_limit
+    found = [each for each in dev if limit is None or len(each.context) <= limit]
     if not found:
         shortest = min(len(each.context) for each in dev)
-        needed = f"needs a dev question with a context of at most {settings.dev_limit} words"
-        raise ValueError(f"--dev-limit: {needed}, found {shortest} in the shortest")
+        need = f"expected a dev question with a context of at most {limit} words"
+        raise ValueError(f"--dev-limit: {need}, got {shortest} words in the shortest")
     return found
 
 
-def sample(settings: SquadSettings, dev: list[Example]) -> list[Example]:
-    """Those asked after each epoch, evenly spaced."""
-    counting = judges(settings, dev)
-    return counting[:: -(-len(counting) // settings.dev_sample)]
+def validation_sample(settings: SquadSettings, dev: list[Example]) -> list[Example]:
+    """Return the questions that are scored after each epoch, evenly spaced."""
+    scored = scored_examples(settings, dev)
+    return scored[:: -(-len(scored) // settings.data.dev_sample)]
 
 
-def answers(
+def predict(
     params: Params, examples: Sequence[Example], vectors: np.ndarray, code: Code, name: str = "dev"
-) -> dict[str, tuple[str, float]]:
-    """The likeliest span of each context, as it is written there, and its probability, by question id."""
+) -> Predictions:
+    """Return the most probable span of each context, in its original spelling, and its probability."""
     found = {}
     lengths = np.array([len(each.context) for each in examples])
-    for some in tqdm(buckets(lengths, AT_ONCE), desc=name, unit=" batches", leave=False, delay=1, disable=None):
-        asked = [examples[number] for number in some]
-        (start, end), _ = _read(params, asked, vectors, code)
-        for each, first, last, probability in zip(asked, *bidaf.best_span(start, end), strict=True):
+    batches = buckets(lengths, EVALUATION_BATCH)
+    for numbers in tqdm(batches, desc=name, unit=" batches", leave=False, delay=1, disable=None):
+        chosen = [examples[number] for number in numbers]
+        (start, end), _ = _logits(params, chosen, vectors, code)
+        for each, first, last, probability in zip(chosen, *bidaf.best_span(start, end), strict=True):
             found[each.id] = each.span(first, last), float(probability)
     return {each.id: found[each.id] for each in examples}
 
 
-def _read(params: Params, asked: Sequence[Example], vectors: np.ndarray, code: Code):
-    pack = batch(asked, code)
+def _logits(params: Params, examples: Sequence[Example], vectors: np.ndarray, code: Code):
+    pack = batch(examples, code)
     return bidaf.logits(params, context=Text(*pack.context), question=Text(*pack.question), vectors=vectors)
 
 
-def scored(found: dict[str, tuple[str, float]], examples: Sequence[Example]) -> Score:
-    """The official scores of what was answered to these questions."""
-    spans = {name: span for name, (span, _) in found.items()}
+def evaluated(predictions: Predictions, examples: Sequence[Example]) -> Score:
+    """Return the official scores of the predictions for these questions."""
+    spans = {name: span for name, (span, _) in predictions.items()}
     return score(spans, ((each.id, each.answers) for each in examples))
 
 
 def finish(
-    settings: SquadSettings,
-    at: Progress,
-    full: Params,
-    corpus: Corpus,
-    layout: Layout,
-    folder: Path,
-) -> dict[str, Any]:
-    """Compact the full params, score both beside the untrained, write all of it, show the table.
+    settings: SquadSettings, full: Params, layout: Layout, recorder: Recorder, corpus: Corpus, folder: Path
+) -> None:
+    """Save the compact model of the full params, score both and the untrained one, write result.json, print it.
 
-    With the released method small weights of the average are set to 0 first, as its code does when it judges.
+    With the released method small weights of the average are set to 0 first, as its code does at test time.
     """
-    if settings.method == "released":
-        full = zero_small_weights(full, JUDGED_ABOVE)
-    small, small_layout = save_compact(
-        bidaf,
-        full,
-        layout,
-        folder,
-        settings=settings,
-        corpus=corpus.sha256,
-        words=corpus.words,
-        characters=corpus.characters,
-    )
-    first, *_ = untrained(bidaf, model_config(settings, corpus), settings)
-    vectors = corpus.vectors.astype(settings.dtype)
-    counting, measured, seconds = judges(settings, corpus.dev), {"dev_em": {}, "dev_f1": {}}, {"train": at.seconds}
-    found = {}
-    for one, params in {"untrained": first, "full": full, "compact": small}.items():
+    if settings.penalty.method == "released":
+        full = zero_small_weights(full, EVALUATION_THRESHOLD)
+    about = {"corpus": corpus.sha256, "words": corpus.words, "characters": corpus.characters}
+    small, small_layout = save_model(bidaf, full, layout, folder, config=settings.to_dict(), **about)
+    untrained, *_ = init_params(bidaf, model_config(settings, corpus), settings.run)
+    vectors = corpus.vectors.astype(settings.run.dtype)
+    scored, scores = scored_examples(settings, corpus.dev), {"dev_em": {}, "dev_f1": {}}
+    seconds, predictions = {"train": recorder.seconds}, {}
+    for name, params in {"untrained": untrained, "full": full, "compact": small}.items():
         started = time.perf_counter()
-        found = answers(params, counting, vectors, corpus.code, one)
-        measured["dev_em"][one], measured["dev_f1"][one] = scored(found, counting)
-        seconds[f"evaluate_{one}"] = time.perf_counter() - started
-    others = [each for each in corpus.dev if each.id not in found]
-    found |= answers(small, others, vectors, corpus.code, "longer contexts")
-    write_json(folder / "predictions.json", {each.id: found[each.id][0] for each in corpus.dev})
+        predictions = predict(params, scored, vectors, corpus.code, name)
+        scores["dev_em"][name], scores["dev_f1"][name] = evaluated(predictions, scored)
+        seconds[f"evaluate_{name}"] = time.perf_counter() - started
+    others = [each for each in corpus.dev if each.id not in predictions]
+    predictions |= predict(small, others, vectors, corpus.code, "longer contexts")
+    write_json(folder / "predictions.json", {each.id: predictions[each.id][0] for each in corpus.dev})
     difference, largest = output_difference(full, small, corpus.dev, vectors, corpus.code)
-    result = {
-        **sizes(bidaf, {"full": layout, "compact": small_layout}),
-        **measured,
-        "all_dev": scored(found, corpus.dev)._asdict() | {"questions": len(corpus.dev)},
-        "cuts": cuts(at),
-        "max_output_difference": difference,
-        "largest_logit": largest,
-        "seconds": seconds,
-        "corpus": {"name": corpus.name, "sha256": corpus.sha256, "train": len(corpus.train), "dev": len(counting)},
-        "settings": settings.to_dict(),
-        "versions": {"issref": __version__, **versions()},
-    }
+    result = describe_result(
+        bidaf,
+        {"full": layout, "compact": small_layout},
+        recorder,
+        settings,
+        **scores,
+        all_dev=evaluated(predictions, corpus.dev)._asdict() | {"questions": len(corpus.dev)},
+        max_output_difference=difference,
+        largest_logit=largest,
+        seconds=seconds,
+        corpus={
+            "name": corpus.name,
+            "sha256": corpus.sha256,
+            "train": len(corpus.train),
+            "dev": len(scored),
+        },
+    )
     write_json(folder / "result.json", result)
-    squad_show.table(result)
-    draw(bidaf, at, full, layout, folder)
-    return result
+    print_result(result)
 
 
 def output_difference(
     full: Params, small: Params, examples: list[Example], vectors: np.ndarray, code: Code
 ) -> tuple[float, float]:
-    """The largest difference between the logits of two models over some questions, and the largest logit."""
+    """Return the largest difference between the logits of two models for some questions, and the largest logit."""
     difference, largest = 0.0, 0.0
-    batches = buckets(np.array([len(each.context) for each in examples]), AT_ONCE)
-    for some in batches[:: -(-len(batches) // COMPARED)]:
-        asked = [examples[number] for number in some]
-        y, z = (np.array(_read(params, asked, vectors, code)[0]) for params in (full, small))
+    batches = buckets(np.array([len(each.context) for each in examples]), EVALUATION_BATCH)
+    for numbers in batches[:: -(-len(batches) // COMPARED)]:
+        chosen = [examples[number] for number in numbers]
+        y, z = (np.array(_logits(params, chosen, vectors, code)[0]) for params in (full, small))
         difference = max(difference, float(np.abs(y - z).max()))
         largest = max(largest, float(np.abs(y[y > BEYOND]).max()))
     return difference, largest
 
 
-# ---------------------------------------------------------------- a run's compact model, asked again
+# ---------------------------------------------------------------- the compact model of a finished run
 
 
-def load_model(folder: Path) -> tuple[Params, dict[str, Any]]:
-    """A run's compact model and what is said about it; ValueError in a sentence if it is no reader."""
-    params, about = load_compact(folder, {"layout", "words", "characters"})
+def load_bidaf(folder: Path) -> tuple[Params, dict[str, Any]]:
+    """Load a run's compact model and its metadata. Raises ValueError if it is not BiDAF."""
+    params, about = load_model(folder, {"layout", "words", "characters"})
     Layout.from_json(json.dumps(about["layout"])).check(params)
     return params, about
 
@@ -182,35 +170,37 @@ def load_model(folder: Path) -> tuple[Params, dict[str, Any]]:
 def _vectors(
     examples: Sequence[Example], about: dict[str, Any], settings: SquadSettings
 ) -> tuple[np.ndarray, Code]:
-    known, vectors, _ = squad_corpus.vectors_of(examples, files_of(settings), settings.word_size)
-    return vectors.astype(settings.dtype), coder([*about["words"], *known], about["characters"])
+    known, vectors, _ = squad_corpus.vectors_of(examples, files_of(settings), settings.network.word_size)
+    return vectors.astype(settings.run.dtype), coder([*about["words"], *known], about["characters"])
 
 
 def evaluate(folder: Path, settings: SquadSettings) -> Score:
-    """Answer all dev questions with a run's compact model, write predictions.json, and show the scores."""
-    params, about = load_model(folder)
+    """Answer all dev questions with a run's compact model, write predictions.json, print and return the scores."""
+    params, about = load_bidaf(folder)
     dev, source = squad_corpus.read(files_of(settings).dev, [squad_corpus.DEV], files_of(settings).data_dir)
     examples = squad.read("dev", dev)
-    counting, found = judges(settings, examples), answers(params, examples, *_vectors(examples, about, settings))
-    write_json(folder / "predictions.json", {name: span for name, (span, _) in found.items()})
-    show.say(f"dev questions from {source}; answers written to {folder / 'predictions.json'}")
-    limit = f"context of at most {settings.dev_limit} words" if settings.dev_limit else "those that count"
-    for name, some in {limit: counting, "all": examples}.items():
-        exact, f1 = scored(found, some)
-        show.say(f"{name:36}{len(some):>7,} questions   EM {exact:6.2f}   F1 {f1:6.2f}")
-    return scored(found, counting)
+    scored = scored_examples(settings, examples)
+    predictions = predict(params, examples, *_vectors(examples, about, settings))
+    write_json(folder / "predictions.json", {name: span for name, (span, _) in predictions.items()})
+    console.log(f"dev questions from {source}; predictions written to {folder / 'predictions.json'}")
+    limit = settings.data.dev_limit
+    subset = f"context of at most {limit} words" if limit else "scored questions"
+    for name, chosen in {subset: scored, "all": examples}.items():
+        exact, f1 = evaluated(predictions, chosen)
+        console.log(f"{name:36}{len(chosen):>7,} questions   EM {exact:6.2f}   F1 {f1:6.2f}")
+    return evaluated(predictions, scored)
 
 
-def predict(folder: Path, settings: SquadSettings, question: str, context: Path) -> tuple[str, float]:
-    """Answer a user's question about the text in a file, and show the span and its probability."""
-    params, about = load_model(folder)
+def answer(folder: Path, settings: SquadSettings, question: str, context: Path) -> tuple[str, float]:
+    """Answer a user's question about the text in a file; print and return the span and its probability."""
+    params, about = load_bidaf(folder)
     content = download.read(context)
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         found = f"0x{content[error.start]:02x} at byte offset {error.start}"
-        raise ValueError(f"{context}: needed UTF-8, found {found}") from error
-    example = squad.ask(question, text, settings.question_limit)
-    ((span, probability),) = answers(params, [example], *_vectors([example], about, settings)).values()
-    show.say(f"{span}\nprobability {probability:.3f}")
+        raise ValueError(f"{context}: expected UTF-8, got {found}") from error
+    example = squad.ask(question, text, settings.data.question_limit)
+    ((span, probability),) = predict(params, [example], *_vectors([example], about, settings)).values()
+    console.log(f"{span}\nprobability {probability:.3f}")
     return span, probability

@@ -1,136 +1,132 @@
-"""The settings of a run of the reader, BiDAF on SQuAD, and its presets."""
+"""The settings of a BiDAF run on SQuAD, and the presets: a quick run, the paper."""
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self
 
-from issref.training.options import Options, flag
+import tyro
+from pydantic import Field, model_validator
 
-Method = Literal["prox", "released", "dense"]
-Precision = Literal["float32", "float64"]
+from issref.models import bidaf
+from issref.training.options import (
+    Count,
+    KeepProbability,
+    NonNegative,
+    Options,
+    Positive,
+    RunOptions,
+    Share,
+    strengths,
+)
+
+LSTMS = bidaf.spaces(bidaf.layout(bidaf.Config()).axes)
 
 
-@dataclass(frozen=True)
-class SquadSettings(Options):
-    """Everything that decides a run's numbers; the preset gives the values that no flag does."""
+class Network(Options):
+    """BiDAF."""
 
-    COMMAND: ClassVar[str] = "train_squad"
+    hidden_size: Count = 100
+    """Units of each direction of each LSTM."""
+    filters: Count = 100
+    """Filters of the convolution over a word's characters."""
+    char_size: Count = 8
+    """Width of a character's vector."""
+    word_size: Count = 100
+    """Width of a word's vector: GloVe's 50 or 100, or the width of --glove."""
+    keep: KeepProbability = 0.8
+    """Probability that dropout keeps a value."""
 
-    method: Method = "prox"
+
+class Penalty(Options):
+    """The method, and the strength of the group lasso."""
+
+    method: Literal["prox", "released", "dense"] = "prox"
     """prox: Adam on the data loss, then the exact proximal step in the Euclidean metric. released: the paper's
     code (penalty gradient into Adam, elementwise threshold). dense: Adam alone."""
-    strength: tuple[float, ...] = (0.3,)
+    strength: tuple[NonNegative, ...] = (0.3,)
     """lambda of the group lasso: one number, or one for each of g0.fw g0.bw g1.fw g1.bw g2.fw g2.bw. The strengths
-    of prox and of released are not alike: Adam normalises the pull of a gradient, but not that of prox."""
-    penalty_steps: int | None = None
-    """Steps in which prox or released acts; then Adam alone trains what is left, which strength no longer holds
-    down. All steps if not given."""
-    threshold: float = 4e-4
+    of prox and of released are not comparable: Adam normalises the gradient of a penalty, but not a proximal
+    step."""
+    penalty_steps: Count | None = None
+    """Steps in which prox or released acts; then Adam alone trains the remaining network. All steps if not
+    given."""
+    threshold: NonNegative = 4e-4
     """Weights smaller than this are set to 0 after each step by --method released."""
     shrink: bool = True
     """Cut components out of the arrays as they die in --method prox; --no-shrink keeps them as zeros."""
 
-    hidden_size: int = 100
-    """Units of each direction of each LSTM."""
-    filters: int = 100
-    """Filters of the convolution over a word's characters."""
-    char_size: int = 8
-    """Width of a character's vector."""
-    word_size: int = 100
-    """Width of a word's vector: GloVe's 50 or 100, or that of --glove."""
-    keep: float = 0.8
-    """Probability that dropout keeps a value."""
+    @model_validator(mode="after")
+    def _one_strength_for_each_lstm(self) -> Self:
+        strengths(self.strength, LSTMS)
+        return self
 
-    batch: int = 60
+    def acts(self, step: int) -> bool:
+        """Return whether the penalty acts in a step, counted from 0 over all epochs."""
+        return self.penalty_steps is None or step < self.penalty_steps
+
+
+class Schedule(Options):
+    """Batches, learning rate, clipping, averaging."""
+
+    batch: Count = 60
     """Questions in a step."""
-    steps: int = 10_000
-    """Steps in all, whatever part of an epoch the last ones are."""
-    learning_rate: float = 1e-3
+    steps: Count = 10_000
+    """Steps in all; the last epoch may be incomplete."""
+    learning_rate: Positive = 1e-3
     """Adam's learning rate at the first step."""
-    final_rate: float = 1.0
-    """Share of it at the last step, reached in a straight line."""
-    clip: float | None = None
+    final_rate: Share = 1.0
+    """Factor of the learning rate at the last step, reached linearly."""
+    clip: Positive | None = None
     """Largest global norm of the gradient; no clipping if not given."""
-    average: float = 0.999
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the moving average of the weights, which is the model that is scored and kept; 0 for none."""
 
-    question_limit: int = 30
-    """Longer questions are not trained on, and are refused by --predict."""
-    context_limit: int = 400
-    """Contexts are cut to so many words in training; questions answered behind them are left out."""
-    dev_limit: int | None = None
-    """Scores are those of the dev questions whose context has at most so many words; of all if not given."""
-    dev_sample: int = 1000
-    """How many of them are asked after each epoch; all are at the end."""
-    articles: int | None = None
-    """How many of the train articles are read, from the first; all if not given."""
-
-    train: str | None = None
-    """File of the questions to train on, in SQuAD v1.1's form; the official one if not given."""
-    dev: str | None = None
-    """File of the questions to be judged by; the official one if not given."""
-    glove: str | None = None
-    """File of word vectors, a word and its numbers a line; GloVe 6B if not given."""
-    data_dir: str | None = None
-    """Folder with squad/dev-v1.1.json and so on; else $ISSREF_DATA, the user's cache, a download."""
-    init: str | None = None
-    """Folder of a finished run whose weights this one starts from; components dead there stay dead."""
-    seed: int = 0
-    """Seed of the initial weights, of the order of the batches and of dropout."""
-    dtype: Precision = "float32"
-    """Precision of weights and arithmetic."""
-    threads: int | None = None
-    """Threads of the BLAS and of the compiled loops; all cores if not given."""
-
-    def check(self) -> None:
-        """Raise ValueError, naming flag, need and finding, for values that no run can have."""
-        positive = "hidden_size filters char_size word_size batch steps learning_rate clip"
-        positive += " question_limit context_limit dev_limit dev_sample articles threads penalty_steps"
-        for name in positive.split():
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{flag(name)}: needs a number above 0, got {value}")
-        for name, values in {
-            "strength": self.strength,
-            "threshold": (self.threshold,),
-            "seed": (self.seed,),
-        }.items():
-            if not all(0 <= value < float("inf") for value in values):
-                raise ValueError(f"{flag(name)}: needs numbers from 0 up, got {values}")
-        if len(self.strength) not in (1, 6):
-            raise ValueError(f"--strength: needs one number, or one for each of 6 LSTMs, got {len(self.strength)}")
-        for name, allowed in {"method": Method, "dtype": Precision}.items():
-            if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{flag(name)}: needs one of {get_args(allowed)}, got {getattr(self, name)!r}")
-        if not 0 < self.keep <= 1:
-            raise ValueError(f"--keep: needs a probability above 0 and at most 1, got {self.keep}")
-        if not (0 <= self.average < 1 and 0 <= self.final_rate <= 1):
-            found = f"{self.average} and {self.final_rate}"
-            raise ValueError(f"--average, --final-rate: needs shares from 0 up, below and to 1, got {found}")
-
     def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0 over all epochs."""
+        """Return the learning rate of a step, counted from 0 over all epochs."""
         return self.learning_rate * (1 + (self.final_rate - 1) * step / self.steps)
 
 
-# The released code's configuration, and a tour of minutes. With prox the norm of a group, 2.6 to 2.9 at first
-# whatever the sizes, falls by rate * strength a step. Adam's steps, of a size of their own, hold it if gradients
-# agree from batch to batch: the strength says how much they must, the sum of the rates how soon it shows.
-# The tour's penalty is strong and short: what dies does so before it has learnt much, the rest learns undisturbed.
+class Data(Options):
+    """Questions and word vectors."""
+
+    question_limit: Count = 30
+    """Longer questions are not trained on, and are refused by --predict."""
+    context_limit: Count = 400
+    """Contexts are cut to this many words in training; questions answered in the rest are left out."""
+    dev_limit: Count | None = None
+    """Only dev questions whose context has at most this many words are scored; all if not given."""
+    dev_sample: Count = 1000
+    """How many of them are scored after each epoch; all are at the end."""
+    articles: Count | None = None
+    """How many of the train articles are read, from the first; all if not given."""
+    train: str | None = None
+    """File of the training questions, in the format of SQuAD v1.1; the official one if not given."""
+    dev: str | None = None
+    """File of the questions to score; the official one if not given."""
+    glove: str | None = None
+    """File of word vectors, a word and its numbers on each line; GloVe 6B if not given."""
+    data_dir: str | None = None
+    """Folder with squad/dev-v1.1.json and so on; else $ISSREF_DATA, the user's cache, a download."""
+
+
+class SquadSettings(Options):
+    """All settings of a run; the preset gives the values that no flag gives."""
+
+    COMMAND: ClassVar[str] = "train_squad"
+
+    network: tyro.conf.OmitArgPrefixes[Network] = Network()
+    penalty: tyro.conf.OmitArgPrefixes[Penalty] = Penalty()
+    schedule: tyro.conf.OmitArgPrefixes[Schedule] = Schedule()
+    data: tyro.conf.OmitArgPrefixes[Data] = Data()
+    run: tyro.conf.OmitArgPrefixes[RunOptions] = RunOptions()
+
+
+# The released code's configuration, and a quick run of minutes. With prox the norm of a group, initially 2.6 to
+# 2.9 whatever the sizes, falls by rate * strength a step. Adam's steps have a size of their own, and keep the norm
+# up if gradients agree from batch to batch: the strength sets how much they must agree, the sum of the learning
+# rates how soon it takes effect. The penalty of the quick run is strong and short: components die before they have
+# learned much, and the remaining network learns undisturbed.
 _PAPER = SquadSettings()
-_TOUR = replace(
-    _PAPER,
-    strength=(6.0, 6.0, 3.0, 4.5, 6.0, 6.0),
-    penalty_steps=305,
-    hidden_size=32,
-    filters=32,
-    word_size=50,
-    keep=1.0,
-    steps=1000,
-    learning_rate=3e-3,
-    final_rate=0.05,
-    average=0.99,
-    context_limit=150,
-    dev_limit=200,
-    articles=44,
-)
-PRESETS = {"small": _TOUR, "paper": _PAPER}
+_SMALL = _PAPER.replaced(
+    strength=(6.0, 6.0, 3.0, 4.5, 6.0, 6.0), penalty_steps=305, hidden_size=32, filters=32, word_size=50, keep=1.0,
+    steps=1000, learning_rate=3e-3, final_rate=0.05, average=0.99, context_limit=150, dev_limit=200, articles=44,
+)  # fmt: skip
+PRESETS = {"small": _SMALL, "paper": _PAPER}

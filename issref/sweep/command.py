@@ -14,11 +14,12 @@ import tyro
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
-from issref.ptb import console as show
 from issref.sweep import grid, standing
 from issref.sweep.process import STOP, train_chain
 from issref.sweep.trained import COMMANDS, Trained
-from issref.training.runs import Failed, finish_the_step
+from issref.training import console
+from issref.training.process import defer_interrupts
+from issref.training.runs import Failed
 
 PROGRAM = "python -m issref.sweep"
 
@@ -66,7 +67,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, list[list[grid.Run]], int]
     runs = grid.runs_of(settings, COMMANDS[options.command])
     chains = grid.chains(runs, options.path)
     share = 1 if options.cluster else max(1, cpu_count() // jobs_for(options, chains))
-    return options, chains, runs[0].settings.threads or share
+    return options, chains, runs[0].settings.run.threads or share
 
 
 def jobs_for(options: Options, chains: Sequence[Any]) -> int:
@@ -95,15 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sweep = record()
         written = frontier.write_tables(folder, sweep)
     except (ValueError, Failed, OSError) as error:
-        return show.failed(str(error), 2 if isinstance(error, ValueError) else 1)
+        return console.failed(str(error), 2 if isinstance(error, ValueError) else 1)
     except KeyboardInterrupt:
-        return show.failed("stopped", 130)
-    show.say(f"\n{frontier.markdown(sweep)}\nwritten: {', '.join(map(str, written))}")
+        return console.failed("stopped", 130)
+    console.log(f"\n{frontier.markdown(sweep)}\nwritten: {', '.join(map(str, written))}")
     if stopped:
-        return show.failed(f"stopped; the same command with --out {folder} goes on", 130)
+        return console.failed(f"stopped; the same command with --out {folder} goes on", 130)
     failures = [row for row in sweep["runs"] if row["state"] != "finished"]
     for row in failures:
-        show.failed(f"{row['name']}: {row['sentence'] or row['state']}", 1)
+        console.failed(f"{row['name']}: {row['sentence'] or row['state']}", 1)
     return int(bool(failures))
 
 
@@ -142,10 +143,10 @@ def watch(
     `epochs` has those of each run by its name; `shown` is the score that a line has.
     """
     width, since, seen = max(map(len, epochs)), time.time() - 1, {}
-    show.say(f"{len(epochs)} runs in {folder}   (Ctrl-C stops them; the same command with --out {folder} goes on)")
-    show.say(f"{'run':{width}}  {'state':8}  {'epoch':>9}  {'valid':>9}  alive")
+    console.log(f"{len(epochs)} runs in {folder}   (Ctrl-C stops them; resume with --out {folder})")
+    console.log(f"{'run':{width}}  {'state':8}  {'epoch':>9}  {'valid':>9}  alive")
     record()
-    with ThreadPoolExecutor(1) as pool, finish_the_step() as interrupted, total_bar(epochs) as bar:
+    with ThreadPoolExecutor(1) as pool, defer_interrupts() as interrupted, total_bar(epochs) as bar:
         future = pool.submit(work)
         try:
             while not future.done():
@@ -180,7 +181,7 @@ def tell(folder: Path, epochs: Mapping[str, int], shown: str, since: float, seen
             valid = f"{now[shown]:9.2f}" if now["epoch"] else " " * 9
             alive = now["sentence"] or " ".join(map(str, (now["alive"] or {}).values()))
             done = f"{now['epoch']} of {total}"
-            show.say(f"{name:{width}}  {now['state']:8}  {done:>9}  {valid}  {alive}")
+            console.log(f"{name:{width}}  {now['state']:8}  {done:>9}  {valid}  {alive}")
         changed |= now["state"] != state
         seen[name] = (now["state"], now["epoch"])
     return changed

@@ -1,7 +1,6 @@
 """Settings with lists, as the runs they stand for: every combination, each with a name of its own."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from types import ModuleType
@@ -10,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from issref.iss.groups import group_norms, iss_groups
-from issref.ptb.evaluation import untrained
 from issref.sweep.trained import AnySettings, Trained
+from issref.training.models import init_params
 
 Words = Mapping[str, Sequence[str]]
 
@@ -67,7 +66,7 @@ def runs_of(words: Words, trained: Trained) -> list[Run]:
     automatic = any(value.startswith("auto") for value in words.get("strength", ()))
     first = {name: "".join(values[:1]) for name, values in words.items()}
     usual = settings_of(spelled(first | ({"strength": "0"} if automatic else {}), trained), trained.command)
-    methods = list(words.get("method", [usual.method]))
+    methods = list(words.get("method", [usual.penalty.method]))
     for name, needed in trained.read_by.items():
         listed = len(words.get(name, ())) > 1 or (name == "strength" and automatic)
         if listed and not set(needed) & set(methods):
@@ -78,7 +77,7 @@ def runs_of(words: Words, trained: Trained) -> list[Run]:
         words = {"method": methods, **words, "strength": list(_expanded(words["strength"], usual, trained))}
     varied = [name for name, values in words.items() if len(values) > 1]
     runs: dict[str, Run] = {}
-    for one in _combinations(words, usual.method, trained.read_by):
+    for one in _combinations(words, usual.penalty.method, trained.read_by):
         name = "_".join(f"{name}={one[name]}" for name in varied if name in one) or "run"
         arguments = spelled(one, trained)
         runs.setdefault(name, Run(name, arguments, settings_of(arguments, trained.command)))
@@ -144,7 +143,7 @@ def useful_strengths(settings: AnySettings, count: int, trained: Trained) -> np.
     of the LSTMs without components.
     """
     corpus, model = trained.command.load_corpus(settings), trained.model(settings)
-    params, layout, _ = untrained(model, trained.command.model_config(settings, corpus), settings)
+    params, layout, _ = init_params(model, trained.command.model_config(settings, corpus), settings.run)
     norms = group_norms(params, iss_groups(layout, model.spaces(layout.axes)))
     return np.median(norms) / trained.rates(settings, corpus) * np.geomspace(*trained.reach, count)
 
@@ -159,10 +158,10 @@ def chains(runs: list[Run], path: bool) -> list[list[Run]]:
         return [[run] for run in runs]
     found: dict[AnySettings, list[Run]] = {}
     for run in runs:
-        found.setdefault(replace(run.settings, strength=(), method="dense"), []).append(run)
+        found.setdefault(run.settings.replaced(strength=(0.0,), method="dense"), []).append(run)
     for chain in found.values():
-        chain.sort(key=lambda run: (run.settings.method != "dense", run.settings.strength))
-        methods = {run.settings.method for run in chain} - {"dense"}
+        chain.sort(key=lambda run: (run.settings.penalty.method != "dense", run.settings.penalty.strength))
+        methods = {run.settings.penalty.method for run in chain} - {"dense"}
         if len(methods) != 1 or len(chain) < 2:
             got = f"{len(chain)} of --method {' '.join(sorted(methods)) or 'dense'}"
             raise ValueError(f"--path: needs two runs or more of one method that differ in strength, got {got}")

@@ -8,7 +8,7 @@ from typing import Any
 from issref.sweep.grid import Run
 from issref.sweep.process import FAILED, LOG, RESULT
 from issref.sweep.trained import Trained
-from issref.training.runs import from_json, write_json
+from issref.training.checkpoint import from_json, write_json
 
 FORMAT = "issref sweep 1"
 
@@ -35,7 +35,7 @@ def standing(place: Path, since: float, shown: str) -> dict[str, Any]:
 def write_sweep(folder: Path, trained: Trained, arguments: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
     """Write sweep.json and return it: the command and its scores, the settings that all runs share, and of each
     run the others, its state, and the figures of its result."""
-    settings = [run.settings.to_dict() for run in runs]
+    settings = [run.settings.flat() for run in runs]
     shared = {name: value for name, value in settings[0].items() if all(one[name] == value for one in settings)}
     rows = []
     for run, own in zip(runs, settings, strict=True):
@@ -69,7 +69,7 @@ def check_same(folder: Path, trained: Trained, runs: Sequence[Run]) -> None:
         command = sweep["command"]
         rows = sweep["runs"] if command == trained.command.__name__ else []
         there: dict[str, tuple[Any, str | None]] = {
-            row["name"]: (trained.settings.from_dict({**sweep["settings"], **row["settings"]}), row["after"])
+            row["name"]: (trained.settings.from_flat({**sweep["settings"], **row["settings"]}), row["after"])
             for row in rows
         }
     except (ValueError, KeyError, TypeError) as error:

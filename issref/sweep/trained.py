@@ -9,6 +9,7 @@ from issref import train_ptb, train_squad
 from issref.data import corpus as corpora
 from issref.data import squad_corpus
 from issref.models import LANGUAGE_MODELS, bidaf
+from issref.models.protocol import Network
 from issref.ptb.settings import Settings
 from issref.squad.settings import SquadSettings
 
@@ -29,7 +30,7 @@ class Trained:
     """Other settings that decide what is trained on and judged by, so that a whole sweep has one value of each."""
     read_by: dict[str, tuple[str, ...]]
     """Which methods read a setting, where not all do."""
-    model: Callable[[Any], ModuleType]
+    model: Callable[[Any], Network]
     """The network of some settings."""
     epochs: Callable[[Any, Any], int]
     """Epochs of a run, of its settings and its corpus."""
@@ -62,20 +63,21 @@ class Trained:
     @property
     def known(self) -> set[str]:
         """Every flag that a sweep may have."""
-        return {*vars(self.settings()), *self.switches, *self.single}
+        return {*self.settings().flat(), *self.switches, *self.single}
 
     def _of(self, kind: type) -> set[str]:
-        return {name for name, value in vars(self.settings()).items() if isinstance(value, kind)}
+        return {name for name, value in self.settings().flat().items() if isinstance(value, kind)}
 
 
 def _ptb_rates(settings: Settings, corpus: corpora.Corpus) -> float:
-    steps = len(corpora.windows(corpus.train, settings.batch, settings.steps))
-    return steps * sum(settings.rate(epoch) * settings.pressure(epoch) for epoch in range(settings.epochs))
+    schedule, scale = settings.schedule, settings.penalty.scale
+    steps = len(corpora.windows(corpus.train, schedule.batch, schedule.steps))
+    return steps * sum(schedule.rate(epoch) * scale(epoch) for epoch in range(schedule.epochs))
 
 
 def _squad_rates(settings: SquadSettings, corpus: squad_corpus.Corpus) -> float:
-    steps = min(settings.steps, settings.penalty_steps or settings.steps)
-    return sum(settings.rate(step) for step in range(steps))
+    schedule = settings.schedule
+    return sum(schedule.rate(step) for step in range(schedule.steps) if settings.penalty.acts(step))
 
 
 COMMANDS = {
@@ -87,12 +89,12 @@ COMMANDS = {
         read_by={
             "strength": ("prox", "released"),
             "penalty_epochs": ("prox", "released", "l1"),
-            "penalty_rest": ("prox", "released", "l1"),
+            "final_penalty_scale": ("prox", "released", "l1"),
             "l1_strength": ("l1",),
             "threshold": ("released", "l1"),
         },
-        model=lambda settings: LANGUAGE_MODELS[settings.model],
-        epochs=lambda settings, corpus: settings.epochs,
+        model=lambda settings: LANGUAGE_MODELS[settings.network.model],
+        epochs=lambda settings, corpus: settings.schedule.epochs,
         rates=_ptb_rates,
         reach=(1.0, 30.0),
         shown="valid_perplexity",

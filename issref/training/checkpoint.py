@@ -38,6 +38,20 @@ def write_whole(path: Path, content: bytes, previous: Path | None = None) -> Non
         raise
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write an object as readable JSON, a list as JSON lines, atomically."""
+    lines = [json.dumps(row) for row in content] if isinstance(content, list) else [json.dumps(content, indent=2)]
+    write_whole(path, "".join(line + "\n" for line in lines).encode())
+
+
+def from_json(text: str | bytes) -> Any:
+    """Parse JSON. Raises ValueError if it is malformed, or nested too deeply for Python's parser."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("brackets nested too deeply") from error
+
+
 def save(path: Path, arrays: Arrays, *, previous: Path | None = None, **about: Any) -> None:
     """Arrays by name, and `about` as JSON in the file's metadata. Raises OSError and leaves the old file."""
     from safetensors.numpy import save as to_bytes

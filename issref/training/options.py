@@ -1,60 +1,154 @@
-"""What the settings of every command can do: go into JSON and back, be compared, give each space its strength."""
+"""Settings of a training command: nested, frozen, validated; each bound is stated once, in a type."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from issref.training.runs import from_json
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from issref.training.checkpoint import from_json
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+KeepProbability = Annotated[float, Field(gt=0, le=1)]
+DropProbability = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Options:
-    """Base of the frozen dataclasses of settings, whose fields are numbers, words, None, and tuples of them."""
+class InvalidSettings(Exception):
+    """A setting has a value that no run can have; the message names the flag, the need and the finding."""
 
-    COMMAND: ClassVar[str]  # that they are the settings of
-    strength: tuple[float, ...]
 
-    def check(self) -> None:
-        """Raise ValueError, naming flag, need and finding, for values that no run can have."""
-        raise NotImplementedError
+class Options(BaseModel):
+    """Base class of settings, and of their parts: network, penalty, schedule, data, run.
 
-    def strengths(self, spaces: list[str]) -> dict[str, float]:
-        """The strength of each space, by name."""
-        each = self.strength if len(self.strength) > 1 else self.strength * len(spaces)
-        return dict(zip(spaces, each, strict=True))
+    The names of all leaves are different, so each is one flag of the command line. Raises InvalidSettings for a
+    value out of its bounds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    COMMAND: ClassVar[str] = ""  # the command whose settings these are
+
+    def __init__(self, **fields: Any):
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InvalidSettings(_sentence(error)) from None
+
+    def flat(self) -> dict[str, Any]:
+        """Return the value of every leaf by its name, which is that of its flag."""
+        return flattened(self.model_dump())
+
+    def replaced(self, **leaves: Any) -> Self:
+        """Return settings in which these leaves have new values. Raises KeyError for an unknown leaf."""
+        if unknown := leaves.keys() - self.flat().keys():
+            raise KeyError(f"settings: expected leaves of {type(self).__name__}, got {sorted(unknown)}")
+        return type(self)(**_filled(self.model_dump(), leaves))
 
     def changed(self, other: Self) -> set[str]:
-        """The names of the fields in which two settings differ."""
-        return {name for name, value in self.to_dict().items() if getattr(other, name) != value}
+        """Return the names of the leaves in which two settings differ."""
+        theirs = other.flat()
+        return {name for name, value in self.flat().items() if theirs[name] != value}
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, ready for JSON."""
-        return dict(vars(self))
+        """Return the nested fields, ready for JSON."""
+        return self.model_dump()
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """The settings whose `to_dict` these are; ValueError if they are those of another version or command."""
+        """Return the settings of which `fields` is `to_dict()`.
+
+        Raises ValueError if they are the settings of another version or command.
+        """
         try:
-            values: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-            }
-            settings = cls(**values)
-            settings.check()
-        except (TypeError, AttributeError) as error:
-            needed = f"needs those of {cls.COMMAND} in this version of issref"
-            raise ValueError(f"settings: {needed}, found others ({error})") from error
-        return settings
+            return cls(**fields)
+        except (InvalidSettings, TypeError, RecursionError) as error:
+            expected = f"expected settings of {cls.COMMAND} in this version of issref"
+            raise ValueError(f"settings: {expected}, got others ({error})") from error
+
+    @classmethod
+    def from_flat(cls, leaves: dict[str, Any]) -> Self:
+        """Return the settings of which `leaves` is `flat()`. Raises ValueError as `from_dict` does."""
+        parts = cls().to_dict()
+        names = {name: part for part, fields in parts.items() for name in fields}
+        if names.keys() != leaves.keys():
+            found = sorted(names.keys() ^ leaves.keys())
+            raise ValueError(f"settings: expected settings of {cls.COMMAND} in this version, got others ({found})")
+        return cls.from_dict(_filled(parts, leaves))
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The settings of a run, from its config.json; ValueError in a sentence if they cannot be read."""
+        """Read the settings of a run from its config.json. Raises ValueError if they cannot be read."""
         try:
             fields = from_json(path.read_bytes())
         except OSError as error:
-            raise ValueError(f"{path}: needs the settings of a run, found none ({error.strerror})") from error
+            raise ValueError(f"{path}: expected the settings of a run, got none ({error.strerror})") from error
         except ValueError as error:
-            raise ValueError(f"{path}: needs the settings of a run, found none ({error})") from error
+            raise ValueError(f"{path}: expected the settings of a run, got no JSON ({error})") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"{path}: expected the settings of a run, got {type(fields).__name__}")
         return cls.from_dict(fields)
 
 
+class RunOptions(Options):
+    """Random numbers, precision and threads."""
+
+    init: str | None = None
+    """Folder of a finished run to take the initial weights from; components dead there stay dead."""
+    seed: Natural = 0
+    """Seed of the initial weights, of dropout and of the order of shuffled batches."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of weights and arithmetic."""
+    threads: Count | None = None
+    """Threads of the BLAS and of the compiled loops; all cores if not given."""
+
+
+def flattened(nested: dict[str, Any]) -> dict[str, Any]:
+    """Return the leaves of nested settings by name."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= flattened(value) if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def strengths(strength: tuple[float, ...], spaces: list[str]) -> dict[str, float]:
+    """Return the strength of each space from one number, or one for each space.
+
+    Raises ValueError for another count of numbers.
+    """
+    if len(strength) not in (1, len(spaces)):
+        expected = f"expected one number or one for each of {len(spaces)} layers"
+        raise ValueError(f"--strength: {expected}, got {len(strength)}")
+    return dict(zip(spaces, strength if len(strength) > 1 else strength * len(spaces), strict=True))
+
+
 def flag(name: str) -> str:
-    """A field's name as it stands on the command line."""
+    """Return a leaf's name as it is written on the command line."""
     return "--" + name.replace("_", "-")
+
+
+def _filled(parts: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
+    for name, value in parts.items():
+        if isinstance(value, dict):
+            parts[name] = _filled(value, leaves)
+        elif name in leaves:
+            parts[name] = leaves[name]
+    return parts
+
+
+def _sentence(error: ValidationError) -> str:
+    """Return pydantic's first error as one sentence."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":  # raised by a validator of ours
+        return str(first.get("ctx", {}).get("error"))
+    name = flag(
+        str(next((part for part in reversed(first["loc"]) if isinstance(part, str) and part.islower()), ""))
+    )
+    need = first["msg"].removeprefix("Input should be ")
+    if first["type"] == "extra_forbidden":
+        return f"{name}: expected a setting of this command, got an unknown one"
+    if need.startswith(("greater", "less")):
+        need = f"a number {need}"
+    return f"{name}: expected {need[0].lower()}{need[1:]}, got {str(first['input'])[:60]}"

@@ -1,77 +1,72 @@
-"""Components that have died in training: cut out of everything that carries them, or kept as zeros.
+"""Pruning in training: cut dead components out of everything that carries them, or keep them as zeros.
 
-In exact arithmetic both leave the training's path as it is. Once a dead component's biases and carried state
-are zero too, its candidate is tanh(0) = 0, so are its cell and its output, and nothing reads them: every
-gradient into its slices is exactly zero, and no step, clip or proximal step can move them. In floating point
-only the order of summation differs.
+In exact arithmetic both leave the training trajectory unchanged. Once the biases and the carried state of a dead
+component are zero too, its candidate is tanh(0) = 0, so are its cell and its output, and nothing reads them:
+every gradient with respect to its slices is exactly zero, and no step, clip or proximal step can move them. In
+floating point only the order of summation differs.
 """
 
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from issref.iss.compact import Alive, compact, expand, zero_dead
+from issref.iss.compact import Alive, compact, zero_dead
 from issref.iss.layout import Layout, Params
+from issref.models.protocol import Network
 from issref.training.runs import Failed
-from issref.training.state import Progress
+from issref.training.state import RunState
 
 
-def remove_dead(
-    shrink: bool,
-    at: Progress,
-    layout: Layout,
-    state_layout: Layout,
-    living: Alive,
-    outputs: Callable[[], np.ndarray],
-) -> Layout:
-    """Cut all but the living out of params, carried state and warm start; the layout of what is left.
+def cut_out(run: RunState, layout: Layout, alive: Alive, state_layout: Layout) -> Layout:
+    """Cut the components that are not alive out of params, carried state and optimizer state.
 
-    `outputs()`, those of at.params over some batch, are compared before and after, and the largest
-    difference is kept in at.cuts. Without `shrink` the dead are set to zero instead, biases and state too, and the
-    layout stays. Raises Failed if a space would be left without components.
+    Returns the layout of the smaller params. Raises Failed if a space would be left without components.
     """
-    if empty := [space for space, kept in living.items() if not kept.any()]:
-        raise Failed(f"all components of {empty[0]} have died, which a lower --strength prevents")
-    if not shrink:
-        at.params, at.state = zero_dead(at.params, layout, living), zero_dead(at.state, state_layout, living)
-        at.alive = dict(living)
-        return layout
-    before = outputs()
-    kept = np.concatenate([*living.values(), [True]])  # the last share is that of no group
-    at.prox = {"warm_start": at.prox["warm_start"][np.ix_(kept, kept)]}
-    at.state, _ = compact(at.state, state_layout, living)
-    at.params, layout = compact(at.params, layout, living)
-    after = outputs()
-    sizes = {space: int(alive.sum()) for space, alive in living.items()}
-    at.cuts.append(
-        {"step": at.step + 1, "alive": sizes, "max_output_difference": float(np.abs(after - before).max())}
-    )
-    at.alive = {space: _survivors(at.alive[space], living[space]) for space in living}
+    _check_any_alive(alive)
+    keep = np.concatenate([*alive.values(), [True]])  # the last row and column of the shares stand for no group
+    copies = _optimizer_layout(run, layout)
+    smaller, _ = compact({name: run.optimizer_state[name] for name in copies.axes}, copies, alive)
+    run.optimizer_state |= smaller
+    run.optimizer_state["warm_start"] = run.optimizer_state["warm_start"][np.ix_(keep, keep)]
+    run.optimizer_state["dead"] = run.optimizer_state["dead"][keep[:-1]]
+    run.state, _ = compact(run.state, state_layout, alive)
+    run.params, layout = compact(run.params, layout, alive)
+    for space, mask in alive.items():
+        survivors = run.alive[space].copy()
+        survivors[survivors] = mask
+        run.alive[space] = survivors
     return layout
 
 
-def _survivors(alive: np.ndarray, living: np.ndarray) -> np.ndarray:
-    """Of all components, those alive so far and still living; `living` has one entry for each alive so far."""
-    result = alive.copy()
-    result[alive] = living
-    return result
+def zero_out(run: RunState, layout: Layout, alive: Alive, state_layout: Layout) -> Layout:
+    """Set the components that are not alive to zero in params, biases, carried state and optimizer state.
+
+    Returns the layout, which stays. Raises Failed if a space would be left without components.
+    """
+    run.alive = {space: run.alive[space] & mask for space, mask in alive.items()}
+    _check_any_alive(run.alive)
+    copies = _optimizer_layout(run, layout)
+    run.optimizer_state |= zero_dead({name: run.optimizer_state[name] for name in copies.axes}, copies, alive)
+    run.params, run.state = zero_dead(run.params, layout, alive), zero_dead(run.state, state_layout, alive)
+    return layout
 
 
-def shrunk(shrink: bool, at: Progress, layout: Layout) -> Layout:
-    """The layout of a run's params now, from that of the whole model."""
-    return layout.resized({space: int(kept.sum()) for space, kept in at.alive.items()}) if shrink else layout
+def draw_masks(run: RunState, layout: Layout, model: Network, config: Any, *shape: Any) -> Params:
+    """Draw the model's dropout masks for batches of this shape, at the widths of `layout`.
+
+    They are drawn at the original widths and then cut, so that pruning does not change the random stream.
+    """
+    full = layout.resized({space: len(mask) for space, mask in run.alive.items()})
+    masks = model.draw_masks(config, full.sizes, run.rng, *shape)
+    return masks if full == layout else compact(masks, model.mask_layout(full, masks), run.alive)[0]
 
 
-def whole(shrink: bool, at: Progress, layout: Layout) -> Params:
-    """A run's params at their original widths, zeros where components have died."""
-    return expand(at.params, shrunk(shrink, at, layout), at.alive)[0] if shrink else at.params
+def _optimizer_layout(run: RunState, layout: Layout) -> Layout:
+    """The layout of the arrays in the optimizer state that have the shape of a parameter: first/lstm0/kernel."""
+    names = [name for name in run.optimizer_state if "/" in name]
+    return Layout({name: layout.axes[name.partition("/")[2]] for name in names}, layout.sizes)
 
 
-def draw_masks(shrink: bool, at: Progress, layout: Layout, model: ModuleType, config: Any, *shape: Any) -> Params:
-    """The model's dropout masks for batches of this shape, drawn at the original widths, so that the random stream
-    is the same without `shrink`."""
-    whole = layout.resized({space: len(kept) for space, kept in at.alive.items()})
-    masks = model.draw_masks(config, whole.sizes, at.rng, *shape)
-    return compact(masks, model.mask_layout(whole, masks), at.alive)[0] if shrink else masks
+def _check_any_alive(alive: Alive) -> None:
+    if empty := [space for space, mask in alive.items() if not mask.any()]:
+        raise Failed(f"all components of {empty[0]} have died, which a lower --strength prevents")

@@ -1,19 +1,21 @@
-"""A run's folder, its progress on the terminal, and its end: finished, interrupted or failed."""
+"""The folder of a run: its lock, its JSON files, its checkpoints; the steps of an epoch between checkpoints."""
 
-import ctypes
-import json
-import os
-import platform
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from issref.training import checkpoint
+from issref.training import checkpoint, console
+from issref.training.process import Throttle, defer_interrupts
+from issref.training.recorder import Recorder, check_measured
+from issref.training.state import RunState
+
+LAST, PREVIOUS, BEST = "checkpoint.safetensors", "checkpoint.previous.safetensors", "best.safetensors"
+CHECKPOINT_SECONDS = 120
+PARTS = ("params", "state", "alive", "optimizer_state")
 
 
 class Failed(Exception):
@@ -21,29 +23,29 @@ class Failed(Exception):
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM arrived, and the step in hand was finished."""
+    """Ctrl-C or SIGTERM arrived, and the current step was completed."""
 
 
 def new_folder(wanted: Path | None, preset: str) -> Path:
-    """The run's folder, made: `wanted`, or runs/<date>-<preset>.
+    """Make the run's folder, `wanted` or runs/<date>-<preset>, and return it.
 
-    ValueError if it holds a run already or cannot be made.
+    Raises ValueError if it holds a run already or cannot be made.
     """
     folder = wanted or Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{preset}"
     try:
         if (folder / "config.json").exists():
-            raise ValueError(f"--out: needs a folder without a run, found one in {folder} (--resume {folder}?)")
+            raise ValueError(f"--out: expected a folder without a run, got {folder} with one (--resume {folder}?)")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--out: needs a folder that can be written, found {folder}: {error.strerror}") from error
+        raise ValueError(f"--out: expected a writable folder, got {folder}: {error.strerror}") from error
     return folder
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """While active, no other process gets in here; the system lets go of the lock if this one is killed.
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the folder; the system releases it if this process is killed.
 
-    ValueError if another is at work in the folder, or if it cannot be written to.
+    Raises ValueError if another process holds it, or if the folder is not writable.
     """
     from filelock import FileLock, Timeout
 
@@ -51,112 +53,81 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ValueError(f"{folder}: needs one process at a time, found another at work in it") from error
+        raise ValueError(f"{folder}: expected one process at a time, got a folder locked by another") from error
     except OSError as error:
-        raise ValueError(f"{folder}: needs to be a folder that can be written, found {error.strerror}") from error
+        raise ValueError(f"{folder}: expected a writable folder, got {error.strerror}") from error
     try:
         yield
     finally:
         lock.release()
 
 
-def write_json(path: Path, content: Any) -> None:
-    """An object as readable JSON, whole or not at all; a list as JSON lines."""
-    lines = [json.dumps(row) for row in content] if isinstance(content, list) else [json.dumps(content, indent=2)]
-    checkpoint.write_whole(path, "".join(line + "\n" for line in lines).encode())
+def save_run(path: Path, run: RunState, recorder: Recorder, *, previous: Path | None = None, **about: Any) -> None:
+    """Write a checkpoint atomically, `about` in its metadata; the old file is kept as `previous`, if given."""
+    arrays = checkpoint.join(**{part: getattr(run, part) for part in PARTS})
+    position = {"epoch": run.epoch, "step": run.step}
+    random, measured = run.rng.bit_generator.state, recorder.to_dict()
+    checkpoint.save(path, arrays, previous=previous, position=position, random=random, measured=measured, **about)
 
 
-def from_json(text: str | bytes) -> Any:
-    """What `write_json` wrote; ValueError for what is no JSON, no text, or too deep for Python to follow."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("brackets in brackets, too deep") from error
+def load_run(path: Path) -> tuple[RunState, dict[str, Any]]:
+    """Read a checkpoint, bit for bit: the state, and its `about` with the recorder's `measured`.
 
-
-@contextmanager
-def finish_the_step() -> Iterator[list[str]]:
-    """While active, the first Ctrl-C or SIGTERM only puts its name in the list yielded; a second stops at once."""
-    arrived: list[str] = []
-
-    def note(number, frame):
-        if arrived:
-            raise KeyboardInterrupt
-        arrived.append(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield arrived
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class Throttle:
-    """True at most once in `seconds`: for progress lines and for checkpoints within an epoch."""
-
-    def __init__(self, seconds: float):
-        self.seconds, self.last = seconds, time.monotonic()
-
-    def __call__(self) -> bool:
-        due = time.monotonic() - self.last >= self.seconds
-        self.last = time.monotonic() if due else self.last
-        return due
-
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
-
-
-def keep_freed_memory() -> None:
-    """Let the process keep the memory of freed arrays for the arrays of its next step.
-
-    glibc gives large arrays back to the system as they are freed, and the system zeroes the pages of each new one:
-    a quarter of the time of a step of --small. Other C libraries have no such call; there nothing changes.
+    Raises ValueError for any other file.
     """
-    mallopt = _of_the_c_library("mallopt")
-    if mallopt:
-        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)):
-            mallopt(parameter, value)
+    arrays, about = checkpoint.load(path)
+    try:
+        rng = np.random.default_rng()
+        rng.bit_generator.state = about.pop("random")
+        run = RunState(**{part: checkpoint.part(arrays, part) for part in PARTS}, rng=rng, **about.pop("position"))
+        run.check()
+        check_measured(about["measured"])
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: expected a checkpoint of a run, got something else ({error})") from error
+    return run, about
 
 
-def give_back_freed_memory() -> None:
-    """Give all that is freed back to the system, once an epoch: memory stays flat over the longest run.
+def save_last(folder: Path, run: RunState, recorder: Recorder, **about: Any) -> None:
+    """Write the run's last checkpoint, and keep the one before."""
+    save_run(folder / LAST, run, recorder, previous=folder / PREVIOUS, **about)
 
-    What `keep_freed_memory` keeps is torn by small objects that live on, so that now and then a large array finds
-    no hole it fits into; the old hole would stay in RAM, unused, for the rest of the run.
+
+def load_last(folder: Path, recorder: Recorder) -> tuple[RunState, dict[str, Any]]:
+    """Read the run's last checkpoint, or the one before if the last is damaged or missing, and log so.
+
+    What was measured goes into `recorder`. Raises ValueError, about the last one, if neither can be read.
     """
-    malloc_trim = _of_the_c_library("malloc_trim")
-    if malloc_trim:
-        malloc_trim(0)
+    try:
+        run, about = load_run(folder / LAST)
+    except ValueError as error:
+        try:
+            run, about = load_run(folder / PREVIOUS)
+        except ValueError:
+            raise error from None
+        console.log(f"{error}; using the one before, of epoch {run.epoch + 1}, step {run.step}")
+        (folder / PREVIOUS).replace(folder / LAST)
+    recorder.restore(about.pop("measured"))
+    return run, about
 
 
-def _of_the_c_library(name: str) -> Any:
-    """A function of glibc, None where there is no such function."""
-    return getattr(ctypes.CDLL(None) if os.name == "posix" else None, name, None)
+def training_steps(
+    batches: Sequence[Any], run: RunState, recorder: Recorder, save: Callable[[], None], epochs: int
+) -> Iterator[Any]:
+    """Yield the batches of this epoch from run.step on, and count the steps.
 
-
-def resident_mb() -> float:
-    """Memory of this process that is in RAM now, in MB of 2^20 bytes."""
-    import psutil
-
-    return round(psutil.Process().memory_info().rss / 2**20, 1)
-
-
-def versions() -> dict[str, Any]:
-    """What a result depends on besides its settings: Python, numpy, numba, the BLAS, its threads, the machine."""
-    from importlib.metadata import version
-
-    from threadpoolctl import threadpool_info
-
-    blas = [
-        {key: pool.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
-        for pool in threadpool_info()
-        if pool.get("user_api") == "blas"
-    ]
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": version("numba"),
-        "blas": blas,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
+    Between two steps the progress bar moves, and the run is saved every two minutes. After Ctrl-C or SIGTERM the
+    current step is completed, the run is saved, and Interrupted is raised.
+    """
+    due, recorder.steps = Throttle(CHECKPOINT_SECONDS), len(batches)
+    with (
+        defer_interrupts() as interrupted,
+        console.progress_bar(recorder, f"{run.epoch + 1}/{epochs}", run.step) as bar,
+    ):
+        while run.step < len(batches):
+            yield batches[run.step]
+            run.step += 1
+            console.advance(bar, recorder)
+            if interrupted or due():
+                save()
+            if interrupted:
+                raise Interrupted(interrupted[0])

@@ -64,14 +64,14 @@ def dense_update(params: Params, grads: Params, rate: float, clip: float) -> Par
 
 
 def prox_update(params: Params, grads: Params, rate: float, clip: float, groups: Groups, strength, _):
-    """As `methods.prox_update`: a clipped gradient step on the data loss, then the proximal step."""
+    """As `updates.prox_update`: a clipped gradient step on the data loss, then the proximal step."""
     return prox(dense_update(params, grads, rate, clip), groups, rate * strength)
 
 
 def released_update(
     params: Params, grads: Params, rate, clip, groups: Groups, strength, threshold, small
 ) -> Params:
-    """As `methods.released_update`: the penalty's gradient added, the sum clipped, small weights zeroed."""
+    """As `updates.released_update`: the penalty's gradient added, the sum clipped, small weights zeroed."""
     _, pulls = penalty(params, groups, strength, self_weight=2, smoothing=1e-8)
     summed = {array: gradient + pulls.get(array, 0) for array, gradient in grads.items()}
     params = dense_update(params, summed, rate, clip)

@@ -22,9 +22,9 @@ from issref.ops.basic import dropout
 from issref.ops.losses import cross_entropy
 from issref.ops.lstm import lstm
 from issref.ops.rhn import rhn
-from issref.training import updates
 from issref.training.checkpoint import join, part
 from issref.training.optimizers import clip_scale, global_norm
+from issref.training.updates import Penalty, clipped_sgd, prox_update, released_update
 from issref.verify.suite import long_double
 
 Outputs = dict[str, Any]
@@ -144,10 +144,13 @@ def _train(given: Params, *, model: str, layout: Mapping, strength: Strengths, m
 
 
 def _update(method: str, params: Params, grads: Params, groups, strengths, *, rate, clip, threshold=0.0) -> Params:
-    ours = long_double if _wide(params) else updates
-    if method == "released":
-        return ours.released_update(params, grads, rate, clip, groups, strengths, threshold, params)
-    return ours.prox_update(params, grads, rate, clip, groups, strengths, None)[0]
+    if _wide(params):
+        if method == "released":
+            return long_double.released_update(params, grads, rate, clip, groups, strengths, threshold, params)
+        return long_double.prox_update(params, grads, rate, clip, groups, strengths, None)[0]
+    descend = clipped_sgd(clip)
+    rule = released_update(descend, threshold, params) if method == "released" else prox_update(descend)
+    return rule(params, grads, rate, Penalty(groups, strengths), {})[0]
 
 
 def _compact(given: Params, *, layout: Mapping, spaces: list[str], readers: list | None = None) -> Params:

@@ -1,0 +1,142 @@
+"""The shell of a training command: parsing with presets, exit codes, resuming, the end of an epoch."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from issref.training import console
+from issref.training.checkpoint import write_json
+from issref.training.options import InvalidSettings, Options
+from issref.training.process import trim_malloc, tune_malloc
+from issref.training.recorder import Recorder
+from issref.training.runs import Failed, Interrupted, load_last, run_lock, save_last
+from issref.training.state import RunState
+
+FREE = {"threads", "data_dir"}  # settings that may differ when a run is resumed
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCommand:
+    """The flags of every training command."""
+
+    preset: str | None = None
+    """Preset that gives the values of all settings without a flag; the quick run if not given."""
+    small: tyro.conf.FlagCreatePairsOff[bool] = False
+    """The quick run of minutes: the preset that is used if none is given."""
+    out: Path | None = None
+    """Folder to write to; runs/<date>-<preset> if not given."""
+    resume: Path | None = None
+    """Resume the run in this folder from its last checkpoint."""
+    eval: Path | None = None
+    """Evaluate the compact model of the run in this folder."""
+
+
+C = TypeVar("C", bound=RunCommand)
+
+
+def parse(
+    kind: Callable[..., C],
+    arguments: list[str] | None,
+    presets: dict[str, Any],
+    quick: Callable[[C], str],
+    exclusive: tuple[str, ...],
+) -> C:
+    """Parse the command line twice: first what gives the defaults (a preset, or a run's folder), then the rest.
+
+    Raises ValueError for flags that exclude each other, InvalidSettings for a setting out of its bounds.
+    """
+    cli = partial(tyro.cli, kind, args=arguments, prog=f"python -m issref.{next(iter(presets.values())).COMMAND}")
+    first = cli()
+    if first.small and first.preset not in (None, quick(first)):
+        raise ValueError(f"--small: expected --preset {quick(first)} or none, got --preset {first.preset}")
+    given = [name for name in exclusive if getattr(first, name) is not None]
+    if len(given) > 1:
+        flags = ", ".join(f"--{name}" for name in exclusive)
+        raise ValueError(f"{flags}: expected one of them at most, got {' '.join(f'--{name}' for name in given)}")
+    folder = getattr(first, given[0]) if given and given != ["out"] else None
+    default = presets[first.preset or quick(first)]
+    settings = type(default).read(folder / "config.json") if folder else default
+    return cli(default=kind(settings=settings, preset=first.preset))  # pyright: ignore[reportArgumentType]
+
+
+def run_command(body: Callable[[], None]) -> int:
+    """Run the body of a command and return its exit code.
+
+    0 if all went well, 1 if training failed, 2 for bad input, 130 after Ctrl-C; the reason is printed on stderr.
+    """
+    tune_malloc()
+    try:
+        body()
+    except (ValueError, InvalidSettings) as error:
+        return console.failed(str(error), 2)
+    except (Failed, ArithmeticError, OSError, MemoryError) as error:
+        return console.failed(str(error), 1)
+    except (Interrupted, KeyboardInterrupt) as error:
+        return console.failed(str(error) or f"stopped; {console.resume_hint(None)}", 130)
+    return 0
+
+
+@contextmanager
+def located(run: RunState, folder: Path, epochs: int) -> Iterator[None]:
+    """Add the place in training and the way to resume to every error. Raises Failed or Interrupted."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as error:
+        raise Interrupted(f"stopped; {console.resume_hint(folder)}") from error
+    except (ValueError, ArithmeticError, Failed, OSError, MemoryError) as error:
+        place = f"epoch {run.epoch + 1}, step {run.step + 1}: " if run.epoch < epochs else ""
+        raise Failed(f"{place}{error}; {console.resume_hint(folder)}") from error
+
+
+def reopen(
+    folder: Path, settings: Options, recorder: Recorder, stack: ExitStack, free: set[str]
+) -> tuple[RunState, dict[str, Any]]:
+    """Lock the folder of a run and load its last checkpoint and its metadata.
+
+    Raises ValueError if its settings differ in more than FREE and `free`.
+    """
+    stack.enter_context(run_lock(folder))
+    run, about = load_last(folder, recorder)
+    if missing := {"settings", "corpus"} - about.keys():
+        raise ValueError(f"{folder}: expected a checkpoint with its settings, got one without {sorted(missing)}")
+    if changed := settings.changed(type(settings).from_dict(about["settings"])) - FREE - free:
+        raise ValueError(f"--resume: expected the run's own settings, got other values for {sorted(changed)}")
+    return run, about
+
+
+def check_corpus(folder: Path, corpus: Any, sha256: str) -> None:
+    """Raise ValueError unless the corpus has this hash."""
+    if corpus.sha256 != sha256:
+        raise ValueError(f"{folder}: expected the corpus with sha256 {sha256}, got {corpus.sha256}")
+
+
+def begin_run(folder: Path, settings: Options, save: Callable[[], None]) -> None:
+    """Write the first checkpoint, and config.json after it: a folder with config.json can be resumed."""
+    save()
+    write_json(folder / "config.json", settings.to_dict())
+
+
+def end_epoch(run: RunState, recorder: Recorder, folder: Path, save: Callable[[], None], epochs: int) -> None:
+    """Print the last row, advance to the next epoch, write metrics.jsonl and a checkpoint, release memory."""
+    console.log_epoch(recorder.rows[-1], epochs)
+    trim_malloc()
+    run.epoch, run.step = run.epoch + 1, 0
+    write_json(folder / "metrics.jsonl", recorder.rows)
+    save()
+
+
+def saver(folder: Path, run: RunState, recorder: Recorder, settings: Options, corpus: Any) -> Callable[[], None]:
+    """Return a function that writes the run's last checkpoint."""
+    about = {"settings": settings.to_dict(), "corpus": corpus.sha256}
+    return partial(save_last, folder, run, recorder, **about)
+
+
+def with_full_paths(settings: Any, *names: str) -> Any:
+    """Return the settings with these files and folders by their full paths, so that --resume finds them."""
+    values = settings.flat()
+    return settings.replaced(**{name: str(Path(values[name]).resolve()) for name in names if values[name]})
