@@ -7,7 +7,6 @@ python -m issref.train_ptb --resume RUN              resume a run from its last 
 python -m issref.train_ptb --eval RUN                perplexity of a run's compact model
 """
 
-import math
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,21 +19,18 @@ import numpy as np
 import tyro
 
 from issref.data.corpus import Corpus, windows
-from issref.iss.groups import group_norms, iss_groups
-from issref.iss.layout import Layout, Params
-from issref.kernels import parallel
+from issref.iss.groups import iss_groups
+from issref.iss.layout import Layout
 from issref.models import LANGUAGE_MODELS, LanguageModel
 from issref.ptb import console
 from issref.ptb.evaluation import evaluate, finish, load_corpus, model_config, perplexity
 from issref.ptb.settings import PRESETS, QUICK, Settings
 from issref.training import command as shell
-from issref.training.console import log_files
-from issref.training.models import init_params, load_initial_params
 from issref.training.options import strengths
 from issref.training.pruning import cut_out, draw_masks, zero_out
 from issref.training.recorder import Prune, Recorder
-from issref.training.runs import BEST, load_run, new_folder, run_lock, save_run, training_steps
-from issref.training.state import RunState, all_alive, current_layout, full_params
+from issref.training.runs import BEST, folder_for, load_run, save_run, training_steps
+from issref.training.state import RunState, current_layout, full_params
 from issref.training.updates import (
     Penalty,
     Update,
@@ -52,8 +48,7 @@ def train(settings: Settings, run: RunState, recorder: Recorder, corpus: Corpus,
     config, batches = model_config(settings, corpus), windows(corpus.train, schedule.batch, schedule.steps)
     layout = current_layout(run, model.layout(config))
     prune = choose_prune(settings, model, batches, recorder)
-    save = shell.saver(folder, run, recorder, settings, corpus)
-    shell.begin_run(folder, settings, save)
+    save = shell.first_save(folder, run, recorder, settings, corpus)
     while run.epoch < schedule.epochs:
         rate, update = schedule.rate(run.epoch), choose_update(settings, model, layout, run.epoch)
         penalty = group_penalty(settings, model, layout, run.epoch)
@@ -63,14 +58,11 @@ def train(settings: Settings, run: RunState, recorder: Recorder, corpus: Corpus,
                 run.params, run.state, tokens=tokens, targets=targets, masks=masks
             )
             grads, _ = backward(1.0)
-            run.params, run.optimizer_state, newly_dead = update(
-                run.params, grads, rate, penalty, run.optimizer_state
-            )
-            if newly_dead.any():  # cut them out: every later step is cheaper
-                layout = prune(run, layout, penalty.groups.split(~newly_dead))
+            run.params, run.optimizer_state, died = update(run.params, grads, rate, penalty, run.optimizer_state)
+            if died.any():  # cut them out: every later step is cheaper
+                layout = prune(run, layout, penalty.groups.split(~died))
                 penalty = group_penalty(settings, model, layout, run.epoch)
             recorder.record(run, loss, penalty.groups)
-        save()
         valid = perplexity(model, run.params, corpus.valid, schedule.batch, schedule.steps)
         if schedule.selection == "best" and recorder.is_lowest("valid_perplexity", valid):
             save_run(folder / BEST, run, recorder)
@@ -101,17 +93,16 @@ def choose_update(settings: Settings, model: LanguageModel, layout: Layout, epoc
 
 
 def choose_prune(settings: Settings, model: LanguageModel, batches: Sequence[Any], recorder: Recorder) -> Prune:
-    """Return what becomes of dead components: cut out, outputs compared before and after, or kept as zeros."""
-
-    def prune(run: RunState, layout: Layout, alive) -> Layout:
-        rule = cut_out if settings.penalty.shrink else zero_out
-        return rule(run, layout, alive, model.state_layout(layout, settings.schedule.batch))
+    """Return what becomes of dead components: cut out, the next logits compared, or with --no-shrink zeroed."""
 
     def next_logits(run: RunState) -> np.ndarray:
         tokens, _ = batches[(run.step + 1) % len(batches)]
         return model.logits(run.params, run.state, tokens=tokens)[0][0]
 
-    return recorder.compared(prune, next_logits) if settings.penalty.shrink else prune
+    state_layout = partial(model.state_layout, batch=settings.schedule.batch)
+    if not settings.penalty.shrink:
+        return partial(zero_out, state_layout=state_layout)
+    return recorder.compared(partial(cut_out, state_layout=state_layout), next_logits)
 
 
 # ---------------------------------------------------------------- the command
@@ -138,81 +129,56 @@ def quick_preset(command: Command) -> str:
     return QUICK[command.settings.network.model]
 
 
-def new_recorder(settings: Settings) -> Recorder:
-    """Return a recorder of perplexity, the exponential of the mean loss of a word."""
-    steps = settings.schedule.steps
-
-    def measure(loss_sum: float, count: int) -> dict[str, float]:
-        return {"train_perplexity": math.exp(min(loss_sum / (count * steps), 700.0))}
-
-    return Recorder(measure, "words", settings.schedule.batch * steps)
-
-
 def start(command: Command, stack: ExitStack) -> tuple[Settings, RunState, Recorder, Corpus, Path]:
-    """Begin a run: load its corpus, draw or load its initial weights, make and lock its folder."""
-    settings = command.settings
-    corpus = load_corpus(settings)
-    settings = shell.with_full_paths(settings.replaced(corpus=corpus.choice), "data_dir", "init")
-    schedule, model = settings.schedule, LANGUAGE_MODELS[settings.network.model]
+    """Begin a run: load the text, draw or load the weights, zero the carried state."""
+    corpus = load_corpus(command.settings)
+    settings = shell.with_full_paths(command.settings.replaced(corpus=corpus.choice), "data_dir", "init")
+    model, schedule = LANGUAGE_MODELS[settings.network.model], settings.schedule
     for text in (corpus.train, corpus.valid):  # a text that is too short is refused before anything is written
         windows(text, schedule.batch, schedule.steps)
-    params, layout, rng = init_params(model, model_config(settings, corpus), settings.run)
-    if settings.run.init:
-        params = load_initial_params(Path(settings.run.init), layout, corpus, settings.run.dtype)
-    folder = new_folder(command.out, command.preset or quick_preset(command))
-    stack.enter_context(run_lock(folder))
-    state = model.state_layout(layout, schedule.batch).allocate(settings.run.dtype)
-    run = RunState(params, state, rng, all_alive(layout, model.spaces(layout.axes)))
-    return settings, run, new_recorder(settings), corpus, folder
+    folder = folder_for(command.out, command.preset or quick_preset(command))
+    run, layout = shell.start_run(settings, model, model_config(settings, corpus), corpus, folder, stack)
+    run.state = model.state_layout(layout, schedule.batch).allocate(settings.run.dtype)
+    return settings, run, perplexity_recorder(settings), corpus, folder
 
 
 def resume(command: Command, stack: ExitStack) -> tuple[Settings, RunState, Recorder, Corpus, Path]:
     """Resume a run from its last checkpoint; only --epochs, --threads and --data-dir may differ."""
     folder, settings = command.resume or Path(), command.settings
-    recorder, schedule = new_recorder(settings), settings.schedule
+    recorder, schedule = perplexity_recorder(settings), settings.schedule
     may_change = {"epochs"} if schedule.schedule == "decay" else set()  # thirds of all epochs make the staircase
-    run, about = shell.reopen(folder, settings, recorder, stack, may_change)
-    corpus = load_corpus(settings)
-    shell.check_corpus(folder, corpus, about["corpus"])
+    run, sha256 = shell.resume_run(folder, settings, recorder, stack, may_change)
+    shell.check_corpus(corpus := load_corpus(settings), sha256)
     model = LANGUAGE_MODELS[settings.network.model]
     layout = current_layout(run, model.layout(model_config(settings, corpus)))
     model.state_layout(layout, schedule.batch).check(run.state)
     return settings, run, recorder, corpus, folder
 
 
-def body(arguments: list[str] | None) -> None:
-    """Parse the command line, then evaluate a model or train one."""
-    command = parse(arguments)
-    with parallel.limited(command.settings.run.threads), ExitStack() as stack:
-        if command.eval:
-            evaluate(command.eval, command.settings, command.split)
-            return
+def execute(command: Command) -> None:
+    """Evaluate a model; or begin or resume a run, train it to its end, and write its result."""
+    if command.eval:
+        evaluate(command.eval, command.settings, command.split)
+        return
+    from issref.report import draw_run  # matplotlib is slow to load
+
+    with ExitStack() as stack:
         settings, run, recorder, corpus, folder = (resume if command.resume else start)(command, stack)
-        model = LANGUAGE_MODELS[settings.network.model]
-        layout = model.layout(model_config(settings, corpus))
+        layout = LANGUAGE_MODELS[settings.network.model].layout(model_config(settings, corpus))
         console.header(settings, corpus, layout, folder)
-        with shell.located(run, folder, settings.schedule.epochs):
+        with shell.reported(run, folder, settings.schedule.epochs):
             train(settings, run, recorder, corpus, folder)
             if settings.schedule.selection == "best":
                 best, _ = load_run(folder / BEST)
                 run = replace(run, params=best.params, alive=best.alive)
             full = full_params(run, layout)
             finish(settings, full, layout, recorder, corpus, folder)
-            draw(folder, recorder, full, layout)
-
-
-def draw(folder: Path, recorder: Recorder, full: Params, layout: Layout) -> None:
-    """Draw the run's figures."""
-    from issref.report import draw_run  # matplotlib is slow to load
-
-    groups = iss_groups(layout, recorder.rows[-1]["alive"])
-    draw_run(folder, recorder.rows, full, layout, groups.split(group_norms(full, groups)))
-    log_files(folder)
+            draw_run(folder, recorder.rows, full, layout)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code, as `training.command.run_command` does."""
-    return shell.run_command(partial(body, arguments))
+    """Run the command and return its exit code: 0, 1 for a failure, 2 for bad input, 130 after Ctrl-C."""
+    return shell.run_command(partial(parse, arguments), execute)
 
 
 if __name__ == "__main__":

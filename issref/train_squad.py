@@ -14,19 +14,17 @@ glove.6B.50d.txt is quicker.
 import math
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
 
 from issref.data.squad_batches import Batch, batch, buckets
 from issref.data.squad_corpus import Corpus
-from issref.iss.groups import group_norms, iss_groups
-from issref.iss.layout import Layout, Params
-from issref.kernels import parallel
+from issref.iss.groups import iss_groups
+from issref.iss.layout import Layout
 from issref.models import bidaf
 from issref.models.bidaf import Text
 from issref.squad import console
@@ -34,6 +32,7 @@ from issref.squad.evaluation import (
     answer,
     evaluate,
     evaluated,
+    final_params,
     finish,
     load_corpus,
     model_config,
@@ -43,13 +42,11 @@ from issref.squad.evaluation import (
 from issref.squad.settings import PRESETS, SquadSettings
 from issref.training import command as shell
 from issref.training.checkpoint import part
-from issref.training.console import log_files
-from issref.training.models import init_params, load_initial_params
 from issref.training.options import strengths
 from issref.training.pruning import cut_out, draw_masks, zero_out
 from issref.training.recorder import Prune, Recorder
-from issref.training.runs import new_folder, run_lock, training_steps
-from issref.training.state import RunState, all_alive, current_layout, full_params
+from issref.training.runs import folder_for, training_steps
+from issref.training.state import RunState, current_layout, full_params
 from issref.training.updates import (
     Penalty,
     Update,
@@ -70,25 +67,21 @@ def train(settings: SquadSettings, run: RunState, recorder: Recorder, corpus: Co
     layout, total = current_layout(run, bidaf.layout(config)), epochs(settings, corpus)
     penalty, sample = group_penalty(settings, layout), validation_sample(settings, corpus.dev)
     prune = choose_prune(settings, corpus, vectors, recorder)
-    save = shell.saver(folder, run, recorder, settings, corpus)
-    shell.begin_run(folder, settings, save)
+    save = shell.first_save(folder, run, recorder, settings, corpus)
     while run.epoch < total:
         batches, first_step = epoch_batches(settings, corpus, run.epoch), run.epoch * epoch_steps(settings, corpus)
         for numbers in training_steps(batches, run, recorder, save, total):
             texts, answers = encode(settings, corpus, numbers)
             masks = draw_masks(run, layout, bidaf, config, *(text.characters.shape for text in texts.values()))
-            loss, backward = bidaf.loss(run.params, **texts, **answers, vectors=vectors, masks=masks)
+            loss, backward = bidaf.loss(run.params, vectors=vectors, masks=masks, **texts, **answers)
             grads = backward(1.0)
             step = first_step + run.step
             rate, update = settings.schedule.rate(step), choose_update(settings, layout, step)
-            run.params, run.optimizer_state, newly_dead = update(
-                run.params, grads, rate, penalty, run.optimizer_state
-            )
-            if newly_dead.any():  # cut them out: every later step is cheaper
-                layout = prune(run, layout, penalty.groups.split(~newly_dead))
+            run.params, run.optimizer_state, died = update(run.params, grads, rate, penalty, run.optimizer_state)
+            if died.any():  # cut them out: every later step is cheaper
+                layout = prune(run, layout, penalty.groups.split(~died))
                 penalty = group_penalty(settings, layout)
             recorder.record(run, loss, penalty.groups)
-        save()
         average = part(run.optimizer_state, "average")
         exact_match, f1 = evaluated(predict(average, sample, vectors, corpus.code), sample)
         rate = settings.schedule.rate(first_step + run.step - 1)
@@ -98,7 +91,7 @@ def train(settings: SquadSettings, run: RunState, recorder: Recorder, corpus: Co
 
 def encode(
     settings: SquadSettings, corpus: Corpus, numbers: np.ndarray
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the texts of some training questions as ids, and the first and last word of their answers."""
     pack: Batch = batch([corpus.train[n] for n in numbers], corpus.code, settings.data.context_limit)
     texts = {"context": Text(*pack.context), "question": Text(*pack.question)}
@@ -120,17 +113,19 @@ def choose_update(settings: SquadSettings, layout: Layout, step: int) -> Update:
 
 
 def choose_prune(settings: SquadSettings, corpus: Corpus, vectors: np.ndarray, recorder: Recorder) -> Prune:
-    """Return what becomes of dead components: cut out, outputs compared before and after, or kept as zeros."""
+    """Return the rule for dead components: cut out, the batch's logits compared, or with --no-shrink zeroed."""
 
-    def prune(run: RunState, layout: Layout, alive) -> Layout:
-        rule = cut_out if settings.penalty.shrink else zero_out
-        return rule(run, layout, alive, Layout({}, layout.sizes))  # no state is carried from batch to batch
-
-    def logits(run: RunState) -> np.ndarray:
+    def batch_logits(run: RunState) -> np.ndarray:
         texts, _ = encode(settings, corpus, epoch_batches(settings, corpus, run.epoch)[run.step])
         return np.array(bidaf.logits(run.params, **texts, vectors=vectors)[0])
 
-    return recorder.compared(prune, logits) if settings.penalty.shrink else prune
+    rule = partial(cut_out if settings.penalty.shrink else zero_out, state_layout=no_state)
+    return recorder.compared(rule, batch_logits) if settings.penalty.shrink else rule
+
+
+def no_state(layout: Layout) -> Layout:
+    """Return the layout of the carried state: BiDAF carries none from batch to batch."""
+    return Layout({}, layout.sizes)
 
 
 def epoch_steps(settings: SquadSettings, corpus: Corpus) -> int:
@@ -181,75 +176,58 @@ def parse(arguments: list[str] | None) -> Command:
     return command
 
 
-def new_recorder(settings: SquadSettings) -> Recorder:
-    """Return a recorder of the training loss."""
-
-    def measure(loss_sum: float, count: int) -> dict[str, float]:
-        return {"train_loss": loss_sum / count}
-
-    return Recorder(measure, "questions", settings.schedule.batch)
-
-
 def start(command: Command, stack: ExitStack) -> tuple[SquadSettings, RunState, Recorder, Corpus, Path]:
-    """Begin a run: load its corpus, draw or load its initial weights, make and lock its folder."""
+    """Begin a run: load questions and vectors, draw or load the weights, zero Adam's moments."""
     settings = shell.with_full_paths(command.settings, *FILES)
-    corpus = load_corpus(settings)
-    params, layout, rng = init_params(bidaf, model_config(settings, corpus), settings.run)
-    if settings.run.init:
-        params = load_initial_params(Path(settings.run.init), layout, corpus, settings.run.dtype)
-    folder = new_folder(command.out, f"squad-{command.preset or 'small'}")
-    stack.enter_context(run_lock(folder))
-    run = RunState(params, {}, rng, all_alive(layout, bidaf.spaces(layout.axes)), adam_state(params))
-    return settings, run, new_recorder(settings), corpus, folder
+    corpus, folder = load_corpus(settings), folder_for(command.out, f"squad-{command.preset or 'small'}")
+    run, _ = shell.start_run(settings, bidaf, model_config(settings, corpus), corpus, folder, stack)
+    run.optimizer_state = adam_state(run.params)
+    return settings, run, loss_recorder(settings), corpus, folder
 
 
 def resume(command: Command, stack: ExitStack) -> tuple[SquadSettings, RunState, Recorder, Corpus, Path]:
     """Resume a run from its last checkpoint; only --threads and --data-dir may differ."""
     folder, settings = command.resume or Path(), shell.with_full_paths(command.settings, *FILES)
-    recorder = new_recorder(settings)
-    run, about = shell.reopen(folder, settings, recorder, stack, set())
+    recorder = loss_recorder(settings)
+    run, sha256 = shell.resume_run(folder, settings, recorder, stack, set())
     corpus = load_corpus(settings)
-    shell.check_corpus(folder, corpus, about["corpus"])
+    shell.check_corpus(corpus, sha256)
     layout = current_layout(run, bidaf.layout(model_config(settings, corpus)))
-    for moment in ("first", "second", "average"):
-        layout.check(part(run.optimizer_state, moment))
+    for copy in ("first", "second", "average"):
+        layout.check(part(run.optimizer_state, copy))
     return settings, run, recorder, corpus, folder
 
 
-def body(arguments: list[str] | None) -> None:
-    """Parse the command line, then evaluate a model, answer a question, or train."""
-    command = parse(arguments)
-    settings = command.settings
-    with parallel.limited(settings.run.threads), ExitStack() as stack:
-        if command.eval:
-            evaluate(command.eval, settings)
-            return
-        if command.predict and command.context_file:
-            answer(command.predict, settings, command.question, command.context_file)
-            return
-        settings, run, recorder, corpus, folder = (resume if command.resume else start)(command, stack)
+def execute(command: Command) -> None:
+    """Score a model; answer a question; or begin or resume a run, train it to its end, and write its result."""
+    if command.eval:
+        evaluate(command.eval, command.settings)
+    elif command.predict and command.context_file:
+        answer(command.predict, command.settings, command.question, command.context_file)
+    else:
+        run_training(command)
+
+
+def run_training(command: Command) -> None:
+    """Begin or resume a run, train it to its end, and write the result of its averaged weights."""
+    from issref import report  # matplotlib is slow to load
+
+    begin = resume if command.resume else start
+    with ExitStack() as stack:
+        settings, run, recorder, corpus, folder = begin(command, stack)
         layout = bidaf.layout(model_config(settings, corpus))
         console.header(settings, corpus, layout, folder)
-        with shell.located(run, folder, epochs(settings, corpus)):
+        with shell.reported(run, folder, epochs(settings, corpus)):
             train(settings, run, recorder, corpus, folder)
-            run.params = part(run.optimizer_state, "average")
-            full = full_params(run, layout)
+            average = replace(run, params=part(run.optimizer_state, "average"))
+            full = final_params(settings, full_params(average, layout))
             finish(settings, full, layout, recorder, corpus, folder)
-            draw(folder, recorder, full, layout)
-
-
-def draw(folder: Path, recorder: Recorder, full: Params, layout: Layout) -> None:
-    """Draw the run's figures."""
-    from issref.report import draw_run  # matplotlib is slow to load
-
-    groups = iss_groups(layout, recorder.rows[-1]["alive"])
-    draw_run(folder, recorder.rows, full, layout, groups.split(group_norms(full, groups)))
-    log_files(folder)
+            report.draw_run(folder, recorder.rows, full, layout)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code, as `training.command.run_command` does."""
-    return shell.run_command(partial(body, arguments))
+    """Run the command. Exit codes: 0, 1 for a failure, 2 for bad input, 130 after Ctrl-C."""
+    return shell.run_command(partial(parse, arguments), execute)
 
 
 if __name__ == "__main__":

@@ -5,41 +5,44 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "issref").rglob("*.py"))
-ANY = None
-
-# The part of the house: what it may import of issref, and of others beside the standard library. A file at the
-# top that is not named here is a command or serves one: it may import everything, and no part may import it.
+# The rooms of the house, and the rooms that each may import. A room may import itself.
+EVERYTHING = ("kernels", "data", "iss", "ops", "models", "training", "ptb", "squad", "report", "sweep", "verify")
 TABLE = {
-    "issref": (["issref.openblas", "issref.iss"], []),
-    "issref.openblas": ([], []),
-    "issref.iss": (["issref.iss", "issref.kernels"], ["numpy", "jaxtyping"]),
-    "issref.kernels": (["issref.kernels"], ["numpy", "threadpoolctl"]),
-    "issref.kernels.jitted": (["issref.kernels"], ["numpy", "numba"]),
-    "issref.kernels.jitted.microkernel": ([], ["numba", "llvmlite"]),
-    "issref.kernels.jitted.vector_math": ([], ["numpy", "numba", "llvmlite"]),
-    "issref.ops": (["issref.ops", "issref.kernels"], ["numpy", "jaxtyping"]),
-    "issref.models": (["issref.models", "issref.ops", "issref.iss.layout"], ["numpy", "jaxtyping"]),
-    "issref.data": (["issref.data"], ANY),
-    "issref.training": (["issref.training"], ANY),
-    "issref.training.updates": (["issref.iss", "issref.training"], ["numpy"]),
+    "": ("openblas", "iss"),  # issref/__init__.py
+    "openblas": (),
+    "kernels": (),
+    "data": (),
+    "iss": ("kernels",),
+    "ops": ("kernels",),
+    "models": ("ops", "iss.layout"),
+    "training": ("kernels", "iss", "models.protocol"),
+    "ptb": ("kernels", "iss", "ops", "models", "data", "training"),
+    "squad": ("kernels", "iss", "ops", "models", "data", "training"),
+    "report": ("iss", "ops", "models", "training", "ptb.settings", "squad.settings"),
+    "sweep": (*(room for room in EVERYTHING if room != "verify"), "train_ptb", "train_squad"),
+    "verify": ("kernels", "data", "iss", "ops", "models", "training"),
+    "train_ptb": tuple(room for room in EVERYTHING if room != "sweep"),
+    "train_squad": tuple(room for room in EVERYTHING if room != "sweep"),
+    "crosscheck": tuple(room for room in EVERYTHING if room != "sweep"),
 }
-TABLE["issref.verify"] = (["issref.verify", *(part for part in TABLE if part != "issref")], ANY)
-TABLE["issref.sweep"] = (["issref"], ANY)  # a command in several files
-TABLE["issref.report"] = ([*(f"issref.{part}" for part in ("report", "iss", "ops", "training", "show"))], ANY)
-ONLY_THERE = {
-    "numba": {
-        "issref.kernels.jitted.compiled",
-        "issref.kernels.jitted.vector_math",
-        "issref.kernels.jitted.microkernel",
-    },
-    "llvmlite": {"issref.kernels.jitted.vector_math", "issref.kernels.jitted.microkernel"},
+# What the inner rooms may import beside issref and the standard library.
+FOREIGN = {
+    "": {"numpy"},
+    "openblas": set(),
+    "kernels": {"numpy", "numba", "llvmlite", "threadpoolctl"},
+    "iss": {"numpy", "jaxtyping"},
+    "ops": {"numpy", "jaxtyping"},
+    "models": {"numpy", "jaxtyping"},
 }
+JITTED = {f"issref.kernels.jitted.{name}" for name in ("compiled", "vector_math", "microkernel")}
+ONLY_THERE = {"numba": JITTED, "llvmlite": JITTED}
 
 
 def module_name(path):
@@ -69,25 +72,71 @@ def inside(module, packages):
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def part_of(module):
-    """The longest entry of the table that holds a module; None for a file at the top."""
-    if module == "issref":
-        return module
-    return max((part for part in TABLE if part != "issref" and inside(module, [part])), key=len, default=None)
+def room_of(module):
+    return module.removeprefix("issref").removeprefix(".").split(".")[0]
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_only_what_its_part_of_the_house_may(module):
-    part = part_of(module)
-    assert part or MODULES[module].parent.name == "issref", f"{module} is in no part of the house"
+def test_a_room_imports_only_what_it_may(module):
+    room = room_of(module)
+    assert room in TABLE, f"{module} is in no room of the house"
+    allowed = [f"issref.{one}" for one in (*TABLE[room], room)]
     for imported in imports(MODULES[module]):
         top = imported.split(".")[0]
         assert module in ONLY_THERE.get(top, {module}), f"{module} imports {imported}"
-        ours, others = TABLE.get(part, (["issref"], ANY))
         if top == "issref":
-            assert inside(imported, ours), f"{module} imports {imported}"
-        else:
-            assert others is ANY or top in {*others, *sys.stdlib_module_names}, f"{module} imports {imported}"
+            version = imported == "issref"  # from issref import __version__
+            assert version or inside(imported, allowed), f"{module} imports {imported}"
+        elif room in FOREIGN:
+            assert top in FOREIGN[room] | sys.stdlib_module_names, f"{module} imports {imported}"
+
+
+def test_only_commands_and_rooms_are_at_the_top():
+    files = {path.name for path in (ROOT / "issref").glob("*.py")}
+    assert files == {"__init__.py", "openblas.py", "train_ptb.py", "train_squad.py", "crosscheck.py"}
+    rooms = {path.name for path in (ROOT / "issref").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert rooms == set(EVERYTHING)
+
+
+def depth(node):
+    """How many loops, branches, `with` and `try` are nested below a node."""
+    nests = isinstance(node, ast.For | ast.While | ast.With | ast.If | ast.Try)
+    return nests + max((depth(child) for child in ast.iter_child_nodes(node)), default=0)
+
+
+@pytest.mark.parametrize("command", ["train_ptb", "train_squad"])
+def test_the_training_loop_is_short_and_flat(command):
+    source = (ROOT / "issref" / f"{command}.py").read_text()
+    train = next(node for node in ast.parse(source).body if getattr(node, "name", "") == "train")
+    lines = source.splitlines()[train.lineno - 1 : train.end_lineno]
+    assert sum(bool(line.strip()) for line in lines) <= 35
+    assert depth(train) <= 3
+    called = {ast.unparse(node.func).split(".")[-1] for node in ast.walk(train) if isinstance(node, ast.Call)}
+    assert {"loss", "backward", "update", "prune"} <= called
+
+
+def test_an_update_is_a_function_of_arrays():
+    source = (ROOT / "issref" / "training" / "updates.py").read_text()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            assert len(node.args.args) + len(node.args.kwonlyargs) <= 5, node.name
+    assert "settings" not in source.lower()
+
+
+def test_the_commands_repeat_little():
+    """Imports and blank lines not counted."""
+    seen = []
+    for command in ("train_ptb", "train_squad"):
+        source = (ROOT / "issref" / f"{command}.py").read_text()
+        imported = {
+            number
+            for node in ast.parse(source).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for number in range(node.lineno, node.end_lineno + 1)
+        }
+        lines = enumerate(source.splitlines(), start=1)
+        seen.append(Counter(line.strip() for number, line in lines if line.strip() and number not in imported))
+    assert (seen[0] & seen[1]).total() <= 25, sorted((seen[0] & seen[1]).elements())
 
 
 @pytest.mark.parametrize("part", ["issref.ops", "issref.kernels", "issref.iss"])

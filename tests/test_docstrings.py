@@ -19,7 +19,7 @@ NAMES = {
     "Certificate", "Groups", "Layout", "Occurrence", "Segment", "alive", "block_soft_threshold", "compact",
     "expand", "group_norms", "iss_groups", "penalty", "prox", "strength_bound", "zero_dead", "zero_small_weights",
 }  # fmt: skip
-PARTS = ("iss", "ops", "models", "training", "data", "verify")  # whose public names are described
+PARTS = sorted(path.name for path in (ROOT / "issref").iterdir() if (path / "__init__.py").is_file())
 EXAMPLES = {
     "Layout", "alive", "block_soft_threshold", "compact", "expand", "group_norms", "iss_groups", "penalty", "prox",
     "lstm", "rhn", "linear", "embed",

@@ -53,6 +53,16 @@ def perplexity(
     return math.exp(min(cost / count, 700.0))
 
 
+def perplexity_recorder(settings: Settings) -> Recorder:
+    """Return a recorder of the training perplexity: exp of the mean loss of a word in the epoch so far."""
+    steps = settings.schedule.steps
+
+    def measure(loss_sum: float, count: int) -> dict[str, float]:
+        return {"train_perplexity": math.exp(min(loss_sum / (count * steps), 700.0))}
+
+    return Recorder(measure, "words", settings.schedule.batch * steps)
+
+
 def finish(
     settings: Settings, full: Params, layout: Layout, recorder: Recorder, corpus: Corpus, folder: Path
 ) -> None:

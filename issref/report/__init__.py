@@ -7,17 +7,20 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from issref.iss.groups import group_norms, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.report.curves import comparison_figure, training_figure
-from issref.report.style import COLOURS, STYLE, Norms, Rows
+from issref.report.style import COLOURS, STYLE, Rows
 from issref.report.weights import norms_figure, weights_figure
 from issref.training.checkpoint import write_whole
 
 __all__ = ["COLOURS", "STYLE", "compare_training", "draw_run"]
 
 
-def draw_run(folder: Path, rows: Rows, params: Params, layout: Layout, norms: Norms) -> list[Path]:
-    """Write training.png, weights.png and norms.png into a run's folder, each whole or not at all."""
+def draw_run(folder: Path, rows: Rows, params: Params, layout: Layout) -> list[Path]:
+    """Draw training.png, weights.png and norms.png in a run's folder, each atomically."""
+    groups = iss_groups(layout, rows[-1]["alive"])
+    norms = groups.split(group_norms(params, groups))
     figures = {
         "training.png": training_figure(rows, layout.sizes),
         "weights.png": weights_figure(params, layout, norms),

@@ -98,15 +98,24 @@ def evaluated(predictions: Predictions, examples: Sequence[Example]) -> Score:
     return score(spans, ((each.id, each.answers) for each in examples))
 
 
+def loss_recorder(settings: SquadSettings) -> Recorder:
+    """Return a recorder of the training loss: its mean in the epoch so far."""
+
+    def measure(loss_sum: float, count: int) -> dict[str, float]:
+        return {"train_loss": loss_sum / count}
+
+    return Recorder(measure, "questions", settings.schedule.batch)
+
+
+def final_params(settings: SquadSettings, params: Params) -> Params:
+    """Return the weights to score: with the released method, small ones are set to 0, as in its code."""
+    return zero_small_weights(params, EVALUATION_THRESHOLD) if settings.penalty.method == "released" else params
+
+
 def finish(
     settings: SquadSettings, full: Params, layout: Layout, recorder: Recorder, corpus: Corpus, folder: Path
 ) -> None:
-    """Save the compact model of the full params, score both and the untrained one, write result.json, print it.
-
-    With the released method small weights of the average are set to 0 first, as its code does at test time.
-    """
-    if settings.penalty.method == "released":
-        full = zero_small_weights(full, EVALUATION_THRESHOLD)
+    """Save the compact model of the full params, score both and the untrained one, write result.json, print it."""
     about = {"corpus": corpus.sha256, "words": corpus.words, "characters": corpus.characters}
     small, small_layout = save_model(bidaf, full, layout, folder, config=settings.to_dict(), **about)
     untrained, *_ = init_params(bidaf, model_config(settings, corpus), settings.run)

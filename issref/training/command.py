@@ -9,13 +9,17 @@ from typing import Any, TypeVar
 
 import tyro
 
+from issref.iss.layout import Layout
+from issref.kernels import parallel
+from issref.models.protocol import Network
 from issref.training import console
 from issref.training.checkpoint import write_json
+from issref.training.models import init_params, load_initial_params
 from issref.training.options import InvalidSettings, Options
 from issref.training.process import trim_malloc, tune_malloc
 from issref.training.recorder import Recorder
-from issref.training.runs import Failed, Interrupted, load_last, run_lock, save_last
-from issref.training.state import RunState
+from issref.training.runs import Failed, Interrupted, load_last, new_folder, run_lock, save_last
+from issref.training.state import RunState, all_alive
 
 FREE = {"threads", "data_dir"}  # settings that may differ when a run is resumed
 
@@ -24,6 +28,7 @@ FREE = {"threads", "data_dir"}  # settings that may differ when a run is resumed
 class RunCommand:
     """The flags of every training command."""
 
+    settings: Any
     preset: str | None = None
     """Preset that gives the values of all settings without a flag; the quick run if not given."""
     small: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -64,14 +69,16 @@ def parse(
     return cli(default=kind(settings=settings, preset=first.preset))  # pyright: ignore[reportArgumentType]
 
 
-def run_command(body: Callable[[], None]) -> int:
-    """Run the body of a command and return its exit code.
+def run_command(parse: Callable[[], C], execute: Callable[[C], Any]) -> int:
+    """Parse the command line, execute the command on its threads, and return the exit code.
 
     0 if all went well, 1 if training failed, 2 for bad input, 130 after Ctrl-C; the reason is printed on stderr.
     """
     tune_malloc()
     try:
-        body()
+        command = parse()
+        with parallel.limited(command.settings.run.threads):
+            execute(command)
     except (ValueError, InvalidSettings) as error:
         return console.failed(str(error), 2)
     except (Failed, ArithmeticError, OSError, MemoryError) as error:
@@ -82,10 +89,14 @@ def run_command(body: Callable[[], None]) -> int:
 
 
 @contextmanager
-def located(run: RunState, folder: Path, epochs: int) -> Iterator[None]:
-    """Add the place in training and the way to resume to every error. Raises Failed or Interrupted."""
+def reported(run: RunState, folder: Path, epochs: int) -> Iterator[None]:
+    """Print the files of the run at its end, or add to any error the place in training and how to resume.
+
+    Raises Failed or Interrupted.
+    """
     try:
         yield
+        console.log_files(folder)
     except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted(f"stopped; {console.resume_hint(folder)}") from error
     except (ValueError, ArithmeticError, Failed, OSError, MemoryError) as error:
@@ -93,12 +104,27 @@ def located(run: RunState, folder: Path, epochs: int) -> Iterator[None]:
         raise Failed(f"{place}{error}; {console.resume_hint(folder)}") from error
 
 
-def reopen(
-    folder: Path, settings: Options, recorder: Recorder, stack: ExitStack, free: set[str]
-) -> tuple[RunState, dict[str, Any]]:
-    """Lock the folder of a run and load its last checkpoint and its metadata.
+def start_run(
+    settings: Any, model: Network, config: Any, corpus: Any, folder: Path, stack: ExitStack
+) -> tuple[RunState, Layout]:
+    """Draw or load the initial weights of a run, then make and lock its folder.
 
-    Raises ValueError if its settings differ in more than FREE and `free`.
+    Returns the state, without carried or optimizer state, and the layout. Raises ValueError for a folder that
+    holds a run, and for initial weights that do not fit.
+    """
+    params, layout, rng = init_params(model, config, settings.run)
+    if settings.run.init:
+        params = load_initial_params(Path(settings.run.init), layout, corpus, settings.run.dtype)
+    stack.enter_context(run_lock(new_folder(folder)))
+    return RunState(params, {}, rng, all_alive(layout, model.spaces(layout.axes))), layout
+
+
+def resume_run(
+    folder: Path, settings: Options, recorder: Recorder, stack: ExitStack, free: set[str]
+) -> tuple[RunState, str]:
+    """Lock the folder of a run and load its last checkpoint. Returns the state and the hash of its corpus.
+
+    Raises ValueError if the settings differ from the run's in more than FREE and `free`.
     """
     stack.enter_context(run_lock(folder))
     run, about = load_last(folder, recorder)
@@ -106,19 +132,13 @@ def reopen(
         raise ValueError(f"{folder}: expected a checkpoint with its settings, got one without {sorted(missing)}")
     if changed := settings.changed(type(settings).from_dict(about["settings"])) - FREE - free:
         raise ValueError(f"--resume: expected the run's own settings, got other values for {sorted(changed)}")
-    return run, about
+    return run, about["corpus"]
 
 
-def check_corpus(folder: Path, corpus: Any, sha256: str) -> None:
+def check_corpus(corpus: Any, sha256: str) -> None:
     """Raise ValueError unless the corpus has this hash."""
     if corpus.sha256 != sha256:
-        raise ValueError(f"{folder}: expected the corpus with sha256 {sha256}, got {corpus.sha256}")
-
-
-def begin_run(folder: Path, settings: Options, save: Callable[[], None]) -> None:
-    """Write the first checkpoint, and config.json after it: a folder with config.json can be resumed."""
-    save()
-    write_json(folder / "config.json", settings.to_dict())
+        raise ValueError(f"--resume: expected the corpus with sha256 {sha256}, got {corpus.sha256}")
 
 
 def end_epoch(run: RunState, recorder: Recorder, folder: Path, save: Callable[[], None], epochs: int) -> None:
@@ -130,10 +150,17 @@ def end_epoch(run: RunState, recorder: Recorder, folder: Path, save: Callable[[]
     save()
 
 
-def saver(folder: Path, run: RunState, recorder: Recorder, settings: Options, corpus: Any) -> Callable[[], None]:
-    """Return a function that writes the run's last checkpoint."""
-    about = {"settings": settings.to_dict(), "corpus": corpus.sha256}
-    return partial(save_last, folder, run, recorder, **about)
+def first_save(
+    folder: Path, run: RunState, recorder: Recorder, settings: Options, corpus: Any
+) -> Callable[[], None]:
+    """Save the run for the first time, and return a function that does so again.
+
+    config.json is written after the checkpoint: a folder with config.json can be resumed.
+    """
+    save = partial(save_last, folder, run, recorder, settings=settings.to_dict(), corpus=corpus.sha256)
+    save()
+    write_json(folder / "config.json", settings.to_dict())
+    return save
 
 
 def with_full_paths(settings: Any, *names: str) -> Any:

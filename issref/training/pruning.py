@@ -6,6 +6,7 @@ every gradient with respect to its slices is exactly zero, and no step, clip or 
 floating point only the order of summation differs.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from issref.models.protocol import Network
 from issref.training.runs import Failed
 from issref.training.state import RunState
 
+StateLayout = Callable[[Layout], Layout]  # of the carried state, from the layout of the params
 
-def cut_out(run: RunState, layout: Layout, alive: Alive, state_layout: Layout) -> Layout:
+
+def cut_out(run: RunState, layout: Layout, alive: Alive, *, state_layout: StateLayout) -> Layout:
     """Cut the components that are not alive out of params, carried state and optimizer state.
 
     Returns the layout of the smaller params. Raises Failed if a space would be left without components.
@@ -29,7 +32,7 @@ def cut_out(run: RunState, layout: Layout, alive: Alive, state_layout: Layout) -
     run.optimizer_state |= smaller
     run.optimizer_state["warm_start"] = run.optimizer_state["warm_start"][np.ix_(keep, keep)]
     run.optimizer_state["dead"] = run.optimizer_state["dead"][keep[:-1]]
-    run.state, _ = compact(run.state, state_layout, alive)
+    run.state, _ = compact(run.state, state_layout(layout), alive)
     run.params, layout = compact(run.params, layout, alive)
     for space, mask in alive.items():
         survivors = run.alive[space].copy()
@@ -38,7 +41,7 @@ def cut_out(run: RunState, layout: Layout, alive: Alive, state_layout: Layout) -
     return layout
 
 
-def zero_out(run: RunState, layout: Layout, alive: Alive, state_layout: Layout) -> Layout:
+def zero_out(run: RunState, layout: Layout, alive: Alive, *, state_layout: StateLayout) -> Layout:
     """Set the components that are not alive to zero in params, biases, carried state and optimizer state.
 
     Returns the layout, which stays. Raises Failed if a space would be left without components.
@@ -47,7 +50,7 @@ def zero_out(run: RunState, layout: Layout, alive: Alive, state_layout: Layout) 
     _check_any_alive(run.alive)
     copies = _optimizer_layout(run, layout)
     run.optimizer_state |= zero_dead({name: run.optimizer_state[name] for name in copies.axes}, copies, alive)
-    run.params, run.state = zero_dead(run.params, layout, alive), zero_dead(run.state, state_layout, alive)
+    run.params, run.state = zero_dead(run.params, layout, alive), zero_dead(run.state, state_layout(layout), alive)
     return layout
 
 

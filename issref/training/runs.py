@@ -26,12 +26,13 @@ class Interrupted(Exception):
     """Ctrl-C or SIGTERM arrived, and the current step was completed."""
 
 
-def new_folder(wanted: Path | None, preset: str) -> Path:
-    """Make the run's folder, `wanted` or runs/<date>-<preset>, and return it.
+def folder_for(wanted: Path | None, preset: str) -> Path:
+    """Return the folder of a new run: `wanted`, or runs/<date>-<preset>."""
+    return wanted or Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{preset}"
 
-    Raises ValueError if it holds a run already or cannot be made.
-    """
-    folder = wanted or Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{preset}"
+
+def new_folder(folder: Path) -> Path:
+    """Make the folder of a new run, and return it. Raises ValueError if it holds a run or cannot be made."""
     try:
         if (folder / "config.json").exists():
             raise ValueError(f"--out: expected a folder without a run, got {folder} with one (--resume {folder}?)")
@@ -115,7 +116,8 @@ def training_steps(
 ) -> Iterator[Any]:
     """Yield the batches of this epoch from run.step on, and count the steps.
 
-    Between two steps the progress bar moves, and the run is saved every two minutes. After Ctrl-C or SIGTERM the
+    Between two steps the progress bar moves; the run is saved every two minutes and after the last step. After Ctrl-C
+    or SIGTERM the
     current step is completed, the run is saved, and Interrupted is raised.
     """
     due, recorder.steps = Throttle(CHECKPOINT_SECONDS), len(batches)
@@ -131,3 +133,4 @@ def training_steps(
                 save()
             if interrupted:
                 raise Interrupted(interrupted[0])
+    save()
