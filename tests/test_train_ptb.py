@@ -144,7 +144,8 @@ def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways, 
     steps = len(losses[0])
     assert steps >= 200
     nudged_run, nudged_losses = run_of("--no-shrink", untrained=nudged(command.untrained, steps))
-    assert np.abs(losses[0] - losses[1]).max() <= np.abs(nudged_losses - losses[1]).max()
+    summed = steps * np.finfo(float).eps * losses[1].max()  # a loss here is the sum of all in its epoch so far
+    assert np.abs(losses[0] - losses[1]).max() <= np.abs(nudged_losses - losses[1]).max() + summed
     for run in folders:
         living = [point["alive"] for row in rows_of(run) for point in row["trace"]]
         assert len({tuple(counts.values()) for counts in living}) > 2  # several deaths on the way
