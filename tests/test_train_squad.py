@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from tolerances import ROUNDING, largest_difference, nudged
 
 from issref import Layout, expand, report
 from issref import train_squad as command
@@ -16,6 +17,7 @@ from issref.data import squad
 from issref.data.squad_score import score
 from issref.squad.settings import PRESETS, SquadSettings
 from issref.training import checkpoint
+from issref.training.optimizers import EPSILON
 from issref.training.state import Progress
 
 WORDS = [f"{first}{second}" for first in ("ba", "ke", "li", "mo", "su") for second in ("n", "rt", "ss", "d")]
@@ -137,38 +139,60 @@ def test_a_limit_of_dev_contexts_is_a_limit_of_what_is_scored_not_of_what_is_ans
 def both_ways(data, tmp_path_factory):
     """The folders and the losses, step by step, of the same run in float64, with the arrays cut at each death and
     with zeros kept."""
-    out, folders, losses, step = tmp_path_factory.mktemp("runs"), [], [], command.squad_show.step
-    for way in ("shrink", "no-shrink"):
-        folders.append(out / way)
-        losses.append([])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(command.squad_show, "step", lambda *args: (losses[-1].append(args[1].cost), step(*args)))
-            assert command.main(flags(data, out / way, f"--{way}", "--dtype", "float64")) == 0
-    return folders, losses
+    out = tmp_path_factory.mktemp("runs")
+    return tuple(zip(*(calm_run(data, out / way, f"--{way}") for way in ("shrink", "no-shrink")), strict=True))
 
 
-def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways):
+def calm_run(data, out, way, untrained=command.untrained):
+    """The folder and the losses, step by step."""
+    losses, step = [], command.squad_show.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command.squad_show, "step", lambda *args: (losses.append(args[1].cost), step(*args)))
+        patch.setattr(command, "untrained", untrained)
+        assert command.main(flags(data, out, way, "--dtype", "float64")) == 0
+    return out, np.array(losses)
+
+
+@pytest.fixture(scope="session")
+def moved_run(data, tmp_path_factory):
+    """The folder of the same run, zeros kept, but for all that its steps may round, made at once."""
+    out = tmp_path_factory.mktemp("runs") / "moved"
+    return calm_run(data, out, "--no-shrink", nudged(command.untrained, STEPS))[0]
+
+
+UNMOVED = ("start/bias", "end/bias", "attention/bias")  # a softmax follows: their gradients are rounding alone
+STEPS, RATE = 22, 0.036
+DRIFT = STEPS * RATE * ROUNDING / EPSILON  # a step of Adam is at most RATE |g| / EPSILON
+
+
+def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways, moved_run):
+    """The sums that a cut shortens round otherwise: to no more than all that the steps may round, made at once."""
     folders, losses = both_ways
-    np.testing.assert_allclose(*losses, rtol=1e-9)
-    small, kept = (checkpoint.load(run / "model.safetensors")[0] for run in folders)
-    for array, values in small.items():
-        np.testing.assert_allclose(values, kept[array], rtol=0, atol=1e-9, err_msg=array)
+    np.testing.assert_allclose(*losses, rtol=STEPS * ROUNDING)
+    small, kept, moved = (checkpoint.load(run / "model.safetensors")[0] for run in (*folders, moved_run))
+    for array in UNMOVED:
+        assert max(np.abs(model.pop(array)).max() for model in (small, kept, moved)) <= DRIFT
+    allowed = largest_difference(moved, kept)
+    assert allowed <= 1e-9  # a path on which rounding grew so far would tell nothing
+    assert largest_difference(small, kept) <= allowed
     result = json.loads((folders[0] / "result.json").read_text())
     assert result["cuts"]["count"] > 1
     assert result["cuts"]["max_output_difference"] <= 1e-12 * result["largest_logit"]
 
 
-def test_moments_and_average_of_the_dead_are_zero(both_ways):
+def test_moments_and_average_of_the_dead_are_zero(both_ways, moved_run):
     (cut, kept), _ = both_ways
-    smaller, whole = (Progress.load(run / "checkpoint.safetensors")[0] for run in (cut, kept))
+    smaller, whole, moved = (Progress.load(run / "checkpoint.safetensors")[0] for run in (cut, kept, moved_run))
     _, about = checkpoint.load(kept / "model.safetensors")
     layout = Layout.from_json(json.dumps(about["layout"]))
     for name in ("average", "first", "second"):
         params = checkpoint.part(smaller.state, name)
         full, _ = expand(params, layout, smaller.alive)
+        same, nearby = (checkpoint.part(run.state, name) for run in (whole, moved))
+        allowed = max(np.abs(nearby[array] - same[array]).max() for array in same if array not in UNMOVED)
         for array, values in full.items():
             found = whole.state[f"{name}/{array}"]
-            np.testing.assert_allclose(values, found, rtol=0, atol=1e-9, err_msg=array)
+            assert np.abs(values - found).max() <= (DRIFT if array in UNMOVED else allowed), array
             assert not found[values == 0].any()
 
 

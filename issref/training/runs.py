@@ -116,9 +116,8 @@ def training_steps(
 ) -> Iterator[Any]:
     """Yield the batches of this epoch from run.step on, and count the steps.
 
-    Between two steps the progress bar moves; the run is saved every two minutes and after the last step. After Ctrl-C
-    or SIGTERM the
-    current step is completed, the run is saved, and Interrupted is raised.
+    Between two steps the progress bar moves; the run is saved every two minutes and after the last step.
+    After Ctrl-C or SIGTERM the current step is completed, the run is saved, and Interrupted is raised.
     """
     due, recorder.steps = Throttle(CHECKPOINT_SECONDS), len(batches)
     with (
