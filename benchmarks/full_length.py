@@ -7,7 +7,6 @@ as the paper's.
 import io
 import statistics
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from benchmarks.kept import RESULTS, load, units
@@ -97,7 +96,7 @@ def _row(name: str, result: Result) -> str:
     settings, seconds = result["settings"], result["seconds"]
     strength = " ".join(f"{one:g}" for one in settings["strength"]) if settings["method"] == "prox" else ""
     if strength and (epochs := settings.get("penalty_epochs")):
-        rest = settings.get("penalty_rest")
+        rest = settings.get("final_penalty_scale")
         strength += f", from epoch {epochs + 1} on {f'{rest:g} of it' if rest else 'none'}"
     cells = [
         name,
@@ -150,7 +149,7 @@ def alike(found: Iterable[Result]) -> list[list[Result]]:
     """Results of the same settings but for the seed, together."""
     groups: dict[Settings, list[Result]] = {}
     for result in found:
-        settings = replace(Settings.from_dict(result["settings"]), seed=0, threads=None)
+        settings = Settings.from_flat(result["settings"]).replaced(seed=0, threads=None)
         groups.setdefault(settings, []).append(result)
     return list(groups.values())
 
@@ -201,7 +200,7 @@ def draw() -> None:
 
     lstms = {name: result for name, result in results().items() if result["settings"]["model"] == "lstm"}
     rows: list[dict[str, Any]] = [
-        {"name": name, "settings": Settings.from_dict(result["settings"]).to_dict(), "result": result}
+        {"name": name, "settings": Settings.from_flat(result["settings"]).flat(), "result": result}
         for name, result in lstms.items()
         if kind(result) != DIRECT
     ]

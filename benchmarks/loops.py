@@ -14,6 +14,7 @@ from issref.iss.layout import Layout, Params
 from issref.kernels import jitted, reference
 from issref.models import LANGUAGE_MODELS, ptb_rhn
 from issref.ptb.settings import PRESETS, Settings
+from issref.training.options import strengths
 
 Arguments = dict[str, tuple[Any, ...]]
 
@@ -58,12 +59,12 @@ def recorded(
 
 
 def _step(settings: Settings, params: Params, layout: Layout, window: np.ndarray) -> None:
-    model = LANGUAGE_MODELS[settings.model]
+    model = LANGUAGE_MODELS[settings.network.model]
     state = model.zero_state(params, window.shape[-1])
     _, backward = model.loss(params, state, tokens=window[0], targets=window[1])
     backward(1.0)
     groups = iss_groups(layout, model.spaces(layout.axes))
-    prox(params, groups, groups.spread(settings.strengths(list(groups.first))))
+    prox(params, groups, groups.spread(strengths(settings.penalty.strength, list(groups.first))))
 
 
 def _size(arguments: tuple[Any, ...]) -> int:

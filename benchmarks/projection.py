@@ -30,7 +30,7 @@ def measure(seconds: float) -> Figures:
 def steps(name: str) -> int:
     """Steps of all epochs."""
     settings = RUNS[name]
-    return settings.epochs * ((WORDS // settings.batch - 1) // settings.steps)
+    return settings.schedule.epochs * ((WORDS // settings.schedule.batch - 1) // settings.schedule.steps)
 
 
 def section(measured: Measured) -> str:
@@ -39,7 +39,7 @@ def section(measured: Measured) -> str:
         return ""
     rows = []
     for name, settings in RUNS.items():
-        widths = " + ".join(map(str, settings.hidden_sizes))
+        widths = " + ".join(map(str, settings.network.hidden_sizes))
         milliseconds_a_step = figures[f"{name}_ms"]
         hours = steps(name) * milliseconds_a_step / 3.6e6
         rows.append([name, widths, number(milliseconds_a_step), f"{steps(name):,}", number(hours)])

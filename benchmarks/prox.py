@@ -16,7 +16,8 @@ from benchmarks.words import Figures, Measured, number, part, table
 from issref import iss_groups, kernels, prox
 from issref.data import corpus as corpora
 from issref.models import ptb_lstm as model
-from issref.training.updates import dense_update
+from issref.training.options import strengths
+from issref.training.updates import clipped_sgd
 
 COLD, LEAST = 2, 8  # steps before the measured ones, and of these
 
@@ -25,7 +26,7 @@ def measure(size: str, seconds: float) -> Figures:
     """prox_share_<size>: the proximal step over the whole step, gradient and update included."""
     corpus = corpora.load("ptb", say=tqdm.write)
     settings = SIZES[size]
-    windows = corpora.windows(corpus.train, settings.batch, settings.steps)
+    windows = corpora.windows(corpus.train, settings.schedule.batch, settings.schedule.steps)
     work = task(settings, len(corpus.words))._replace(windows=[np.array(window) for window in windows])
     times = trajectory(work, seconds)
     shares = np.divide(times["prox"], np.add(times["prox"], times["step"]))
@@ -38,16 +39,18 @@ def measure(size: str, seconds: float) -> Figures:
 def trajectory(work: Task, seconds: float, least: int = LEAST) -> dict[str, list[float]]:
     """Seconds of "step" (all but the prox), "prox" and of its kernels, and its "sweeps", at each step of a run."""
     settings, params = work.settings, work.params
+    schedule, descend = settings.schedule, clipped_sgd(settings.schedule.clip)
     groups = iss_groups(work.layout, model.spaces(work.layout.axes))
-    strength = settings.learning_rate * groups.spread(settings.strengths(list(groups.first)))
-    state = model.state_layout(work.layout, settings.batch).allocate(settings.dtype)
+    strength = groups.spread(strengths(settings.penalty.strength, list(groups.first)))
+    strength = schedule.learning_rate * strength
+    state = model.state_layout(work.layout, settings.schedule.batch).allocate(settings.run.dtype)
     rng, warm, found = np.random.default_rng(0), None, defaultdict(list)
     started = time.perf_counter()
     for index, (tokens, targets) in enumerate(tqdm(iter(work.windows), "steps", leave=False)):
         begun = time.perf_counter()
-        masks = model.draw_masks(work.config, work.layout.sizes, rng, settings.steps, settings.batch)
+        masks = model.draw_masks(work.config, work.layout.sizes, rng, schedule.steps, schedule.batch)
         (_, state), backward = model.loss(params, state, tokens=tokens, targets=targets, masks=masks)
-        params = dense_update(params, backward(1.0)[0], settings.learning_rate, settings.clip)
+        params = descend(params, backward(1.0)[0], settings.schedule.learning_rate, {})
         stepped = time.perf_counter() - begun
         with clocked_kernels() as parts:
             begun = time.perf_counter()

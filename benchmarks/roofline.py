@@ -156,7 +156,7 @@ def limits(measured: Measured, size: str) -> str:
     above = sorted(rows, key=lambda row: row[4] - row[1])[:4]
     named = ", ".join(f"{name} ({number(ms)} ms, limit {number(limit)})" for name, ms, _, _, limit in above)
     settings = SIZES[size]
-    read = sum(2 * 4 * 4 * width**2 for width in settings.hidden_sizes) * settings.steps / 1e6
+    read = sum(2 * 4 * 4 * width**2 for width in settings.network.hidden_sizes) * settings.schedule.steps / 1e6
     return (
         f"Of the {number(whole)} ms in the roofline, its matrix products at the machine's peak would be "
         f"{number(products)}. Furthest above their limits: {named}. The recurrent weights are read at every "

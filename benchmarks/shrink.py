@@ -43,7 +43,7 @@ def measure(name: str, seconds: float, finished: Path | None = None) -> Figures:
 
 def dense_step(settings: Settings, vocabulary: int, seconds: float) -> list[float]:
     """Seconds of a dense step at full width, turn by turn."""
-    with parallel.limited(settings.threads or os.cpu_count()):
+    with parallel.limited(settings.run.threads or os.cpu_count()):
         return interleaved({"dense": training_step(task(settings, vocabulary))}, seconds)["dense"]
 
 
@@ -55,7 +55,8 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: needs a finished run, found none ({error})") from error
     settings = Settings.from_dict(result["settings"])
-    if (found := (settings.model, settings.method, settings.shrink)) != ("lstm", "prox", True):
+    found = (settings.network.model, settings.penalty.method, settings.penalty.shrink)
+    if found != ("lstm", "prox", True):
         raise ValueError(f"{folder}: needs a run of an LSTM by --method prox that shrinks, found {found}")
     return result, rows
 

@@ -4,7 +4,6 @@ A step: loss, backward, clip, update; random words, dropout drawn inside the ste
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import cycle
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from benchmarks.words import Figures, Measured, number, part, table
 from issref.iss.layout import Layout, Params
 from issref.models import ptb_lstm as model
 from issref.ptb.settings import PRESETS, Settings
-from issref.training.updates import dense_update
+from issref.training.updates import clipped_sgd
 
 VOCABULARY = 10_000
 
@@ -43,16 +42,11 @@ class Task(NamedTuple):
 
 def task(settings: Settings, vocabulary: int = VOCABULARY) -> Task:
     """The first weights of a run with these settings, and eight windows."""
-    config = model.Config(
-        vocabulary=vocabulary,
-        embed_size=settings.embed_size or settings.hidden_sizes[0],
-        hidden_sizes=settings.hidden_sizes,
-        init_scale=settings.init_scale,
-        keep=settings.keep,
-    )
+    config = model.configure(vocabulary, settings.network.flat())
     layout, rng = model.layout(config), np.random.default_rng(0)
-    params = model.initial(config, layout, rng, settings.dtype)
-    windows = [rng.integers(0, vocabulary, (2, settings.steps, settings.batch)) for _ in range(8)]
+    params = model.initial(config, layout, rng, settings.run.dtype)
+    shape = (2, settings.schedule.steps, settings.schedule.batch)
+    windows = [rng.integers(0, vocabulary, shape) for _ in range(8)]
     return Task(settings, config, layout, params, windows)
 
 
@@ -60,15 +54,15 @@ def training_step(work: Task) -> Callable[[], float]:
     """One step of --method dense at a call; returns the loss."""
     settings, config, layout, params, windows = work
     del work  # whose first weights a run does not keep
-    state = model.state_layout(layout, settings.batch).allocate(settings.dtype)
-    rng, turn = np.random.default_rng(0), cycle(windows)
+    state = model.state_layout(layout, settings.schedule.batch).allocate(settings.run.dtype)
+    rng, turn, descend = np.random.default_rng(0), cycle(windows), clipped_sgd(settings.schedule.clip)
 
     def step() -> float:
         nonlocal params, state
         tokens, targets = next(turn)
-        masks = model.draw_masks(config, layout.sizes, rng, settings.steps, settings.batch)
+        masks = model.draw_masks(config, layout.sizes, rng, settings.schedule.steps, settings.schedule.batch)
         (cost, state), backward = model.loss(params, state, tokens=tokens, targets=targets, masks=masks)
-        params = dense_update(params, backward(1.0)[0], settings.learning_rate, settings.clip)
+        params = descend(params, backward(1.0)[0], settings.schedule.learning_rate, {})
         return float(cost)
 
     return step
@@ -77,15 +71,18 @@ def training_step(work: Task) -> Callable[[], float]:
 def measure(size: str, seconds: float) -> Figures:
     """step_<size>_vs_torch: how many times as fast; step_<size>_vs_matmul: time over that of the products."""
     settings = SIZES[size]
-    work = task(settings)
-    multiply, threads = products.multiplier(products.matrix_products(work.layout, settings.steps, settings.batch))
+    work, schedule = task(settings), settings.schedule
+    multiply, threads = products.multiplier(products.matrix_products(work.layout, schedule.steps, schedule.batch))
     sides = {"issref": training_step(work), "products": multiply}
     torch_side = optional("benchmarks.torch_side")
     if torch_side:
         sides["torch"] = torch_side.training_step(work.params, settings, work.windows)
-        _check_first_losses(sides["issref"](), sides["torch"](), tolerance=1e-4 if settings.keep == 1 else 0.02)
+        tolerance = 1e-4 if settings.network.keep == 1 else 0.02
+        _check_first_losses(
+            sides["issref"](), sides["torch"](), tolerance=1e-4 if settings.network.keep == 1 else 0.02
+        )
     if size == "small":
-        sides["float64"] = training_step(task(replace(settings, dtype="float64")))
+        sides["float64"] = training_step(task(settings.replaced(dtype="float64")))
     times = interleaved(sides, seconds)
     figures = milliseconds(times) | ratio(times, "issref", "products", f"step_{size}_vs_matmul")
     figures["products_on_one_thread"] = threads.count(1) / len(threads)
@@ -108,8 +105,9 @@ def section(measured: Measured) -> str:
     rows = []
     for size, settings in SIZES.items():
         if figures := measured.get(f"step-{size}"):
-            widths = "x".join(str(width) for width in (len(settings.hidden_sizes), settings.hidden_sizes[0]))
-            shape = f"{widths}, {settings.steps} steps of {settings.batch} rows, keep {settings.keep:g}"
+            sizes, schedule = settings.network.hidden_sizes, settings.schedule
+            shape = f"{len(sizes)}x{sizes[0]}, {schedule.steps} steps of {schedule.batch} rows"
+            shape += f", keep {settings.network.keep:g}"
             sides = ("issref", "torch", "products", "float64", "torch_alone")
             rows.append([size, shape, *(number(figures.get(f"{side}_ms")) for side in sides)])
     if not rows:

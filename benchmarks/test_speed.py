@@ -11,6 +11,7 @@ import pytest
 from benchmarks import evaluation, steps
 from issref import iss_groups, prox
 from issref.models import ptb_lstm as model
+from issref.training.options import strengths
 
 ROUNDS = {"rounds": 40, "warmup_rounds": 5}
 medians = {}
@@ -31,7 +32,7 @@ def test_training_step_without_prox(benchmark, work):
 @pytest.mark.benchmark(group="a step of 2x200")
 def test_exact_proximal_step(benchmark, work):
     groups = iss_groups(work.layout, model.spaces(work.layout.axes))
-    strength = groups.spread(work.settings.strengths(list(groups.first)))
+    strength = groups.spread(strengths(work.settings.penalty.strength, list(groups.first)))
     _, certificate = prox(work.params, groups, strength)
 
     def step():

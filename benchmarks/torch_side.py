@@ -43,8 +43,8 @@ class LanguageModel(nn.Module):
 
 def training_step(params: Params, settings: Settings, windows: Sequence[np.ndarray]) -> Callable[[], float]:
     """One step of clipped stochastic gradient descent at a call; returns the loss, in issref's unit."""
-    model = LanguageModel(params, settings.keep).train()
-    optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate)
+    model = LanguageModel(params, settings.network.keep).train()
+    optimizer = torch.optim.SGD(model.parameters(), settings.schedule.learning_rate)
     turn, state = cycle(torch.tensor(np.array(windows), dtype=torch.int64)), None
 
     def step() -> float:
@@ -53,9 +53,9 @@ def training_step(params: Params, settings: Settings, windows: Sequence[np.ndarr
         optimizer.zero_grad(set_to_none=True)
         logits, state = model(tokens, state)
         total = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
-        cost = total / settings.batch
+        cost = total / settings.schedule.batch
         cost.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        nn.utils.clip_grad_norm_(model.parameters(), settings.schedule.clip)
         optimizer.step()
         state = tuple(part.detach() for part in state)
         return cost.item()
