@@ -22,8 +22,7 @@ RENAMED = {"penalty_rest": "final_penalty_scale"}
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
     """Return the nested settings of an older config.json, with defaults for settings it did not have."""
     kind = Settings if "model" in flat or "hidden_sizes" in flat else SquadSettings
-    leaves = {RENAMED.get(name, name): value for name, value in flat.items()}
-    return kind.from_flat({**kind().flat(), **leaves}).to_dict()
+    return kind.from_flat({RENAMED.get(name, name): value for name, value in flat.items()}).to_dict()
 
 
 def convert(folder: Path) -> None:

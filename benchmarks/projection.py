@@ -4,7 +4,6 @@ Nothing is trained to the end: evaluations, proximal steps and cuts would come o
 the dense step's time and ends at that of the sizes found.
 """
 
-from dataclasses import replace
 
 from benchmarks.evaluation import COMPACT, EMBED
 from benchmarks.kept import load
@@ -18,7 +17,7 @@ LARGE = PRESETS["iss-large"]
 RUNS = {
     "zaremba-medium": PRESETS["zaremba-medium"],
     "iss-large": LARGE,
-    "iss-large at the paper's sizes": replace(LARGE, hidden_sizes=COMPACT, embed_size=EMBED),
+    "iss-large at the paper's sizes": LARGE.replaced(hidden_sizes=COMPACT, embed_size=EMBED),
 }
 
 

@@ -110,9 +110,9 @@ def clocks() -> Iterator[Figures]:
 
     ops = {name: timed_op(name, op) for name, op in vars(model).items() if _is_op(op)}
     ops["draw_masks"] = timed("dropout masks", model.draw_masks)
-    updates = {name: timed(name, getattr(updates, name)) for name in ("global_norm", "sgd")}
+    steps = {name: timed(name, getattr(updates, name)) for name in ("global_norm", "sgd")}
     loops = {name: timed(name, getattr(kernels, name)) for name in kernel_names()}
-    with replaced(model, ops), replaced(updates, updates), replaced(kernels, loops):
+    with replaced(model, ops), replaced(updates, steps), replaced(kernels, loops):
         yield found
 
 

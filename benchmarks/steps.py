@@ -78,9 +78,7 @@ def measure(size: str, seconds: float) -> Figures:
     if torch_side:
         sides["torch"] = torch_side.training_step(work.params, settings, work.windows)
         tolerance = 1e-4 if settings.network.keep == 1 else 0.02
-        _check_first_losses(
-            sides["issref"](), sides["torch"](), tolerance=1e-4 if settings.network.keep == 1 else 0.02
-        )
+        _check_first_losses(sides["issref"](), sides["torch"](), tolerance)
     if size == "small":
         sides["float64"] = training_step(task(settings.replaced(dtype="float64")))
     times = interleaved(sides, seconds)

@@ -23,7 +23,7 @@ from issref.iss.groups import iss_groups
 from issref.iss.layout import Layout
 from issref.models import LANGUAGE_MODELS, LanguageModel
 from issref.ptb import console
-from issref.ptb.evaluation import evaluate, finish, load_corpus, model_config, perplexity
+from issref.ptb.evaluation import evaluate, finish, load_corpus, model_config, perplexity, perplexity_recorder
 from issref.ptb.settings import PRESETS, QUICK, Settings
 from issref.training import command as shell
 from issref.training.options import strengths

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -35,6 +36,7 @@ from issref.squad.evaluation import (
     final_params,
     finish,
     load_corpus,
+    loss_recorder,
     model_config,
     predict,
     validation_sample,
@@ -89,9 +91,7 @@ def train(settings: SquadSettings, run: RunState, recorder: Recorder, corpus: Co
         shell.end_epoch(run, recorder, folder, save, total)
 
 
-def encode(
-    settings: SquadSettings, corpus: Corpus, numbers: np.ndarray
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def encode(settings: SquadSettings, corpus: Corpus, numbers: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the texts of some training questions as ids, and the first and last word of their answers."""
     pack: Batch = batch([corpus.train[n] for n in numbers], corpus.code, settings.data.context_limit)
     texts = {"context": Text(*pack.context), "question": Text(*pack.question)}

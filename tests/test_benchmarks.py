@@ -1,6 +1,5 @@
 """The benchmarks measure what they say, and RESULTS.md is what the figures kept give."""
 
-import dataclasses
 import functools
 import json
 import os
@@ -43,7 +42,7 @@ from issref.data.corpus import windows  # noqa: E402
 from issref.models import ptb_lstm as model  # noqa: E402
 from issref.ptb.settings import PRESETS  # noqa: E402
 
-TINY = dataclasses.replace(PRESETS["zaremba-small"], hidden_sizes=(4, 3), steps=2, batch=2, embed_size=5)
+TINY = PRESETS["zaremba-small"].replaced(hidden_sizes=(4, 3), steps=2, batch=2, embed_size=5)
 NAMES = [  # other programs look them up
     "step_small_vs_torch", "step_medium_vs_torch", "step_large_vs_torch", "step_small_vs_matmul",
     "step_large_vs_matmul", "compact_vs_torch", "compact_vs_onnxruntime", "dense_vs_compact", "prox_share_small",
@@ -198,15 +197,15 @@ def test_products_are_one_forward_and_two_backward_a_word(sizes, vocabulary, emb
 
 def test_the_products_multiply_and_the_step_steps(tiny):
     work = steps.task(TINY, 11)
-    multiply, threads = multiplier(matrix_products(work.layout, TINY.steps, TINY.batch))
+    multiply, threads = multiplier(matrix_products(work.layout, TINY.schedule.steps, TINY.schedule.batch))
     assert multiply() is None
     assert set(threads) <= set(range(1, timing.THREADS + 1))
     step = steps.training_step(work)
-    assert step() == pytest.approx(TINY.steps * np.log(11), rel=0.05)
+    assert step() == pytest.approx(TINY.schedule.steps * np.log(11), rel=0.05)
 
 
 def test_every_kernel_is_met_in_a_step_of_an_lstm_or_an_rhn():
-    rhn = dataclasses.replace(PRESETS["rhn-small"], hidden_sizes=(4,))
+    rhn = PRESETS["rhn-small"].replaced(hidden_sizes=(4,))
     arguments = loops.recorded(TINY, rhn, vocabulary=11)
     alone = {"lstm_cell", "lstm_cell_backward"}  # a single step, which the kernels of all steps have inside
     assert set(arguments) == set(prox.kernel_names()) - alone
@@ -222,7 +221,7 @@ def test_parts_of_the_roofline_add_up_to_the_step_and_count_its_products(tiny):
         parts
     )
     assert figures["step_ms"] == pytest.approx(sum(figures[f"{part}/ms"] for part in parts))
-    products = matrix_products(work.layout, TINY.steps, TINY.batch)
+    products = matrix_products(work.layout, TINY.schedule.steps, TINY.schedule.batch)
     gflop = sum(figures.get(f"{part}/gflop", 0) for part in parts)
     assert gflop == pytest.approx(2e-9 * sum(product.multiply_adds for product in products))
 
@@ -240,7 +239,7 @@ def test_the_time_of_a_kernel_is_not_that_of_its_op_too(tiny, monkeypatch):
     step()
     with roofline.clocks() as found:
         step()
-    slept = 1e3 * seconds * len(TINY.hidden_sizes)
+    slept = 1e3 * seconds * len(TINY.network.hidden_sizes)
     assert found["lstm_forward/ms"] >= slept > found["lstm, forward/ms"]
 
 
@@ -272,7 +271,7 @@ def test_a_child_that_fails_says_why():
 
 def run_that_shrank(**settings):
     """A finished run's result and rows: 4 + 3 components, half a second for ten steps."""
-    chosen = {**dataclasses.replace(TINY, epochs=2).to_dict(), **settings}
+    chosen = TINY.replaced(epochs=2, **settings).to_dict()
     components = {"full": {"lstm0": 4, "lstm1": 3}, "compact": {"lstm0": 2, "lstm1": 3}}
     result = {
         "settings": chosen,
@@ -307,8 +306,8 @@ def test_shrinking_reads_only_runs_that_shrank(tmp_path):
 def test_the_frameworks_models_have_the_same_outputs(side, sizes):
     for package in ("torch",) if side == "torch_side" else ("onnx", "onnxruntime"):
         pytest.importorskip(package)
-    work = steps.task(dataclasses.replace(TINY, hidden_sizes=sizes), 11)
-    tokens, state = work.windows[0][0], model.zero_state(work.params, TINY.batch)
+    work = steps.task(TINY.replaced(hidden_sizes=sizes), 11)
+    tokens, state = work.windows[0][0], model.zero_state(work.params, TINY.schedule.batch)
     (ours, _), _ = model.logits(work.params, state, tokens=tokens)
     framework = timing.optional(f"benchmarks.{side}")
     assert framework is not None
@@ -322,7 +321,7 @@ def test_the_frameworks_models_have_the_same_outputs(side, sizes):
 def test_the_command_measures_writes_and_says_what_is_missing(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(children, "run", lambda *arguments: "0.125")
     monkeypatch.setattr(roofline, "machine", lambda: {"peak_gflops": 100.0, "copy_gbs": 10.0})
-    uniform = dataclasses.replace(TINY, hidden_sizes=(4, 4), embed_size=4)
+    uniform = TINY.replaced(hidden_sizes=(4, 4), embed_size=4)
     monkeypatch.setattr(steps, "SIZES", dict.fromkeys(steps.SIZES, uniform))
     options = ["--seconds", "0", "--folder", str(tmp_path), "--json", str(tmp_path / "figures.json")]
     assert command.main(["step-small", "roofline", *options]) == 0

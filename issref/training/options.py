@@ -70,13 +70,14 @@ class Options(BaseModel):
 
     @classmethod
     def from_flat(cls, leaves: dict[str, Any]) -> Self:
-        """Return the settings of which `leaves` is `flat()`. Raises ValueError as `from_dict` does."""
-        parts = cls().to_dict()
-        names = {name: part for part, fields in parts.items() for name in fields}
-        if names.keys() != leaves.keys():
-            found = sorted(names.keys() ^ leaves.keys())
-            raise ValueError(f"settings: expected settings of {cls.COMMAND} in this version, got others ({found})")
-        return cls.from_dict(_filled(parts, leaves))
+        """Return the settings with these leaves, and defaults for all others.
+
+        Raises ValueError if they are the settings of another version or command.
+        """
+        if unknown := sorted(leaves.keys() - cls().flat().keys()):
+            expected = f"expected settings of {cls.COMMAND} in this version of issref"
+            raise ValueError(f"settings: {expected}, got others ({', '.join(map(flag, unknown))})")
+        return cls.from_dict(_filled(cls().to_dict(), leaves))
 
     @classmethod
     def read(cls, path: Path) -> Self:
