@@ -441,17 +441,18 @@ assert warm.sum() < 0.7 * cold.sum()
 
 # %%
 figure, axes = plt.subplots(figsize=(7.5, 2.8))
-died = np.flatnonzero(np.diff((runs["proximal"][2] == 0).sum(axis=1)) > 0) + 2
-for step in died:
-    axes.axvline(step, color="#DDDDDD", linewidth=1.5, label="units die" if step == died[0] else None)
+norms = runs["proximal"][2]
+for step in np.argmax(norms == 0, axis=0)[norms[-1] == 0] + 1:
+    death = axes.axvline(step, color="#DDDDDD", linewidth=1.5)
+death.set_label("a unit dies")
 for name, rounds, colour in (("cold", cold, COLOURS[1]), ("warm", warm, COLOURS[0])):
     axes.plot(np.arange(1, 501), rounds, ".", color=colour, label=name, markersize=3.5)
 axes.axhline(64, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
-axes.text(495, 60, "Newton above this line", ha="right", va="top", color="#555555")
+axes.text(495, 56, "Newton above this line", ha="right", va="top", color="#555555")
 axes.set(yscale="log", xlabel="step", ylabel="rounds", xlim=(0, 501), ylim=(0.8, 150))
 axes.set_yticks([1, 2, 4, 10, 64, 100], ["1", "2", "4", "10", "64", "100"])
 axes.minorticks_off()
-axes.set_title("Rounds of each proximal step: few from a warm start, more where units die")
+axes.set_title("Rounds of each proximal step: few from a warm start, more when a unit dies")
 axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 figure.savefig(FIGURES / "5_warm_start.png")
 
