@@ -3,7 +3,7 @@
 #
 # Units can be removed from an LSTM if training pushes *all* weights of a unit to zero together
 # (tutorial 1). This tutorial derives the term that is added to the loss for that purpose, the
-# *group lasso*, and its gradient. The groups are those of Wen et al. (ICLR 2018, arXiv 1709.05027).
+# *group lasso*, and its gradient. The groups are defined by Wen et al. (ICLR 2018, arXiv 1709.05027).
 #
 # **You will learn** why the group lasso makes whole units zero while the usual penalties, L2 and
 # L1, do not; how its gradient follows from two numbers for each weight; how to test any
@@ -394,7 +394,7 @@ w, rate, strength = np.array([0.8, -0.3]), 0.1, 0.5
 for _ in range(400):
     w, before = w - rate * (w + strength * w / np.linalg.norm(w)), w
 radius = rate * strength / (2 - rate)
-print(f"after 400 steps |w| = {np.linalg.norm(w):.6f}, the formula says {radius:.6f}")
+print(f"after 400 steps |w| = {np.linalg.norm(w):.6f}, the formula gives {radius:.6f}")
 print(f"|w + (w one step before)| = {np.linalg.norm(w + before):.0e}")
 assert f"{np.linalg.norm(w):.6f}" == f"{radius:.6f}" == "0.026316"
 assert np.linalg.norm(w + before) < 1e-12
