@@ -3,7 +3,7 @@
 #
 # Units can be removed from an LSTM if training pushes *all* weights of a unit to zero together
 # (tutorial 1). This tutorial derives the term that is added to the loss for that purpose, the
-# *group lasso*, and its gradient. The groups are defined by Wen et al. (ICLR 2018, arXiv 1709.05027).
+# *group lasso*, and its gradient. Wen et al. (ICLR 2018, arXiv 1709.05027) defined the groups.
 #
 # **You will learn** why the group lasso makes whole units zero while the usual penalties, L2 and
 # L1, do not; how its gradient follows from two numbers for each weight; how to test any
