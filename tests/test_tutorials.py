@@ -1,4 +1,4 @@
-"""The tutorials run as plain Python, warn of nothing, print what they assert, draw their figures, share a form."""
+"""The tutorials run as plain Python without warnings, print what they assert, draw figures, and share one form."""
 
 import ast
 import os
@@ -15,27 +15,28 @@ FIGURES = {
     "1_one_unit": 3,
     "2_the_penalty": 4,
     "3_backward_by_hand": 4,
-    "4_proximal_steps": 4,
-    "5_compaction": 3,
-    "6_highways": 5,
-    "7_porting": 1,
+    "4_proximal_steps": 2,
+    "5_newton_and_warm_starts": 3,
+    "6_compaction": 3,
+    "7_highways": 5,
+    "8_porting": 1,
 }
-NEEDS = {"7_porting": "torch"}
+NEEDS = {"8_porting": "torch"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 each_tutorial = pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
 
 
 def cells(tutorial: Path) -> list[tuple[str, str]]:
-    """The cells of a percent-format script, as (kind, text): "markdown" or "code"."""
+    """Return the cells of a percent-format script as (kind, text), the kind being "markdown" or "code"."""
     parts = re.split(r"^# %%(.*)\n", tutorial.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert parts[0] == "", "a tutorial begins with a cell"
+    assert parts[0] == "", "a tutorial must begin with a cell"
     kinds = ["markdown" if "[markdown]" in head else "code" for head in parts[1::2]]
     return list(zip(kinds, parts[2::2], strict=True))
 
 
 def asserted(tutorial: Path) -> set[str]:
-    """The texts and whole numbers that `assert ... == ...` compares with, alone or in a list."""
+    """Return the strings and integers that `assert ... == ...` compares with, alone or in a list."""
     found = set()
     for statement in ast.walk(ast.parse(tutorial.read_text(encoding="utf-8"))):
         if isinstance(statement, ast.Assert) and isinstance(statement.test, ast.Compare):
@@ -83,20 +84,20 @@ def test_is_prose_and_code(tutorial):
 
 @each_tutorial
 def test_decimals_in_the_prose_are_computed(tutorial):
-    """A number with three or more decimals in the text stands in the code too: asserted, or given."""
+    """Every number with three or more decimals in the prose must occur in the code, too."""
     code = "".join(text for kind, text in cells(tutorial) if kind == "code")
     prose = "".join(text for kind, text in cells(tutorial) if kind == "markdown")
     prose = prose.replace("arXiv 1709.05027", "")
     for number in re.findall(r"(?<![\d.])\d+\.\d{3,}(?![\d.])", prose):
-        assert number in code or f"{float(number):g}" in code, f"{number} is in the text alone"
+        assert number in code or f"{float(number):g}" in code, f"{number} is only in the prose"
 
 
 @each_tutorial
 def test_has_the_form_of_all(tutorial):
-    """Number and title, what is learnt, what is needed and how long it takes; an answer; where to go next."""
+    """Check the number and title, the goals, the prerequisites, the time, the answer and the next steps."""
     prose = [text for kind, text in cells(tutorial) if kind == "markdown"]
     head, end = prose[0], prose[-1]
-    assert head.startswith(f"# # {tutorial.stem[0]}. "), "the first cell holds number and title"
+    assert head.startswith(f"# # {tutorial.stem[0]}. "), "the first cell must begin with number and title"
     for part in ("**You will learn**", "**You need**", "minutes to read"):
         assert part in " ".join(head.replace("\n# ", " ").split())
     assert any("### Answer" in text for text in prose)
@@ -110,13 +111,13 @@ def test_each_leads_to_the_next():
 
 
 @each_tutorial
-def test_what_it_names_is_there(tutorial):
-    """Links to other tutorials, and files of issref in backticks."""
+def test_linked_and_named_files_exist(tutorial):
+    """Check links to other tutorials, and files of issref in backticks."""
     text = "".join(text for kind, text in cells(tutorial) if kind == "markdown")
     linked = re.findall(r"\]\(([^)]+)\)", text)
     for name in linked:
-        assert (tutorial.parent / name).exists(), f"{name} is linked, and not there"
+        assert (tutorial.parent / name).exists(), f"{name}: linked, but missing"
     for number, name in re.findall(r"\[[Tt]utorial (\d)\]\(([^)]+)\)", text):
         assert name.startswith(f"{number}_"), f"[tutorial {number}] links to {name}"
     for name in re.findall(r"`(issref/[^`]+\.py)`", text):
-        assert (tutorial.parent.parent / name).exists(), f"{name} is named, and not there"
+        assert (tutorial.parent.parent / name).exists(), f"{name}: named, but missing"

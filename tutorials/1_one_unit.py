@@ -1,18 +1,19 @@
 # %% [markdown]
 # # 1. One unit, its slices
 #
-# A trained LSTM is often wider than it needs to be. We would like to make it *narrower*: not to set
-# scattered weights to zero, but to take whole hidden units out, so that what is left is an
-# ordinary, smaller LSTM with the same outputs. Wen et al. (ICLR 2018, arXiv 1709.05027) observed
-# what stands in the way: one hidden unit is spread over several matrices, and all its pieces have
-# to go together. They call the pieces of one unit an *intrinsic sparse structure* (ISS).
+# A trained LSTM is often wider than necessary. We would like to make it *narrower*: not by setting
+# scattered weights to zero, but by removing whole hidden units, so that the result is an ordinary,
+# smaller LSTM with the same outputs. Wen et al. (ICLR 2018, arXiv 1709.05027) observed why this is
+# difficult: the weights of one hidden unit are spread over several matrices, and all of them have
+# to be removed together. They call all the weights of one unit an *intrinsic sparse structure*
+# (ISS).
 #
 # **You will learn** to find every slice that belongs to one unit, in a language model that is small
-# enough to draw; to cut the unit out by hand; what goes wrong when a slice is forgotten; and how
-# the same is done in one call. How a network is *trained* so that units can go is the subject of
-# the tutorials that follow.
+# enough to draw; to remove the unit by hand; what goes wrong when a slice is forgotten; and how to
+# do the same with one function call. The next tutorials explain how to *train* a network so that
+# units can be removed.
 #
-# **You need** to know what an LSTM is; nothing else is assumed. It takes 15 minutes to read and
+# **You need** to know what an LSTM is; nothing else is assumed. It takes 20 minutes to read and
 # seconds to run. Every number in the text is computed below, and an `assert` next to it checks it.
 
 # %%
@@ -37,21 +38,23 @@ FIGURES.mkdir(exist_ok=True)
 # %% [markdown]
 # ## The network
 #
-# The model reads a sentence word by word and predicts the next word. A word is looked up in an
-# embedding table; the embedded word $x_t$ goes through two LSTM layers; the upper layer's output
-# goes through a linear map to one logit for each word of the vocabulary. (The softmax makes
-# probabilities of the logits, and so the arrays of this last map are called `softmax` below.)
+# The model reads a sentence word by word and predicts the next word. Each word is looked up in an
+# embedding table; the embedded word $x_t$ goes through two LSTM layers; a linear map turns the
+# output of the upper layer into one logit for each word of the vocabulary. (The softmax turns the
+# logits into probabilities, so the arrays of this last map are called `softmax` below.)
 #
-# One LSTM layer with $H$ units and an input of size $D$ keeps two vectors of length $H$, the output
-# $h_t$ and the cell $c_t$. At each time step $t$ it computes
+# One LSTM layer with $H$ units and an input of size $D$ has two state vectors of length $H$, the
+# output $h_t$ and the cell $c_t$. At each time step $t$ it computes the *preactivations* $a$, from
+# them the *activations*, and from those the new state:
 #
-# $$[\,i \;\; g \;\; f \;\; o\,] = [\,x_t,\; h_{t-1}]\, K + b, \qquad
-#   c_t = \sigma(f)\, c_{t-1} + \sigma(i) \tanh(g), \qquad h_t = \sigma(o) \tanh(c_t).$$
+# $$[\,a_i \;\; a_g \;\; a_f \;\; a_o\,] = [\,x_t,\; h_{t-1}]\, K + b, \qquad
+#   i = \sigma(a_i), \quad g = \tanh(a_g), \quad f = \sigma(a_f), \quad o = \sigma(a_o),$$
+# $$c_t = f\, c_{t-1} + i\, g, \qquad h_t = o \tanh(c_t).$$
 #
-# Here $[x_t, h_{t-1}]$ is one row vector of length $D + H$; $K$ is the *kernel*, of shape
-# $(D + H,\, 4H)$; $b$ is the bias, of length $4H$; $\sigma$ is the logistic function; products of
-# vectors are taken entry by entry. The four blocks $i, g, f, o$ of length $H$ belong to the input
-# gate, the candidate, the forget gate and the output gate, in this order.
+# Here $[x_t, h_{t-1}]$ is one row vector of length $D + H$; $K$ is the *kernel*, of shape $(D +
+# H,\, 4H)$; $b$ is the bias, of length $4H$; $\sigma$ is the logistic function; products of vectors
+# are taken entry by entry. The four blocks $a_i, a_g, a_f, a_o$ of length $H$ belong to the input
+# gate $i$, the candidate $g$, the forget gate $f$ and the output gate $o$, in this order.
 #
 # Our network is tiny: 7 words, an embedding of size 3, and two layers of 4 units.
 
@@ -62,17 +65,17 @@ for array in layout.axes:
     print(f"{array:15} {layout.shape(array)!s:9} axes: {layout.spell(array)}")
 
 # %% [markdown]
-# This table is the *layout*. It says which families of components lie end to end along each axis of
-# each array; we call such a family a *space*. There are four spaces: `word` (7 words), `embed` (3
+# This table is the *layout*. For each axis of each array, it lists the families of components along
+# it, in order; we call such a family a *space*. There are four spaces: `word` (7 words), `embed` (3
 # embedding dimensions), `lstm0` (the 4 units of the lower layer) and `lstm1` (the 4 units of the
-# upper layer). Read the second line: the rows of `lstm0/kernel` are the 3 embedding dimensions and
-# then the 4 units of the layer itself (the recurrent part); its columns are the 4 units, four times
-# over, once for each gate. The sign `~` before a space will be explained soon.
+# upper layer). Read the second line: the rows of `lstm0/kernel` are the 3 embedding dimensions
+# followed by the 4 units of the layer itself (the recurrent part); its columns are the 4 units,
+# four times, once for each gate. The sign `~` before a space is explained below.
 #
-# We fill all arrays with random numbers, the biases too, and also the *carried state*: the $h$ and
-# $c$ of both layers that the network begins with, because a long text is read piece by piece, and
-# each piece carries them to the next. Zeros would be the usual start of training, but they would
-# hide the mistakes that we want to see.
+# We fill all arrays with random numbers, including the biases and the *carried state*: the $h$ and
+# $c$ of both layers that the network starts from. (A long text is read piece by piece, and the
+# state is carried from one piece to the next.) Training usually starts from zero biases and zero
+# states, but zeros would hide the mistakes that we want to see.
 
 # %%
 rng = np.random.default_rng(0)
@@ -85,13 +88,13 @@ state = {array: rng.normal(0, 0.5, state_layout.shape(array)) for array in state
 
 
 def outputs(params, state):
-    """The logits at every time step for every sentence: an array (STEPS, BATCH, 7)."""
+    """Return the logits at every time step for every sentence: an array (STEPS, BATCH, 7)."""
     (logits, _), _ = ptb_lstm.logits(params, state, tokens=tokens)
     return logits
 
 
 def difference(a, b):
-    """The largest absolute difference between two arrays."""
+    """Return the largest absolute difference between two arrays."""
     return np.abs(a - b).max()
 
 
@@ -101,24 +104,24 @@ assert outputs(params, state).shape == (12, 5, 7)
 # %% [markdown]
 # ## What belongs to one unit
 #
-# Take unit 2 of the lower layer (counting from 0). Where does it touch the weights?
+# Take unit 2 of the lower layer (counting from 0). Which weights belong to it?
 #
-# - **Four gate columns.** The unit has one entry in each of the four blocks $i, g, f, o$. Each is
-#   computed from one column of the kernel: columns 2, 4 + 2, 8 + 2 and 12 + 2.
-# - **One recurrent row.** Its output $h_{t-1}[2]$ enters the layer's own kernel at the next time
-#   step, at row 3 + 2, below the 3 rows of the embedding.
-# - **The reader rows.** Its output is read by whatever lies above: here by the kernel of the upper
-#   layer, at row 2.
+# - **Four gate columns.** The unit has one entry in each of the four blocks $a_i, a_g, a_f, a_o$.
+#   Each is computed from one column of the kernel: columns 2, 4 + 2, 8 + 2 and 12 + 2.
+# - **One recurrent row.** At the next time step its output $h_{t-1}[2]$ is multiplied by row 3 + 2
+#   of the layer's own kernel, below the 3 rows of the embedding.
+# - **The reader rows.** The layer above reads its output: here, row 2 of the kernel of the upper
+#   layer.
 # - **Four bias entries**, one for each gate.
 #
-# The layout knows all this already. `layout.occurrences("lstm0")` lists every place where the space
-# lies; unit 2 sits 2 positions after the start of each.
+# The layout contains all this information. `layout.occurrences("lstm0")` lists every place of the
+# space in the arrays; unit 2 is 2 positions after the start of each.
 
 # %%
 UNIT = 2
 for array, axis, segment in layout.occurrences("lstm0"):
     what = "row" if axis == 0 and array.endswith("kernel") else "column" if axis == 1 else "entry"
-    note = "" if segment.counted else "   (cut, not penalised)"
+    note = "" if segment.counted else "   (removed, not penalised)"
     print(f"{array:13} {what:6} {segment.start + UNIT:2}{note}")
 
 places = []
@@ -130,8 +133,8 @@ assert ("lstm1/kernel", 0, 2) in places
 assert len(places) == 10
 
 # %% [markdown]
-# Ten places. Here they are in colour. Everything that is coloured goes when the unit goes; all the
-# rest stays as it is.
+# Ten places. Here they are in colour. All coloured cells are removed with the unit; all others stay
+# as they are.
 
 # %%
 COLUMN, RECURRENT, READER, SELF, BIAS = 1, 2, 3, 4, 5
@@ -141,25 +144,25 @@ KIND_NAMES = {
     RECURRENT: "recurrent row: read by its own layer",
     READER: "reader row: read by the layer above",
     SELF: "both: the unit reads itself",
-    BIAS: "bias entries: cut, not penalised",
+    BIAS: "bias entries: removed, not penalised",
 }
 
 
 def kinds_of(array, space, unit):
-    """For each entry of an array: in which kind of slice of the unit it lies, 0 for none."""
-    lies = [np.zeros(length, bool) for length in layout.shape(array)]
+    """For each entry of an array, the kind of slice of the unit that contains it, 0 for none."""
+    on_axis = [np.zeros(length, bool) for length in layout.shape(array)]
     for found, axis, segment in layout.occurrences(space):
         if found == array:
-            lies[axis][segment.start + unit] = True
-    if len(lies) == 1:
-        return np.where(lies[0], BIAS, 0)
+            on_axis[axis][segment.start + unit] = True
+    if len(on_axis) == 1:
+        return np.where(on_axis[0], BIAS, 0)
     row_kind = RECURRENT if array == f"{space}/kernel" else READER
-    rows, columns = lies[0][:, None], lies[1][None, :]
+    rows, columns = on_axis[0][:, None], on_axis[1][None, :]
     return np.select([rows & columns, columns, rows], [SELF, COLUMN, row_kind])
 
 
 def draw(axes, array, x, y, kinds):
-    """One array as a grid of cells with its corner at (x, y), its segments separated and named."""
+    """Draw an array as a grid of cells with its corner at (x, y), its segments labelled."""
     cells = np.atleast_2d(kinds)
     height, width = cells.shape
     edges = (x + np.arange(width + 1), y + np.arange(height + 1))
@@ -182,7 +185,7 @@ def draw(axes, array, x, y, kinds):
 
 
 def blank(axes, width, height):
-    """Axes as a sheet of paper: equal units, y downwards, no frame."""
+    """Set equal units, y downwards and no frame."""
     axes.set(xlim=(-4, width), ylim=(height, -3), aspect="equal")
     axes.axis("off")
 
@@ -203,13 +206,13 @@ axes.set_title("Everything that belongs to unit 2 of the lower layer (rows in, c
 figure.savefig(FIGURES / "1_slices.png")
 
 # %% [markdown]
-# The dark cells lie on a gate column *and* on the recurrent row: through these four weights the
-# unit reads its own past. They belong to the unit once, not twice.
+# The dark cells are in a gate column *and* in the recurrent row: through these four weights the
+# unit reads its own previous output. They belong to the unit once, not twice.
 #
-# The bias entries have a colour of their own. When the unit goes they are cut like the rest; but
-# biases are traditionally not penalised in training, so they do not count as part of the *group* of
-# weights that is pushed towards zero. That is what `~lstm0` in the layout means: "cut along here,
-# but do not count".
+# The bias entries have a colour of their own. When the unit is removed they are removed too, but
+# biases are traditionally not penalised in training. So they do not count as part of the *group*,
+# the weights that training pushes towards zero. This is the meaning of `~lstm0` in the layout:
+# "remove along this axis, but do not count".
 #
 # The number of coloured cells follows from the sizes.
 
@@ -217,42 +220,42 @@ figure.savefig(FIGURES / "1_slices.png")
 coloured = {array: int((kinds_of(array, "lstm0", UNIT) > 0).sum()) for array in layout.axes}
 print({array: count for array, count in coloured.items() if count})
 removed = sum(coloured.values())
-print(f"weights and biases that go with the unit: {removed}")
+print(f"weights and biases removed with the unit: {removed}")
 assert coloured["lstm0/kernel"] == 40  # 4 columns of 7, one row of 16, 4 crossings counted once
 assert coloured["lstm1/kernel"] == 16
 assert coloured["lstm0/bias"] == 4
 assert removed == 60
 
 # %% [markdown]
-# ## Cutting by hand
+# ## Removing a unit by hand
 #
-# When can the unit be taken out without changing what the network computes? Look at where its
-# output goes: into the recurrent row and into the reader row, and nowhere else. **If those rows are
-# zero, the unit contributes $h[2] \cdot 0 = 0$ to every sum it enters**, at every time step,
-# whatever the value of $h[2]$. All other units then compute the same with it or without it. The
-# unit's own columns and biases do not matter: nobody hears what it says.
+# When can the unit be removed without changing the network's outputs? Its output is multiplied by
+# the recurrent row and by the reader row, and by nothing else. **If those rows are zero, the unit
+# adds $h[2] \cdot 0 = 0$ to every sum it enters**, at every time step, whatever the value of
+# $h[2]$. All other units then compute the same with it or without it. The unit's own columns and
+# biases do not matter, because nothing reads its output.
 #
-# So we set these two rows to zero in a copy of the network, which *does* change the outputs: this
-# step stands for what training will do. Then we delete the unit, slice by slice.
+# So we set these two rows to zero in a copy of the network. This *does* change the outputs; here it
+# replaces what training will do. Then we delete the unit, slice by slice.
 
 # %%
-unheard = {array: values.copy() for array, values in params.items()}
-unheard["lstm0/kernel"][3 + UNIT, :] = 0
-unheard["lstm1/kernel"][UNIT, :] = 0
+unread = {array: values.copy() for array, values in params.items()}
+unread["lstm0/kernel"][3 + UNIT, :] = 0
+unread["lstm1/kernel"][UNIT, :] = 0
 
 gate_columns = [UNIT, 4 + UNIT, 8 + UNIT, 12 + UNIT]
-by_hand = dict(unheard)
-without_columns = np.delete(unheard["lstm0/kernel"], gate_columns, axis=1)
+by_hand = dict(unread)
+without_columns = np.delete(unread["lstm0/kernel"], gate_columns, axis=1)
 by_hand["lstm0/kernel"] = np.delete(without_columns, 3 + UNIT, axis=0)
-by_hand["lstm0/bias"] = np.delete(unheard["lstm0/bias"], gate_columns)
-by_hand["lstm1/kernel"] = np.delete(unheard["lstm1/kernel"], UNIT, axis=0)
+by_hand["lstm0/bias"] = np.delete(unread["lstm0/bias"], gate_columns)
+by_hand["lstm1/kernel"] = np.delete(unread["lstm1/kernel"], UNIT, axis=0)
 
 # The carried state has one entry for each unit, too.
 smaller_state = dict(state)
 for part in ("lstm0/h", "lstm0/c"):
     smaller_state[part] = np.delete(state[part], UNIT, axis=1)
 
-lossless = difference(outputs(unheard, state), outputs(by_hand, smaller_state))
+lossless = difference(outputs(unread, state), outputs(by_hand, smaller_state))
 print(f"lstm0/kernel {params['lstm0/kernel'].shape} -> {by_hand['lstm0/kernel'].shape}")
 print(f"lstm1/kernel {params['lstm1/kernel'].shape} -> {by_hand['lstm1/kernel'].shape}")
 print(f"largest change of a logit: {lossless:.0e}")
@@ -262,19 +265,19 @@ assert lossless < 1e-13
 
 # %% [markdown]
 # The outputs agree up to rounding (a matrix product may add the same numbers in another order). And
-# the result is no special "sparse" network. It is a plain LSTM of 3 units under one of 4, which any
-# library can run at full speed.
+# the result is not a special "sparse" network. It is an ordinary LSTM with layers of 3 and 4 units,
+# which any library can run at full speed.
 #
-# ## Three ways to get it wrong
+# ## Three possible mistakes
 #
 # ### Forgetting a column
 #
-# Suppose we overlook the output gate and delete three columns of four. The kernel then has 13
-# columns, which is not four times anything. `layout.check` says so in words.
+# Suppose we overlook the output gate and delete only three of the four columns. The kernel then has
+# 13 columns, which is not a multiple of four. `layout.check` raises an error.
 
 # %%
 three_columns = dict(by_hand)
-without_columns = np.delete(unheard["lstm0/kernel"], gate_columns[:3], axis=1)
+without_columns = np.delete(unread["lstm0/kernel"], gate_columns[:3], axis=1)
 three_columns["lstm0/kernel"] = np.delete(without_columns, 3 + UNIT, axis=0)
 
 refusal = ""
@@ -286,54 +289,54 @@ print(refusal)
 assert refusal == "lstm0/kernel: axes (embed + lstm0, 4 lstm0) need shape (6, 12), got (6, 13)"
 
 # %% [markdown]
-# This mistake is the harmless one: the shapes do not fit, so it cannot go unnoticed.
+# This mistake is harmless: the shapes do not fit, so it cannot go unnoticed.
 #
-# ### Cutting the wrong columns
+# ### Deleting the wrong columns
 #
-# Now suppose we remember that four columns go, but believe that the columns are sorted by unit
-# (unit 0's four gates, unit 1's four gates, ...) and not by gate. Then we delete columns 8, 9, 10
-# and 11. That is one entire block, the forget gates of all four units. Twelve columns remain, every
-# shape fits, and no check on shapes can help.
+# Now suppose we remember to remove four columns, but believe that the columns are sorted by unit
+# (unit 0's four gates, unit 1's four gates, and so on) and not by gate. Then we delete columns 8,
+# 9, 10 and 11. This is one entire block, the forget gates of all four units. Twelve columns remain,
+# every shape fits, and checking the shapes does not help.
 
 # %%
 wrong_columns = [4 * UNIT, 4 * UNIT + 1, 4 * UNIT + 2, 4 * UNIT + 3]
 wrong = dict(by_hand)
-without_columns = np.delete(unheard["lstm0/kernel"], wrong_columns, axis=1)
+without_columns = np.delete(unread["lstm0/kernel"], wrong_columns, axis=1)
 wrong["lstm0/kernel"] = np.delete(without_columns, 3 + UNIT, axis=0)
-wrong["lstm0/bias"] = np.delete(unheard["lstm0/bias"], wrong_columns)
+wrong["lstm0/bias"] = np.delete(unread["lstm0/bias"], wrong_columns)
 
 layout.resized({"lstm0": 3}).check(wrong)  # no complaint
-mixed_up = difference(outputs(unheard, state), outputs(wrong, smaller_state))
+mixed_up = difference(outputs(unread, state), outputs(wrong, smaller_state))
 print(f"columns {wrong_columns} deleted: largest change of a logit {mixed_up:.2f}")
 assert f"{mixed_up:.2f}" == "0.28"
 
 # %% [markdown]
-# The block order is a convention, and frameworks differ in it: here it is input, candidate, forget,
-# output, as in the code released with the paper; others put the forget gate second. Only a
-# comparison of outputs, with random biases, shows that an order was misread.
+# The order of the blocks is a convention that differs between frameworks. Here it is input,
+# candidate, forget, output, as in the code released with the paper; others put the forget gate
+# second. Only a comparison of outputs, with random biases, reveals a wrong order.
 #
-# ### Forgetting that somebody listens
+# ### Forgetting what reads the unit
 #
-# The third mistake is the most tempting. Zero the unit's four gate *columns*, so that no input and
-# no past output reaches it, but leave its recurrent row and its reader row as they are. Surely a
-# unit without inputs is dead?
+# The third mistake is the most tempting. Set the unit's four gate *columns* to zero, so that no
+# input and no previous output reaches it, but leave its recurrent row and its reader row as they
+# are. Is a unit without inputs not dead?
 #
-# It is not, because its biases are alive. With zero columns the gates are constants, $i = b_i$,
-# $g = b_g$, $f = b_f$, $o = b_o$, so from $c_0 = 0$ the cell follows
-# $c_t = \sigma(b_f)\, c_{t-1} + \sigma(b_i) \tanh(b_g)$. This is a geometric series with the limit
+# It is not, because its biases are not zero. With zero columns the preactivations are the biases:
+# $a_i = b_i$, $a_g = b_g$, $a_f = b_f$, $a_o = b_o$. So from $c_0 = 0$ the cell follows $c_t =
+# \sigma(b_f)\, c_{t-1} + \sigma(b_i) \tanh(b_g)$. This is a geometric series with the limit
 #
 # $$c_\infty = \frac{\sigma(b_i) \tanh(b_g)}{1 - \sigma(b_f)}, \qquad
 #   h_\infty = \sigma(b_o) \tanh(c_\infty).$$
 #
-# The unit sends the same signal in every sentence. But a signal it is, and not zero.
+# The unit's output is the same in every sentence, but it is not zero.
 
 # %%
-deaf = {array: values.copy() for array, values in params.items()}
-deaf["lstm0/kernel"][:, gate_columns] = 0
+no_columns = {array: values.copy() for array, values in params.items()}
+no_columns["lstm0/kernel"][:, gate_columns] = 0
 
 
 def unit_output(params, tokens):
-    """h_t of our unit, started from zero: an array (time steps, sentences)."""
+    """Return h_t of our unit, starting from zero: an array (time steps, sentences)."""
     x, _ = embed(params["embed/kernel"], ids=tokens)
     zeros = np.zeros((tokens.shape[1], 4))
     (hidden, _, _), _ = lstm(x, zeros, zeros, params["lstm0/kernel"], params["lstm0/bias"])
@@ -345,25 +348,25 @@ def sigmoid(x):
 
 
 sentences = rng.integers(0, config.vocabulary, (40, 6))
-alive_signal, deaf_signal = unit_output(params, sentences), unit_output(deaf, sentences)
+alive_signal, constant_signal = unit_output(params, sentences), unit_output(no_columns, sentences)
 
-b_i, b_g, b_f, b_o = deaf["lstm0/bias"][gate_columns]
+b_i, b_g, b_f, b_o = no_columns["lstm0/bias"][gate_columns]
 limit = sigmoid(b_o) * np.tanh(sigmoid(b_i) * np.tanh(b_g) / (1 - sigmoid(b_f)))
-spread = np.ptp(deaf_signal, axis=1).max()
+spread = np.ptp(constant_signal, axis=1).max()
 print(f"columns zero: the signal differs between sentences by {spread:.0e}")
-print(f"after 40 steps it is {deaf_signal[-1, 0]:.4f}; the limit of the formula is {limit:.4f}")
+print(f"after 40 steps it is {constant_signal[-1, 0]:.4f}; the limit of the formula is {limit:.4f}")
 assert spread < 1e-15
-assert f"{deaf_signal[-1, 0]:.4f}" == f"{limit:.4f}" == "0.4043"
+assert f"{constant_signal[-1, 0]:.4f}" == f"{limit:.4f}" == "0.4043"
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 2.9), sharey=True)
 for curve, colour in zip(alive_signal.T, COLOURS, strict=True):
     left.plot(curve, color=colour, linewidth=1.1, alpha=0.85)
-left.set_title("As it was: six sentences, six signals")
+left.set_title("Original network: six sentences, six signals")
 right.axhline(limit, color="#777777", linewidth=1, linestyle=(0, (4, 3)))
-right.plot(deaf_signal[:, 0], color="#222222")
+right.plot(constant_signal[:, 0], color="#222222")
 right.text(39, limit, r"limit $h_\infty$", va="bottom", ha="right", color="#555555")
-right.set_title("Gate columns zero: one signal for all six, and not zero")
+right.set_title("Gate columns zero: the same signal for all six, not zero")
 for axes in (left, right):
     axes.axhline(0, color="#999999", linewidth=0.8)
     axes.set_xlabel("time step t")
@@ -371,83 +374,83 @@ left.set_ylabel("output of the unit, $h_t[2]$")
 figure.savefig(FIGURES / "1_bias_signal.png")
 
 # %% [markdown]
-# Cutting such a unit takes a signal away from its readers. How much does that change? We start the
-# state at zero and compare the logits. For contrast, we do the same with the unit's four biases at
-# zero: then $\tanh(b_g) = 0$, the cell stays at 0, and the output is exactly zero.
+# Removing such a unit changes the inputs of its readers. How much does this change the logits? We
+# start from a zero state and compare. For contrast, we do the same with the unit's four biases set
+# to zero: then $\tanh(b_g) = 0$, the cell stays at 0, and the output is exactly zero.
 
 # %%
 zero_state = state_layout.allocate()
-kept = {"lstm0": np.arange(4) != UNIT}  # the unit is cut, whatever its weights are
+others = {"lstm0": np.arange(4) != UNIT}  # remove the unit, whatever its weights are
 
-silent = {array: values.copy() for array, values in deaf.items()}
-silent["lstm0/bias"][gate_columns] = 0
+no_biases = {array: values.copy() for array, values in no_columns.items()}
+no_biases["lstm0/bias"][gate_columns] = 0
 
 changes = {}
-for name, network in {"live biases": deaf, "zero biases": silent}.items():
-    cut, _ = compact(network, layout, kept)
-    cut_state, _ = compact(zero_state, state_layout, kept)
+for name, network in {"random biases": no_columns, "zero biases": no_biases}.items():
+    cut, _ = compact(network, layout, others)
+    cut_state, _ = compact(zero_state, state_layout, others)
     changes[name] = difference(outputs(network, zero_state), outputs(cut, cut_state))
-    print(f"columns zero, {name}: cutting changes a logit by up to {changes[name]:.2f}")
-print(f"(logits have a standard deviation of {outputs(deaf, zero_state).std():.2f})")
-assert f"{changes['live biases']:.2f}" == "0.20"
-assert f"{outputs(deaf, zero_state).std():.2f}" == "0.65"
+    print(f"columns zero, {name}: removing the unit changes a logit by up to {changes[name]:.2f}")
+print(f"(logits have a standard deviation of {outputs(no_columns, zero_state).std():.2f})")
+assert f"{changes['random biases']:.2f}" == "0.20"
+assert f"{outputs(no_columns, zero_state).std():.2f}" == "0.65"
 assert changes["zero biases"] < 1e-13
-assert np.all(unit_output(silent, sentences) == 0)
+assert np.all(unit_output(no_biases, sentences) == 0)
 
 # %% [markdown]
-# So the rule is: **a unit may go once everything that reads it is zero.** Zero columns are neither
-# needed nor enough. (If the *whole group* is zero, columns and rows, then the readers are zero as
-# well, and the unit may go whatever its biases are.)
+# So the rule is: **a unit can be removed without loss if everything that reads it is zero.** Zero
+# columns are neither necessary nor sufficient. (If the *whole group* is zero, columns and rows,
+# then the readers are zero too, and the unit can be removed whatever its biases are.)
 #
 # ## The same in one call
 #
-# By now we have written indices such as `8 + UNIT` by hand many times. The layout makes all of that
-# unnecessary. Three functions do the work:
+# We have computed indices such as `8 + UNIT` by hand many times. The layout makes this unnecessary.
+# Three functions do the work:
 #
-# - `alive(params, groups, readers)` says, for each unit, whether anything that reads it is nonzero.
-#   The model itself knows who reads: `ptb_lstm.readers` lists the rows (axis 0) of all LSTM kernels
-#   and of the softmax kernel. Without `readers`, `alive` looks at the whole group.
+# - `alive(params, groups, readers)` returns, for each unit, whether any weight that reads it is
+#   nonzero. Each model defines its readers: `ptb_lstm.readers` lists the rows (axis 0) of all LSTM
+#   kernels and of the softmax kernel. Without `readers`, `alive` checks the whole group.
 # - `compact(params, layout, alive)` deletes all slices of the units that are not alive, and returns
-#   the smaller arrays and their layout. The carried state is cut by the same function.
-# - `expand` is its inverse: it puts zeros back.
+#   the smaller arrays and their layout. The same function removes the units from the carried state.
+# - `expand` is its inverse: it inserts zeros.
 
 # %%
 groups = iss_groups(layout, ["lstm0", "lstm1"])
 
-whole = alive(unheard, groups)
-heard = alive(unheard, groups, ptb_lstm.readers)
-print("judged by the whole group:", whole["lstm0"], whole["lstm1"])
-print("judged by who reads it:   ", heard["lstm0"], heard["lstm1"])
-assert whole["lstm0"].tolist() == [True, True, True, True]  # its columns are not zero
-assert heard["lstm0"].tolist() == [True, True, False, True]
-assert heard["lstm1"].all()
+by_group = alive(unread, groups)
+by_readers = alive(unread, groups, ptb_lstm.readers)
+print("alive by whole groups:", by_group["lstm0"], by_group["lstm1"])
+print("alive by readers:     ", by_readers["lstm0"], by_readers["lstm1"])
+assert by_group["lstm0"].tolist() == [True, True, True, True]  # its columns are not zero
+assert by_readers["lstm0"].tolist() == [True, True, False, True]
+assert by_readers["lstm1"].all()
 
-small, small_layout = compact(unheard, layout, heard)
-small_state, _ = compact(state, state_layout, heard)
+small, small_layout = compact(unread, layout, by_readers)
+small_state, _ = compact(state, state_layout, by_readers)
 assert all(np.array_equal(small[array], by_hand[array]) for array in layout.axes)
 assert all(np.array_equal(small_state[part], smaller_state[part]) for part in state)
-assert difference(outputs(unheard, state), outputs(small, small_state)) < 1e-13
+assert difference(outputs(unread, state), outputs(small, small_state)) < 1e-13
 
 # %% [markdown]
-# `compact` returns exactly the arrays that we cut by hand. Going back, `expand` gives the network
-# its old shape, with zeros in the place of the unit: biases, columns and all.
+# `compact` returns exactly the arrays that we made by hand. `expand` restores the original shapes,
+# with zeros for all slices of the unit, including its biases.
 
 # %%
-large, large_layout = expand(small, small_layout, heard)
+large, large_layout = expand(small, small_layout, by_readers)
 assert large_layout == layout
-zeros_put_back = sum(int((large[array] == 0).sum()) for array in layout.axes)
-print(f"zeros put back: {zeros_put_back}")
-assert zeros_put_back == 60
+zeros_inserted = sum(int((large[array] == 0).sum()) for array in layout.axes)
+print(f"zeros inserted: {zeros_inserted}")
+assert zeros_inserted == 60
 assert difference(outputs(large, state), outputs(small, small_state)) < 1e-13
 
 # %% [markdown]
 # ## What it saves
 #
 # Two numbers describe the size of the network: its *parameters* (every entry of every array), and
-# its *multiply-adds* for one word (every entry of a kernel is multiplied once; the embedding is a
-# look-up and costs nothing). With $V$ words, embedding size $E$ and layers of $H_0$ and $H_1$ units
-# the multiply-adds are $4 H_0 (E + H_0) + 4 H_1 (H_0 + H_1) + H_1 V$. (That 268 appears twice
-# below, as parameters after and multiply-adds before, is a coincidence of our sizes.)
+# its *multiply-adds* for one word (every entry of a kernel is used in one multiplication; the
+# embedding is a look-up and costs nothing). With $V$ words, embedding size $E$ and layers of $H_0$
+# and $H_1$ units the multiply-adds are $4 H_0 (E + H_0) + 4 H_1 (H_0 + H_1) + H_1 V$. (That 268
+# appears twice below, as parameters after and multiply-adds before, is a coincidence of our sizes.)
 
 # %%
 before = layout.parameters(), ptb_lstm.multiply_adds(layout)
@@ -462,10 +465,10 @@ assert before[0] - after[0] == removed
 assert before[1] == 4 * 4 * (3 + 4) + 4 * 4 * (4 + 4) + 4 * 7
 
 # %% [markdown]
-# One unit of eight is a small matter. The paper's network is wider: two layers of 1500 units, an
-# embedding of the same size, 10,000 words. The authors' code reports a run in which 373 units of
-# the lower layer and 315 of the upper one survive. A layout holds no weights, so we can count what
-# that means without building anything.
+# One unit of eight saves little. The paper's network is wider: two layers of 1500 units, an
+# embedding of the same size, and 10,000 words. The authors' code reports a run in which 373 units
+# of the lower layer and 315 units of the upper layer remain. A layout holds no weights, so we can
+# compute the sizes without allocating anything.
 
 # %%
 paper_layout = ptb_lstm.layout(ptb_lstm.Config(10_000, 1500, (1500, 1500)))
@@ -479,12 +482,12 @@ assert f"{sizes[1]:,}" == "21,824,148"
 assert f"{works[0] / works[1]:.1f}" == "7.5"
 
 # %% [markdown]
-# ## Why scattered zeros give nothing
+# ## Why scattered zeros save nothing
 #
-# Cutting the unit removed 56 weights from the kernels. What if we zero 56 kernel weights that are
-# scattered, chosen at random? The network then has the same number of zeros. But a matrix product
-# does not get smaller because some entries are zero: it gets smaller when a whole row or column can
-# be left out, at every place where the unit occurs. With scattered zeros, none can.
+# Removing the unit removed 56 weights from the kernels. What if we set 56 randomly chosen kernel
+# weights to zero instead? The network then has the same number of zeros. But a matrix product
+# becomes smaller only if whole rows or columns can be removed, in every array in which the unit
+# occurs. Scattered zeros do not allow this.
 
 # %%
 kernels = ("lstm0/kernel", "lstm1/kernel", "softmax/kernel")
@@ -502,15 +505,15 @@ for array in kernels:
 empty_rows = sum(int((scattered[array] == 0).all(axis=1).sum()) for array in kernels)
 empty_columns = sum(int((scattered[array] == 0).all(axis=0).sum()) for array in kernels)
 still_alive = alive(scattered, groups, ptb_lstm.readers)
-living = sum(int(units.sum()) for units in still_alive.values())
+alive_count = sum(int(units.sum()) for units in still_alive.values())
 print(f"{zeros} of {weights} kernel weights zero, scattered")
-print(f"empty rows {empty_rows}, empty columns {empty_columns}, units alive {living} of 8")
+print(f"empty rows {empty_rows}, empty columns {empty_columns}, units alive {alive_count} of 8")
 _, scattered_layout = compact(scattered, layout, still_alive)
 print(f"multiply-adds after compaction: {ptb_lstm.multiply_adds(scattered_layout)}")
 assert zeros == 56
 assert weights == 268
 assert empty_rows == empty_columns == 0
-assert living == 8
+assert alive_count == 8
 assert ptb_lstm.multiply_adds(scattered_layout) == 268
 
 # %%
@@ -526,9 +529,9 @@ for axes, pattern, title in zip(panels, (one_unit, at_random), titles, strict=Tr
 figure.savefig(FIGURES / "1_scattered.png")
 
 # %% [markdown]
-# Does it help to zero many more weights? At the paper's size, one unit of the lower layer has a
-# group of 23,996 weights (the exercise below derives this number). If each weight is zero with
-# probability 0.95, independently, all of them are zero with probability $0.95^{23996}$.
+# Does it help to set many more weights to zero? At the paper's size, one unit of the lower layer
+# has a group of 23,996 weights (the exercise below derives this number). If each weight is zero
+# with probability 0.95, independently, all of them are zero with probability $0.95^{23996}$.
 
 # %%
 group_size = 4 * (1500 + 1500) + 4 * 1500 + 4 * 1500 - 4
@@ -538,13 +541,14 @@ assert f"{group_size:,}" == "23,996"
 assert f"{exponent:.0f}" == "-535"
 
 # %% [markdown]
-# No unit will ever disappear by chance. Units go only if training pushes all weights of a group to
-# zero *together*. That is what the group lasso penalty does, and why its groups must be exactly the
+# No unit will ever become removable by chance. Training has to push all weights of a group to zero
+# *together*. The group lasso penalty does this, and this is why its groups must be exactly the
 # slices in the first figure.
 #
 # ## Exercise
 #
-# 1. Which arrays read the units of `lstm0`, and which those of `lstm1`? (A layer reads itself.)
+# 1. Which arrays read the units of `lstm0`, and which arrays read the units of `lstm1`? (A layer
+#    reads itself.)
 # 2. How many weights are in the group of one unit of each layer? Biases are not counted, and no
 #    weight is counted twice. Write a formula in $E$, $H_0$, $H_1$ and $V$.
 # 3. Suppose the softmax reads both layers (a skip connection). Which line of the layout changes,
@@ -554,16 +558,16 @@ assert f"{exponent:.0f}" == "-535"
 #
 # ### Answer
 #
-# An array reads a space if the space lies along its rows, axis 0, because rows are inputs. `lstm0`
-# is read by `lstm0/kernel` and `lstm1/kernel`; `lstm1` by `lstm1/kernel` and `softmax/kernel`. Each
-# group has four columns as long as the kernel is high, one recurrent row and one reader row; the
-# four crossings of columns and recurrent row were counted twice, so
+# An array reads a space if its rows (axis 0) contain the space, because rows correspond to inputs.
+# `lstm0` is read by `lstm0/kernel` and `lstm1/kernel`; `lstm1` by `lstm1/kernel` and
+# `softmax/kernel`. Each group has four columns as long as the kernel is high, one recurrent row and
+# one reader row; the four crossings of columns and recurrent row were counted twice, so
 #
 # $$|G_0| = 4 (E + H_0) + 4 H_0 + 4 H_1 - 4, \qquad |G_1| = 4 (H_0 + H_1) + 4 H_1 + V - 4.$$
 #
-# We check both with the group ids that `iss_groups` computed from the layout: `groups.ids[array]`
-# holds the group number of every row and of every column (-1 for none). A weight is in group $g$ if
-# its row or its column is.
+# We check both with the group numbers that `iss_groups` computes from the layout:
+# `groups.ids[array]` holds the group number of every row and of every column (-1 for none). A
+# weight is in group $k$ if its row or its column has the number $k$.
 
 # %%
 for space, expected in {"lstm0": {"lstm0", "lstm1"}, "lstm1": {"lstm1", "softmax"}}.items():
@@ -574,7 +578,7 @@ for space, expected in {"lstm0": {"lstm0", "lstm1"}, "lstm1": {"lstm1", "softmax
 
 
 def size_of(group, groups):
-    """How many weights are in a group: those whose row or whose column carries its number."""
+    """Count the weights whose row or column has the number of the group."""
     ids = groups.ids.values()
     return sum(int(((rows[:, None] == group) | (columns == group)).sum()) for rows, columns in ids)
 
@@ -588,10 +592,10 @@ assert lower == 56
 assert upper == 51
 
 # %% [markdown]
-# 56 is also the number of kernel weights that we cut above, as it must be. For the skip connection,
-# only the rows of `softmax/kernel` change: `lstm0` and `lstm1` now lie along them end to end. The
-# group of a lower unit grows by one row of that matrix, $V = 7$ weights. Groups, penalty and
-# compaction follow from the new layout with no other change.
+# 56 is also the number of kernel weights that we removed above, as it must be. For the skip
+# connection, only the rows of `softmax/kernel` change: they are now the units of `lstm0` followed
+# by the units of `lstm1`. The group of a lower unit grows by one row of that matrix, $V = 7$
+# weights. Groups, penalty and compaction follow from the new layout with no other change.
 
 # %%
 axes_of = {**layout.axes, "softmax/kernel": (("lstm0", "lstm1"), ("word",))}
@@ -603,13 +607,16 @@ assert with_skip == lower + V == 63
 # %% [markdown]
 # ## What to take away
 #
-# - A unit of an LSTM is four gate columns, one recurrent row, and the rows of whatever reads it.
-# - It can be removed without loss once everything that reads it is zero. Zero columns do not
-#   suffice, because a bias keeps the unit sounding.
-# - A table of the spaces along each axis, the layout, says all this. Cutting is then one call.
-# - The gain comes from zeros that complete a unit. As many scattered zeros give nothing.
+# - A unit of an LSTM consists of four gate columns, one recurrent row, and the rows that read it in
+#   other arrays.
+# - It can be removed without loss if everything that reads it is zero. Zero columns are not enough,
+#   because the biases can still make the unit's output nonzero.
+# - The layout, a table of the spaces along each axis, contains all this. Removing units is then one
+#   call.
+# - Zeros save work only if they cover a whole unit. The same number of scattered zeros saves
+#   nothing.
 #
 # ## Where to go next
 #
 # - [Tutorial 2](2_the_penalty.py) derives the penalty that pushes all slices of a unit to zero.
-# - `issref/iss/layout.py` is the table, and `issref/iss/groups.py` what follows from it.
+# - `issref/iss/layout.py` implements the layout, and `issref/iss/groups.py` the groups.

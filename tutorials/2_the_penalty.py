@@ -1,16 +1,16 @@
 # %% [markdown]
 # # 2. The penalty
 #
-# Tutorial 1 ended with a wish: training should push *all* weights of a unit to zero together. This
-# tutorial is about the term that is added to the loss to that end, the *group lasso*, and about its
-# gradient. The groups are those of Wen et al. (ICLR 2018, arXiv 1709.05027).
+# Units can be removed from an LSTM if training pushes *all* weights of a unit to zero together
+# (tutorial 1). This tutorial derives the term that is added to the loss for that purpose, the
+# *group lasso*, and its gradient. Wen et al. (ICLR 2018, arXiv 1709.05027) defined the groups.
 #
-# **You will learn** why group lasso makes whole units zero while the usual penalties, L2 and L1, do
-# not; how its gradient follows from two numbers for each weight; how to test any implementation in
-# one line; where the authors' code differs from the formula; and what happens at zero, where there
-# is no gradient.
+# **You will learn** why the group lasso makes whole units zero while the usual penalties, L2 and
+# L1, do not; how its gradient follows from two numbers for each weight; how to test any
+# implementation in one line; where the authors' code differs from the formula; and what happens at
+# zero, where the gradient does not exist.
 #
-# **You need** [tutorial 1](1_one_unit.py) and derivatives. It takes 15 minutes to read and seconds
+# **You need** [tutorial 1](1_one_unit.py) and derivatives. It takes 20 minutes to read and seconds
 # to run. Every number in the text is computed below, and an `assert` next to it checks it.
 
 # %%
@@ -33,29 +33,29 @@ FIGURES.mkdir(exist_ok=True)
 # %% [markdown]
 # ## Three penalties
 #
-# Collect all weights of unit $g$ in one vector $w_g$, the *group* of the unit. Three terms that
-# could be added to the loss $F(w)$, each with a *strength* $\lambda \ge 0$:
+# Collect all weights of unit $g$ in one vector $w_g$, the *group* of the unit. We compare three
+# terms that could be added to the loss $F(w)$, each with a *strength* $\lambda \ge 0$:
 #
 # $$\text{L2:}\;\; \frac{\lambda}{2} \sum_g |w_g|^2, \qquad
 #   \text{L1:}\;\; \lambda \sum_g \sum_{i} |w_{g,i}|, \qquad
 #   \text{group lasso:}\;\; \lambda \sum_g |w_g| .$$
 #
-# $|w_g|$ is the Euclidean length of the vector, **not squared**. That is the whole difference to L2
-# (weight decay), and it decides everything.
+# $|w_g|$ is the Euclidean length (the norm) of the vector, **not squared**. This is the only
+# difference from L2 (weight decay), and it changes everything.
 #
-# To see what each one does, take the simplest loss, $F(w) = \frac12 |w - v|^2$: the data would like
-# the weights to be $v$. Let there be 8 units with 12 weights each, one unit in each row, some units
-# more important than others. All three minima have a formula:
+# To see what each term does, take the simplest loss, $F(w) = \frac12 |w - v|^2$: the data prefer
+# the weights $v$. Let there be 8 units with 12 weights each, one unit in each row, some units more
+# important than others. All three minima have a closed form:
 #
 # - L2: $w = v / (1 + \lambda)$. Everything shrinks by the same factor.
-# - L1: each weight by itself moves towards zero by $\lambda$, and stops there.
+# - L1: each weight moves towards zero by $\lambda$, and stops at zero.
 # - group lasso: each *row* becomes shorter by $\lambda$ and keeps its direction; a row that is not
 #   longer than $\lambda$ becomes zero. (Tutorial 4 derives this.)
 #
-# To be fair, we choose the strengths of L1 and of the group lasso so that each makes *half of the
-# weights* zero, 48 of 96: in the order of length, it lies between the 48th weight and the next, or
-# the 4th row and the next. L2 makes no zeros; it gets a strength that moves the weights as far as
-# the group lasso does.
+# To compare fairly, we choose the strengths of L1 and of the group lasso so that each makes *half
+# of the weights* zero, 48 of 96: the strength is between the 48th and the 49th smallest weight, or
+# between the 4th and the 5th shortest row. L2 makes no zeros; its strength is chosen so that it
+# moves the weights as far as the group lasso does.
 
 # %%
 rng = np.random.default_rng(0)
@@ -92,30 +92,29 @@ figure.colorbar(image, ax=panels, shrink=0.8, label="weight (dot: 0)")
 figure.savefig(FIGURES / "2_three_penalties.png")
 
 # %% [markdown]
-# L2 makes everything smaller and nothing zero. L1 makes as many zeros as the group lasso, but they
-# are scattered, and we know from tutorial 1 what scattered zeros are worth. The group lasso has
-# emptied whole rows.
+# L2 makes all weights smaller and none zero. L1 makes as many zeros as the group lasso, but they
+# are scattered, and scattered zeros save no work (tutorial 1). The group lasso has made whole rows
+# zero.
 #
 # ### Why: the slope at zero
 #
-# Whether a unit can *stay* at zero is decided by a tug of war at that point. Suppose unit $g$ is
-# zero, and we move its weights a small way $t$ in the direction $d$, with $|d| = 1$. The loss falls
-# with the slope $\langle -\nabla F_g, d \rangle$, which is at most $|\nabla F_g|$. The penalty
-# rises:
+# Whether a unit *stays* at zero depends on the slopes of loss and penalty at that point. Suppose
+# unit $g$ is zero, and we move its weights a small way $t$ in the direction $d$, with $|d| = 1$.
+# The loss falls with the slope $\langle -\nabla F_g, d \rangle$, which is at most $|\nabla F_g|$.
+# The penalty rises:
 #
-# - L2, by $\frac{\lambda}{2} t^2$. Its slope at $t = 0$ is zero, so the loss always wins: L2 cannot
-#   hold any weight at zero.
-# - L1, by $\lambda\, t \sum_i |d_i|$. It holds the unit if
-#   $|\partial F / \partial w_{g,i}| \le \lambda$ *for each weight by itself*: 12 conditions here,
-#   23,996 for a unit of the paper's network, and one weight that breaks its condition is enough to
-#   keep the unit.
-# - group lasso, by $\lambda\, t$, the same slope in every direction. It holds the unit if
-#   $|\nabla F_g| \le \lambda$: **one condition for the whole unit.** It asks whether the unit as a
-#   whole is worth $\lambda$ to the loss, and that is the question we wanted.
+# - L2, by $\frac{\lambda}{2} t^2$. Its slope at $t = 0$ is zero, so it can never balance the slope
+#   of the loss: L2 cannot keep any weight at zero.
+# - L1, by $\lambda\, t \sum_i |d_i|$. It keeps the unit at zero if $|\partial F / \partial w_{g,i}|
+#   \le \lambda$ *for each weight separately*. These are 12 conditions here and 23,996 for a unit of
+#   the paper's network. If a single one is violated, the unit does not become zero.
+# - group lasso, by $\lambda\, t$, the same slope in every direction. It keeps the unit at zero if
+#   $|\nabla F_g| \le \lambda$: **one condition for the whole unit.** It compares the benefit of the
+#   unit as a whole with $\lambda$, as we want.
 #
 # Why does the length of a vector have a slope at zero, when its square has none? Because it has a
-# corner there. Draw them along one line through zero: $\frac12 t^2$ is flat at the bottom, $|t|$
-# has a tip. There is a picture further down, beside the authors' version.
+# corner there. Along a line through zero, $\frac12 t^2$ is flat at its minimum, and $|t|$ has a
+# corner. A figure below shows both, together with the authors' version.
 #
 # ## The gradient
 #
@@ -124,23 +123,23 @@ figure.savefig(FIGURES / "2_three_penalties.png")
 # $$\frac{\partial |w|}{\partial w_i} = \frac{\partial}{\partial w_i} \sqrt{\textstyle\sum_j w_j^2}
 #   = \frac{2 w_i}{2 \sqrt{\sum_j w_j^2}} = \frac{w_i}{|w|} ,$$
 #
-# a vector of length 1 in the direction of $w$, however long $w$ is. (The gradient of L2 is
-# $\lambda w$: it pulls weakly where $w$ is small. This one never lets go.)
+# a vector of length 1 in the direction of $w$, however long $w$ is. (The gradient of L2 is $\lambda
+# w$, which is small where $w$ is small. The gradient of the group lasso is not.)
 #
-# The groups of ISS overlap. The recurrent weight from unit $j$ to unit $k$ lies on the recurrent
-# row of $j$ and in a gate column of $k$, so it is in the groups of both, and both lengths depend on
-# it. But no weight is in more than two groups, that of its row and that of its column. So the
+# The groups of ISS overlap. The recurrent weight from unit $j$ to unit $k$ is in the recurrent row
+# of $j$ and in a gate column of $k$. So it is in the groups of both, and both lengths depend on it.
+# But no weight is in more than two groups, the group of its row and the group of its column. So the
 # derivative of $R = \lambda \sum_g |w_g|$ has at most two terms:
 #
 # $$\frac{\partial R}{\partial w} = \lambda\, w \left( \frac{1}{|\text{row group}|}
 #   + \frac{1}{|\text{column group}|} \right),$$
 #
-# where a weight whose row (or column) is in no group lacks that term. There is one exception. A
-# weight with which a unit reads its own past has a row and a column of the *same* unit. It is in
-# that group once, so the term stands once: $\lambda\, w / |w_g|$.
+# where the term is missing if the row (or column) is in no group. There is one exception. A weight
+# with which a unit reads its own previous output has a row and a column of the *same* unit. It is
+# in that group once, so the term occurs once: $\lambda\, w / |w_g|$.
 #
-# The whole gradient needs one number for each row and one for each column. We take a network so
-# small that you can redo it by hand: 3 words, an embedding of size 2, two layers of 2 units, and
+# The whole gradient needs one number for each row and one for each column. We take a network that
+# is small enough to check by hand: 3 words, an embedding of size 2, two layers of 2 units, and
 # weights given by formulas.
 
 # %%
@@ -161,7 +160,7 @@ assert list(groups.ids) == ["lstm0/kernel", "lstm1/kernel", "softmax/kernel"]
 
 
 def gradient_by_hand(params, strength):
-    """The gradient of the penalty, straight from the formula."""
+    """Return the gradient of the penalty, computed directly from the formula."""
     norms = np.append(group_norms(params, groups), np.inf)  # index -1, "no group": 1 / inf = 0
     grads = {}
     for array, (rows, columns) in groups.ids.items():
@@ -174,25 +173,25 @@ def gradient_by_hand(params, strength):
 value, grads = penalty(params, groups, 1.0)
 by_hand = gradient_by_hand(params, 1.0)
 print("norms of the four groups:", group_norms(params, groups).round(4))
-print(f"R = {value:.4f}, our gradient and issref's differ by {relative_error(by_hand, grads):.0e}")
+print(f"R = {value:.4f}, the two gradients differ by {relative_error(by_hand, grads):.0e}")
 assert relative_error(by_hand, grads) < 1e-14
 assert f"{value:.4f}" == "3.3290"
 
 # %% [markdown]
-# Group numbers 0 and 1 are the units of the lower layer, 2 and 3 those of the upper one, and -1
-# means none. The embedding has no row or column in any group, and biases are not counted, so
-# neither gets a gradient.
+# Group numbers 0 and 1 are the units of the lower layer, 2 and 3 are the units of the upper layer,
+# and -1 means none. The embedding has no row or column in any group, and biases are not counted, so
+# neither has a gradient.
 #
-# That two implementations agree says little if both follow the same formula. An independent check
-# is to ask the *value* alone: its slope along each weight must be the gradient. The slope is taken
-# here by the complex step, which is exact to rounding; tutorial 3 explains it.
+# That two implementations agree proves little if both follow the same formula. An independent check
+# uses the *value* alone: its slope along each weight must equal the gradient. We compute the slope
+# by the complex step, which is exact up to rounding; tutorial 3 explains it.
 
 # %%
 counted = {array: params[array] for array in groups.ids}
 
 
 def value_of(weights, **convention):
-    """R alone, for weights that may be complex."""
+    """Return R for weights that may be complex."""
     together = {array: values.astype(complex) for array, values in weights.items()}
     return penalty(together, groups, 1.0, **convention)[0]
 
@@ -202,7 +201,8 @@ print(f"gradient against the slopes of the value: {relative_error(grads, slopes)
 assert relative_error(grads, slopes) < 1e-14
 
 # %% [markdown]
-# Here is the factor in brackets for every weight, with $\lambda = 1$: what $w$ is multiplied by.
+# The figure shows the factor in brackets, by which $w$ is multiplied, for every weight and
+# $\lambda = 1$.
 
 # %%
 norms = np.append(group_norms(params, groups), np.inf)
@@ -236,9 +236,9 @@ figure.savefig(FIGURES / "2_factors.png")
 #
 # $$\langle w, \nabla R(w) \rangle = R(w).$$
 #
-# This is Euler's theorem for functions that are homogeneous of degree one. It ties gradient and
-# value together with no differences to take, so it is the first thing to ask of a port. Two likely
-# mistakes, and the number each one gives:
+# This is Euler's theorem for functions that are homogeneous of degree one. It relates gradient and
+# value without finite differences, so it is the first test of any implementation. Below are two
+# likely mistakes, and the number that each one gives.
 
 
 # %%
@@ -261,18 +261,18 @@ assert f"{inner(params, both_terms):.4f}" == "4.0624"
 # %% [markdown]
 # ## What the authors' code does
 #
-# The code released with the paper differs from the formula in two places, and a port that wants
-# its numbers has to follow it there.
+# The code released with the paper differs from the formula in two places. An implementation that
+# should reproduce its numbers has to do the same.
 #
-# - **The self weight.** It adds up squares column by column, then row by row. A weight of a unit
-#   with itself is met both times and counted *twice*, inside the root. At the paper's size that
-#   makes 24,000 terms instead of 23,996. With two units it is not small at all.
-# - **The smoothing.** It takes $N_g = \sqrt{|w_g|^2 + 10^{-8}}$, so that nothing divides by zero.
+# - **The self weight.** It adds the squares over columns and over rows. A weight with which a unit
+#   reads itself is in both sums and is counted *twice* inside the root. At the paper's size this
+#   makes 24,000 terms instead of 23,996. With two units the difference is large.
+# - **The smoothing.** It uses $N_g = \sqrt{|w_g|^2 + 10^{-8}}$, which avoids a division by zero.
 #
-# The gradient changes accordingly: $N_g$ in the place of $|w_g|$, and both terms for every weight,
-# because a weight that stands twice under the root is met twice in its derivative. `penalty` knows
-# this convention under the names of its two parts. (So "both terms always" in the last section was
-# not wrong by itself, but beside a value that counts once.)
+# The gradient changes accordingly: $N_g$ replaces $|w_g|$, and every weight has both terms, because
+# a weight that occurs twice under the root occurs twice in the derivative. `penalty` has one
+# argument for each of the two differences. (So "both terms always" in the last section is a mistake
+# only together with a value that counts self weights once.)
 
 # %%
 released = {"self_weight": 2, "smoothing": 1e-8}
@@ -297,13 +297,13 @@ their_slopes = complex_step(lambda weights: value_of(weights, **released), count
 assert relative_error(theirs, their_slopes) < 1e-14
 
 # %% [markdown]
-# Row 2 of `lstm0/kernel` is the recurrent row of unit 0, and column 0 its input gate: there the
-# two conventions differ most.
+# Row 2 of `lstm0/kernel` is the recurrent row of unit 0, and column 0 its input gate: this weight
+# shows the largest difference.
 #
-# The smoothing looks harmless, but it takes the corner away. What happens then to a unit that
-# should be zero? Let the data ask for a weight of 0.3 against a strength of 0.6. The minimum of
-# $\frac12 (w - 0.3)^2 + 0.6\, |w|$ is exactly 0. With $\sqrt{w^2 + 10^{-8}}$ instead of $|w|$ there
-# is a slope everywhere, and the minimum is where it vanishes,
+# The smoothing looks harmless, but it removes the corner. What happens then to a unit that should
+# be zero? Let the data prefer a weight of 0.3, and let the strength be 0.6. The minimum of $\frac12
+# (w - 0.3)^2 + 0.6\, |w|$ is exactly 0. With $\sqrt{w^2 + 10^{-8}}$ instead of $|w|$ the derivative
+# exists everywhere, and at the minimum it is zero,
 #
 # $$w - 0.3 + 0.6\, \frac{w}{\sqrt{w^2 + 10^{-8}}} = 0 .$$
 
@@ -325,7 +325,7 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 2.8))
 wide, near = np.linspace(-1, 1, 401), np.linspace(-5e-4, 5e-4, 401)
 left.plot(wide, np.abs(wide), color=COLOURS[0], label="$|t|$: L1 and group lasso")
 left.plot(wide, wide**2 / 2, color=COLOURS[1], label=r"$\frac{1}{2} t^2$: L2")
-left.set(title="Along a line through zero: a tip, or none", xlabel="t")
+left.set(title="Along a line through zero: a corner, or none", xlabel="t")
 left.legend(frameon=False, loc="upper center")
 right.plot(near, np.sign(near), color=COLOURS[0], label="slope of $|t|$")
 smooth = near / np.sqrt(near**2 + 1e-8)
@@ -333,22 +333,22 @@ right.plot(near, smooth, color=COLOURS[2], label=r"slope of $\sqrt{t^2 + 10^{-8}
 right.plot(near, near, color=COLOURS[1], label=r"slope of $\frac{1}{2} t^2$")
 right.plot(high, 0.5, "o", color=COLOURS[2])
 right.annotate(" the example's minimum", (high, 0.5), va="center", fontsize=8, color="#444444")
-right.set(title="Two thousand times closer, the slopes: a step, or a ramp", xlabel="t")
+right.set(title="The slopes, 2000 times enlarged: a step, or a ramp", xlabel="t")
 right.ticklabel_format(axis="x", scilimits=(0, 0))
 right.legend(frameon=False, loc="upper left", fontsize=8)
 figure.savefig(FIGURES / "2_corner.png")
 
 # %% [markdown]
-# So with smoothing the minimum is near zero, at about half of $10^{-4}$, but it is *not* zero: no
-# unit ever dies of this penalty alone. Something else has to round.
+# So with smoothing the minimum is near zero, at about half of $10^{-4}$, but it is *not* zero: this
+# penalty alone makes no unit zero. An additional rounding step is necessary.
 #
 # ## At zero
 #
-# Without smoothing, the formula $w / |w|$ reads 0 / 0 at a dead unit. Typed in naively, or left to
-# automatic differentiation, it gives `nan`, and one `nan` spoils the whole network in one step.
-# There is a better answer. At the tip of a convex function, the slope of *every* line that touches
-# the graph from below is a *subgradient*; for the length of a vector these are all vectors $\xi$
-# with $|\xi| \le 1$, a whole ball. `penalty` returns the one in the middle, zero.
+# Without smoothing, the formula $w / |w|$ is 0 / 0 at a dead unit. A direct implementation, or
+# automatic differentiation, gives `nan`, and one `nan` spreads to the whole network in one step.
+# There is a better choice. At the corner of a convex function, the slope of *every* line that
+# touches the graph from below is a *subgradient*; for the length of a vector the subgradients are
+# all vectors $\xi$ with $|\xi| \le 1$, a ball. `penalty` returns its centre, zero.
 
 # %%
 dead = {array: values.copy() for array, values in params.items()}
@@ -361,51 +361,52 @@ not_numbers = sum(int(np.isnan(gradient).sum()) for gradient in naive.values())
 value_dead, grads_dead = penalty(dead, groups, 1.0)
 print(f"naive formula: {not_numbers} entries are not numbers")
 print(f"issref: <w, gradient> = {inner(dead, grads_dead):.4f}, R = {value_dead:.4f}")
-assert not_numbers == 28  # 4 columns of 4, one recurrent and one reader row of 8, 4 crossings once
+assert not_numbers == 28  # 4 columns of 4, one recurrent and one reader row of 8, less 4
 assert f"{inner(dead, grads_dead):.4f}" == f"{value_dead:.4f}" == "2.1112"
 
 # %% [markdown]
-# Zero is a fair choice for a *gradient*, but for a *method* it has a price. The condition for
-# staying dead was $|\nabla F_g| \le \lambda$: then $-\nabla F_g / \lambda$ is in the ball, and that
-# subgradient would have balanced the loss exactly. The method does not know it. It follows
-# $\nabla F_g + 0$, and leaves.
+# Zero is a reasonable choice for a *gradient*, but it has a cost for a *method*. The condition for
+# staying at zero was $|\nabla F_g| \le \lambda$: then $-\nabla F_g / \lambda$ is in the ball, and
+# this subgradient would balance the loss exactly. The method uses the subgradient 0 instead. Its
+# step is $\nabla F_g + 0$, and the unit leaves zero.
 #
-# ## What a subgradient method does there
+# ## A subgradient method near zero
 #
-# Once it has left, at any distance from zero, the penalty pulls back with the full strength
-# $\lambda$. Take a group that the data pulls only gently, towards zero itself:
-# $F = \frac12 |w|^2$. With the learning rate $\eta$, one step is
+# At any distance from zero, the gradient of the penalty has the full length $\lambda$. Take a group
+# for which the minimum of the loss is at zero, too: $F = \frac12 |w|^2$. With the learning rate
+# $\eta$, one step is
 #
 # $$w \leftarrow w - \eta \left( w + \lambda \frac{w}{|w|} \right)
 #   = \frac{w}{|w|} \big( (1 - \eta) |w| - \eta \lambda \big).$$
 #
-# As soon as the bracket is negative, the step leaps over zero. With $r = |w|$ the next length is
-# $\eta \lambda - (1 - \eta)\, r$. This has one fixed point,
+# As soon as the bracket is negative, the step jumps over zero. With $r = |w|$ the next length is
+# $\eta \lambda - (1 - \eta)\, r$. This map has one fixed point,
 #
 # $$r^* = \frac{\eta \lambda}{2 - \eta} ,$$
 #
 # and since each step multiplies the distance from it by $-(1 - \eta)$, the lengths converge to it.
-# The method ends in an oscillation from $w$ to $-w$ and back, for ever, at about half a leap
-# $\eta\lambda$ from the minimum. A smaller learning rate makes it smaller, but never zero.
+# The method ends in a permanent oscillation between $w$ and $-w$, at a distance from the minimum of
+# about half a jump $\eta\lambda$. A smaller learning rate makes the oscillation smaller, but never
+# zero.
 
 # %%
 w, rate, strength = np.array([0.8, -0.3]), 0.1, 0.5
 for _ in range(400):
     w, before = w - rate * (w + strength * w / np.linalg.norm(w)), w
 radius = rate * strength / (2 - rate)
-print(f"after 400 steps |w| = {np.linalg.norm(w):.6f}, the formula says {radius:.6f}")
+print(f"after 400 steps |w| = {np.linalg.norm(w):.6f}, the formula gives {radius:.6f}")
 print(f"|w + (w one step before)| = {np.linalg.norm(w + before):.0e}")
 assert f"{np.linalg.norm(w):.6f}" == f"{radius:.6f}" == "0.026316"
 assert np.linalg.norm(w + before) < 1e-12
 
 # %% [markdown]
-# ## Hence a threshold, and what it depends on
+# ## A threshold, and what it depends on
 #
 # The released code follows the subgradient and then sets every weight with $|w| < \tau$ to zero,
 # after each step, with $\tau = 10^{-4}$ in the language model. We try this on a regression with 10
-# units of 8 weights, of which only 3 are in the data: $Y = X W + \text{noise}$,
-# $F(W) = \frac{1}{2 n} |Y - X W|^2$. The groups are the rows of $W$. They do not overlap, so the
-# exact minimum is found by shortening rows as above, after each step of gradient descent.
+# units of 8 weights, of which only 3 units generate the data: $Y = X W + \text{noise}$, $F(W) =
+# \frac{1}{2 n} |Y - X W|^2$. The groups are the rows of $W$. They do not overlap, so we find the
+# exact minimum by shortening the rows as above, after each step of gradient descent.
 
 # %%
 rng = np.random.default_rng(1)
@@ -429,8 +430,8 @@ def subgradient_method(rate, threshold=0.0):
     W = start
     for _ in range(1500):
         norms = lengths(W)[:, None]
-        pull = np.divide(W, norms, out=np.zeros_like(W), where=norms > 0)
-        W = W - rate * (slope(W) + LAMBDA * pull)
+        penalty_grad = np.divide(W, norms, out=np.zeros_like(W), where=norms > 0)
+        W = W - rate * (slope(W) + LAMBDA * penalty_grad)
         W = zero_small_weights({"W": W}, threshold)["W"]
     return W
 
@@ -439,22 +440,22 @@ exact = start
 for _ in range(1500):
     exact = exact - 0.3 * slope(exact)
     exact = np.array([block_soft_threshold(row, 0.3 * LAMBDA) for row in exact])
-lives = lengths(exact) > 0
-print("units alive in the exact minimum:", np.flatnonzero(lives))
-assert lives.tolist() == [True] * 3 + [False] * 7
+needed = lengths(exact) > 0
+print("units alive in the exact minimum:", np.flatnonzero(needed))
+assert needed.tolist() == [True] * 3 + [False] * 7
 
 RATES = (0.3, 0.1, 0.03)
 plain = {rate: lengths(subgradient_method(rate)) for rate in RATES}
 for rate, norms in plain.items():
-    hover, leap = norms[~lives], rate * LAMBDA
-    print(f"rate {rate}: the other seven at {hover.min():.3f} to {hover.max():.3f}, ", end="")
-    print(f"leap {leap:.3f}")
-    assert 0.4 * leap < hover.min() <= hover.max() < 0.8 * leap
+    ends, jump = norms[~needed], rate * LAMBDA
+    print(f"rate {rate}: the other seven at {ends.min():.3f} to {ends.max():.3f}, ", end="")
+    print(f"one jump is {jump:.3f}")
+    assert 0.4 * jump < ends.min() <= ends.max() < 0.8 * jump
 
 # %% [markdown]
-# As derived, the seven units that should be zero hover at a little more than half a leap, and a
-# tenth of the learning rate brings them ten times as close. Now with a threshold after each step:
-# how many units end at zero, for which $\tau$?
+# As derived, the seven units that should be zero oscillate at a distance of a little more than half
+# a jump, and with a tenth of the learning rate they are ten times as close to zero. Now we apply a
+# threshold after each step. How many units end at zero, for which $\tau$?
 
 # %%
 thresholds = 10.0 ** np.arange(-5, 0.01, 0.25)
@@ -478,8 +479,8 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.0))
 along = np.geomspace(0.02, 0.45, 50)
 left.plot(along, along * LAMBDA / (2 - along), color="#777777", linewidth=1, label="$r^*$")
 for rate, norms in plain.items():
-    left.plot([rate] * 3, norms[lives], "o", color=COLOURS[0])
-    left.plot([rate] * 7, norms[~lives], "o", color=COLOURS[1], alpha=0.6)
+    left.plot([rate] * 3, norms[needed], "o", color=COLOURS[0])
+    left.plot([rate] * 7, norms[~needed], "o", color=COLOURS[1], alpha=0.6)
 left.plot([], [], "o", color=COLOURS[0], label="unit in the data")
 left.plot([], [], "o", color=COLOURS[1], label="unit that should be zero")
 left.set(xscale="log", yscale="log", xlabel=r"learning rate $\eta$", ylabel="$|w_g|$ at the end")
@@ -492,25 +493,25 @@ for rate, colour in zip(RATES, COLOURS[2:], strict=False):
 right.axhline(7, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
 right.text(1e-5, 7.1, "exact minimum: 7", va="bottom", color="#555555")
 right.set(xscale="log", xlabel=r"threshold $\tau$", ylabel="units at zero, of 10")
-right.set_title(r"Where the right $\tau$ begins depends on $\eta$")
+right.set_title(r"The smallest $\tau$ that works depends on $\eta$")
 right.legend(frameon=False, loc="center left")
 figure.savefig(FIGURES / "2_threshold.png")
 
 # %% [markdown]
-# Too small a threshold removes nothing, too large a one removes units that are needed. In between
-# is a range that is right, and where it begins moves with the learning rate: $\tau$ has to be
-# larger than what one leap leaves in a *single weight*, about $\eta\lambda / \sqrt{n}$ for a group
-# of $n$ weights.
+# Too small a threshold removes nothing, too large a one removes units that are needed. Between them
+# is a range that is right, and its lower end depends on the learning rate: $\tau$ has to be larger
+# than the change of a *single weight* in one jump, about $\eta\lambda / \sqrt{n}$ for a group of
+# $n$ weights.
 #
-# That explains why $10^{-4}$ worked for the authors and does nothing here. With their learning
-# rate 1, $\lambda = 0.00245$ and groups of 23,996 weights, a leap leaves 0.0000158 in a weight,
-# below their threshold; a small network has larger leaps in fewer weights. So the threshold is one
+# This explains why $10^{-4}$ works for the authors and has no effect here. With their learning rate
+# 1, $\lambda = 0.00245$ and groups of 23,996 weights, a jump changes a weight by 0.0000158, less
+# than their threshold; a small network has larger jumps in fewer weights. So the threshold is one
 # more number to tune, and it depends on the learning rate, the strength and the size of the
-# network. Tutorial 4 replaces the subgradient by a step that needs none.
+# network. Tutorial 4 replaces the subgradient by a step that needs no threshold.
 
 # %%
 in_a_weight = 0.00245 / np.sqrt(23996)
-print(f"one leap of the paper's training, in a single weight: {in_a_weight:.7f}")
+print(f"one jump of the paper's training, in a single weight: {in_a_weight:.7f}")
 assert f"{in_a_weight:.7f}" == "0.0000158"
 
 # %% [markdown]
@@ -520,26 +521,26 @@ assert f"{in_a_weight:.7f}" == "0.0000158"
 # starts with all weights uniform between $-0.04$ and $0.04$, $\lambda = 0.00245$ and learning rate
 # 1, and has 1327 steps in an epoch.
 #
-# 1. How long is the group of a unit of each layer at the start, about? (A uniform number between
-#    $-a$ and $a$ has the mean square $a^2 / 3$.) What is the whole penalty?
-# 2. A unit of the lower layer is of no use: its data gradient is always zero. After how many steps
-#    is it gone, at the latest?
+# 1. What is the approximate length of a group of each layer at the start? (A uniform number between
+#    $-a$ and $a$ has the mean square $a^2 / 3$.) What is the value of the penalty?
+# 2. Suppose that the loss does not depend on a unit of the lower layer: its data gradient is always
+#    zero. After how many steps is it zero, at the latest?
 # 3. Statisticians often give a group of $n$ weights the strength $\lambda \sqrt{n}$. Which layer
-#    would then be pulled more strongly, and by how much?
+#    would then be penalised more strongly, and by what factor?
 #
 # Try to answer before you read on.
 #
 # ### Answer
 #
 # 1. The sizes are 23,996 and 27,996 (tutorial 1: $4 (E + H) + 4 H$, then $4 H$ for the next layer
-#    or $V$ for the softmax, less the 4 crossings). A group of $n$ such weights is
-#    $0.04 \sqrt{n / 3}$ long. The penalty is $\lambda$ times the sum of 3000 such lengths; the loss
-#    of the untrained network is $35 \log 10{,}000 \approx 322$ for a window of 35 words.
-# 2. The unit's own term takes exactly $\eta \lambda$ from its length in each step. The terms of the
-#    other groups, in the weights that it shares with them, can only help. So it is gone after
-#    length / $\eta \lambda$ steps at the latest: a little more than one epoch.
-# 3. The upper one, whose groups hold a row of the softmax, by $\sqrt{27996 / 23996}$. The paper
-#    uses the same $\lambda$ for all groups.
+#    or $V$ for the softmax, less the 4 crossings). A group of $n$ such weights has the length $0.04
+#    \sqrt{n / 3}$. The penalty is $\lambda$ times the sum of 3000 such lengths. For comparison, the
+#    loss of the untrained network is $35 \log 10{,}000 \approx 322$ for a window of 35 words.
+# 2. The unit's own term reduces its length by exactly $\eta \lambda$ in each step. The terms of the
+#    other groups, in the weights that it shares with them, can only reduce it further. So it is
+#    zero after length / $\eta \lambda$ steps at the latest: a little more than one epoch.
+# 3. The upper layer, whose groups contain a row of the softmax, by the factor $\sqrt{27996 /
+#    23996}$. The paper uses the same $\lambda$ for all groups.
 
 # %%
 E, H, WORDS = 1500, 1500, 10_000
@@ -548,9 +549,9 @@ at_start = [0.04 * np.sqrt(size / 3) for size in sizes]
 whole = 0.00245 * H * sum(at_start)
 steps_to_go = at_start[0] / 0.00245
 print(f"sizes {sizes}, lengths {at_start[0]:.3f} and {at_start[1]:.3f}")
-print(f"penalty {whole:.2f}, beside a loss of {35 * np.log(10_000):.0f}")
-print(f"gone after {steps_to_go:.0f} steps, that is {steps_to_go / 1327:.1f} epochs")
-print(f"with strengths that grow as the root of the size: {np.sqrt(sizes[1] / sizes[0]):.2f} times")
+print(f"penalty {whole:.2f}, compared with a loss of {35 * np.log(10_000):.0f}")
+print(f"zero after {steps_to_go:.0f} steps, that is {steps_to_go / 1327:.1f} epochs")
+print(f"strengths proportional to sqrt(size): {np.sqrt(sizes[1] / sizes[0]):.2f} times")
 assert sizes == (23996, 27996)
 assert f"{at_start[0]:.3f}" == "3.577"
 assert f"{at_start[1]:.3f}" == "3.864"
@@ -560,7 +561,7 @@ assert f"{steps_to_go:.0f}" == "1460"
 assert f"{steps_to_go / 1327:.1f}" == "1.1"
 assert f"{np.sqrt(sizes[1] / sizes[0]):.2f}" == "1.08"
 
-# The same network ten times narrower, in numbers: its groups are as long as the formula says.
+# Check the formula for the length of a group on a network ten times narrower.
 narrow = ptb_lstm.Config(vocabulary=1000, embed_size=150, hidden_sizes=(150, 150), init_scale=0.04)
 narrow_layout = ptb_lstm.layout(narrow)
 weights = ptb_lstm.initial(narrow, narrow_layout, np.random.default_rng(0))
@@ -572,16 +573,17 @@ assert f"{measured:.2f}" == f"{expected:.2f}" == "1.13"
 # %% [markdown]
 # ## What to take away
 #
-# - The length of a vector, not squared, has a corner at zero, and the corner holds the whole vector
-#   there as long as the loss pulls with less than $\lambda$. L1 asks each weight by itself; L2
-#   cannot hold anything.
-# - The gradient is $\lambda w\, (1/|\text{row group}| + 1/|\text{column group}|)$, one term for a
-#   unit with itself. $\langle w, \nabla R \rangle = R$ tests it.
+# - The length of a vector, not squared, has a corner at zero. The corner keeps the whole vector at
+#   zero as long as the gradient of the loss is shorter than $\lambda$. L1 has one condition for
+#   each weight; L2 keeps nothing at zero.
+# - The gradient is $\lambda w\, (1/|\text{row group}| + 1/|\text{column group}|)$, with one term
+#   for a weight with which a unit reads itself. $\langle w, \nabla R \rangle = R$ tests it.
 # - The authors count the self weights twice and smooth the root: `self_weight=2, smoothing=1e-8`.
-# - A subgradient method oscillates around zero at half a leap, so it needs a threshold, and the
-#   threshold depends on all the rest.
+# - A subgradient method oscillates around zero at a distance of half a jump, so it needs a
+#   threshold, and the threshold depends on the learning rate, the strength and the size of the
+#   network.
 #
 # ## Where to go next
 #
-# - [Tutorial 3](3_backward_by_hand.py) derives the other gradient, that of the loss, through time.
-# - `issref/iss/penalty.py` is the whole penalty, in about 50 lines.
+# - [Tutorial 3](3_backward_by_hand.py) derives the gradient of the loss, through time.
+# - `issref/iss/penalty.py` implements the penalty in about 50 lines.

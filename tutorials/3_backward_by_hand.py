@@ -1,15 +1,14 @@
 # %% [markdown]
 # # 3. Backward by hand
 #
-# Training needs the gradient of the loss in every weight. Frameworks compute it unseen. Here we
-# write it by hand, for an LSTM through time, because whoever removes units from a network should
-# know what flows through them; and because a gradient by hand is short, fast, and can be checked to
-# the last digit.
+# Training needs the gradient of the loss in every weight. Frameworks compute it automatically. Here
+# we derive it by hand, for an LSTM through time: to understand what a unit contributes before we
+# remove it, and because the code is short, fast, and can be checked to the last digit.
 #
-# **You will learn** the one rule by which every backward pass in issref is written; how to derive
-# the LSTM's, from the equations to code; how to check a derivative with a complex number; what
-# truncated backpropagation through time cuts off; and which mistakes are common, by the numbers
-# that give them away.
+# **You will learn** the rule by which every backward pass in issref is written; how to derive the
+# backward pass of an LSTM, from the equations to the code; how to check a derivative with a complex
+# number; what truncated backpropagation through time leaves out; and how to recognise common
+# mistakes by their errors.
 #
 # **You need** the chain rule and the equations of [tutorial 1](1_one_unit.py). It takes 20 minutes
 # to read and seconds to run. Every number in the text is computed below, and an `assert` next to it
@@ -35,26 +34,25 @@ FIGURES.mkdir(exist_ok=True)
 # %% [markdown]
 # ## One rule
 #
-# Let $L$ be the loss, a single number at the end of a long computation. For any array $y$ on the
-# way write $\mathrm{d}y$ for the gradient of $L$ in $y$: an array of the same shape, whose entries
-# are $\partial L / \partial y_k$. Take one step of the computation, $y = f(x, W)$. If $x$ and $W$
-# are nudged a little, $y$ moves, and $L$ moves by $\langle \mathrm{d}y, \text{move of } y \rangle$.
-# **To go backward through $f$ is to write this number as a sum of
-# $\langle \mathrm{d}x, \text{move of } x \rangle$ and
-# $\langle \mathrm{d}W, \text{move of } W \rangle$, and to read off $\mathrm{d}x$ and
-# $\mathrm{d}W$.** Nothing else has to be known about the rest of the network.
+# Let $L$ be the loss, a single number at the end of a long computation. For any intermediate array
+# $y$ write $\mathrm{d}y$ for the gradient of $L$ in $y$: an array of the same shape, with the
+# entries $\partial L / \partial y_k$. Take one step of the computation, $y = f(x, W)$. Small
+# changes $\delta x$ and $\delta W$ cause a change $\delta y$, and $L$ changes by $\langle
+# \mathrm{d}y, \delta y \rangle$. **To go backward through $f$, write this number as $\langle
+# \mathrm{d}x, \delta x \rangle + \langle \mathrm{d}W, \delta W \rangle$, and read off $\mathrm{d}x$
+# and $\mathrm{d}W$.** Nothing else about the rest of the network is needed.
 #
-# For the linear map $y = x W + b$, with one example in each row of $x$, the move of $y$ is
-# $\delta x\, W + x\, \delta W + \delta b$, and
+# For the linear map $y = x W + b$, with one example in each row of $x$, $\delta y = \delta x\, W +
+# x\, \delta W + \delta b$, and
 #
 # $$\langle \mathrm{d}y,\; \delta x\, W + x\, \delta W + \delta b \rangle
 #   = \langle \mathrm{d}y\, W^\top, \delta x \rangle + \langle x^\top \mathrm{d}y, \delta W \rangle
 #   + \Big\langle \sum_{\text{rows}} \mathrm{d}y,\; \delta b \Big\rangle .$$
 #
-# So $\mathrm{d}x = \mathrm{d}y\, W^\top$, $\mathrm{d}W = x^\top \mathrm{d}y$ and
-# $\mathrm{d}b = \sum \mathrm{d}y$. (If you forget which factor goes where: only one order gives
-# each gradient the shape of its array.) In code, a function returns its output and the function
-# that goes backward. The second one remembers what it needs.
+# So $\mathrm{d}x = \mathrm{d}y\, W^\top$, $\mathrm{d}W = x^\top \mathrm{d}y$ and $\mathrm{d}b =
+# \sum \mathrm{d}y$. (To remember the order of the factors: only one order gives each gradient the
+# shape of its array.) In code, a function returns its output and a second function, `backward`,
+# which keeps the arrays that it needs.
 
 
 # %%
@@ -66,24 +64,24 @@ def linear(x, W, b):
 
 
 # %% [markdown]
-# Two more habits. A value that is used *twice* gets the *sum* of two gradients. And `backward`
-# stores nothing in the weights: who calls it decides what to add to what.
+# Two more rules. If a value is used *twice*, its gradient is the *sum* of two gradients. And
+# `backward` returns gradients and stores nothing: the caller adds them up.
 #
 # ## How to check: the complex step
 #
-# A gradient without a check is not written yet. The obvious check is a difference quotient,
-# $(f(x + h) - f(x)) / h$. It has two errors that fight each other: a large $h$ bends with the
-# function, and a small $h$ subtracts two numbers that agree in nearly all digits.
+# Every gradient needs a check. The obvious check is a difference quotient, $(f(x + h) - f(x)) / h$.
+# It has two errors: for large $h$ the function is not linear, and for small $h$ the two numbers
+# agree in nearly all digits, which their difference loses.
 #
 # The complex step avoids the subtraction. Add $ih$, with $i^2 = -1$, instead of $h$:
 #
 # $$f(x + i h) = f(x) + i h\, f'(x) - \tfrac12 h^2 f''(x) - \ldots, \qquad\text{so}\qquad
 #   f'(x) \approx \frac{\operatorname{Im} f(x + i h)}{h} .$$
 #
-# The derivative stands alone in the imaginary part; nothing cancels, so $h$ can be $10^{-30}$, and
-# the error of the formula, of order $h^2$, disappears. All that is asked of $f$ is that it is
-# written with functions that make sense for complex numbers: sums, products, exp and tanh do; a
-# maximum, an absolute value, or a comparison do not.
+# The imaginary part contains the derivative alone. Nothing cancels, so $h$ can be $10^{-30}$, and
+# the error of the formula, of order $h^2$, is negligible. The only requirement is that $f$ consists
+# of analytic functions: sums, products, exp and tanh are allowed; a maximum, an absolute value or a
+# comparison is not.
 
 
 # %%
@@ -109,7 +107,7 @@ for name, error in errors.items():
 assert 1e-10 < errors["forward difference"].min() < 1e-7
 assert 1e-13 < errors["central difference"].min() < 1e-9
 assert errors["complex step"][0] < 1e-15
-assert errors["central difference"][0] == 1  # the difference is 0: nothing is left
+assert errors["central difference"][0] == 1  # the difference of the two values is 0
 
 # %%
 figure, axes = plt.subplots(figsize=(7.5, 2.9))
@@ -121,10 +119,11 @@ axes.legend(frameon=False, loc="center left", bbox_to_anchor=(0.05, 0.4))
 figure.savefig(FIGURES / "3_complex_step.png")
 
 # %% [markdown]
-# To check an op with many outputs, draw a random gradient for each output: that makes a loss,
-# $L = \sum \langle \mathrm{d}y, y \rangle$, whose gradient in the arguments `backward` should
-# return. We compare it with the complex step, entry by entry. (`issref.verify.gradcheck` is this
-# check with some more questions; no op in issref lacks it.)
+# To check an op with many outputs, draw a random gradient $\mathrm{d}y$ for each output. This
+# defines a loss, $L = \sum \langle \mathrm{d}y, y \rangle$, and `backward` should return its
+# gradient in the arguments. We compare it with the complex step, entry by entry.
+# (`issref.verify.gradcheck` contains this check and some more; every op in issref is tested with
+# it.)
 
 
 # %%
@@ -133,7 +132,7 @@ def all_of(outputs):
 
 
 def largest_errors(op, **arguments):
-    """The largest error of each gradient, relative to the largest entry of that gradient."""
+    """Return the largest error of each gradient, relative to its largest entry."""
     rng = np.random.default_rng(1)
     outputs, backward = op(*arguments.values())
     given = [rng.normal(size=output.shape) for output in all_of(outputs)]
@@ -167,31 +166,32 @@ assert max(checked.values()) < 1e-14
 # %% [markdown]
 # ## The cell
 #
-# One step of an LSTM is a linear map, $a = [x_t, h_{t-1}]\, K + b$, whose backward we have, and
-# then the *cell*. Its forward pass, with a name for each thing:
+# One step of an LSTM is a linear map, $a = [x_t, h_{t-1}]\, K + b$, whose backward we have,
+# followed by the *cell*. It turns the preactivations $a = [a_i, a_g, a_f, a_o]$ into activations,
+# and these into the new state:
 #
 # $$i = \sigma(a_i), \quad g = \tanh(a_g), \quad f = \sigma(a_f), \quad o = \sigma(a_o), \qquad
 #   c = f\, c_{t-1} + i\, g, \qquad h = o \tanh(c).$$
 #
-# Now upside down. Two gradients arrive, $\mathrm{d}h$ and $\mathrm{d}c$; the second because $c$
-# goes on to the next step as well. All products are entry by entry, so each factor's gradient is
-# the arriving one times the other factor:
+# Now backward. Two gradients arrive, $\mathrm{d}h$ and $\mathrm{d}c$; the second because the next
+# step uses $c$ as well. All products are entry by entry, so the gradient of each factor is the
+# arriving gradient times the other factor:
 #
 # - from $h = o \tanh(c)$: $\;\mathrm{d}o = \mathrm{d}h \tanh(c)$, and $c$ is used here *too*, so
-#   what arrives at it is $\mathrm{d}c + \mathrm{d}h\, o\, (1 - \tanh^2 c)$. Call this
-#   $\mathrm{d}c$ from now on.
+#   its total gradient is $\mathrm{d}c + \mathrm{d}h\, o\, (1 - \tanh^2 c)$. Call this $\mathrm{d}c$
+#   from now on.
 # - from $c = f\, c_{t-1} + i\, g$: $\;\mathrm{d}f = \mathrm{d}c\, c_{t-1}$,
 #   $\;\mathrm{d}c_{t-1} = \mathrm{d}c\, f$, $\;\mathrm{d}i = \mathrm{d}c\, g$,
 #   $\;\mathrm{d}g = \mathrm{d}c\, i$.
-# - from the gates: $\sigma' = \sigma (1 - \sigma)$ and $\tanh' = 1 - \tanh^2$, both written in what
-#   the forward pass has computed already: $\mathrm{d}a_i = \mathrm{d}i\; i\, (1 - i)$,
+# - from the gates: $\sigma' = \sigma (1 - \sigma)$ and $\tanh' = 1 - \tanh^2$, both expressed by
+#   values that the forward pass has already computed: $\mathrm{d}a_i = \mathrm{d}i\; i\, (1 - i)$,
 #   $\;\mathrm{d}a_g = \mathrm{d}g\, (1 - g^2)$, and so on.
 
 
 # %%
 def cell(a, c_before):
-    i, g, f, o = np.split(a, 4, axis=1)
-    i, g, f, o = sigmoid(i), np.tanh(g), sigmoid(f), sigmoid(o)
+    a_i, a_g, a_f, a_o = np.split(a, 4, axis=1)
+    i, g, f, o = sigmoid(a_i), np.tanh(a_g), sigmoid(a_f), sigmoid(a_o)
     c = f * c_before + i * g
     squashed = np.tanh(c)
 
@@ -213,11 +213,10 @@ assert max(checked.values()) < 1e-14
 # %% [markdown]
 # ## Through time
 #
-# Over a sequence the cell is applied once for each word, and everything that was said about one
-# step is said $T$ times. Two roads lead from each step to the next, $h$ and $c$; two roads lead
-# back. At step $t$ the gradient that arrives at $h_t$ has two parts: one from above, from whatever
-# reads the output at time $t$, and one from the right, from step $t + 1$. The same kernel is used
-# $T$ times, so its gradient is a sum over all steps.
+# In a sequence the cell is applied once for each of $T$ words. Each step passes two values to the
+# next, $h$ and $c$, and receives two gradients from it. The gradient that arrives at $h_t$ has two
+# parts: one from the layer that reads the output at time $t$, and one from step $t + 1$. The same
+# kernel is used $T$ times, so its gradient is a sum over all steps.
 
 # %%
 figure, axes = plt.subplots(figsize=(8.6, 3.3))
@@ -241,7 +240,7 @@ for step in range(4):
     axes.text(left + 0.45, 2.15, f"$h_{step + 1}$", ha="right", fontsize=8.5)
     axes.text(left + 0.45, -0.6, f"$x_{step + 1}$", ha="right", fontsize=8.5)
 axes.axvline(5.55, ymax=0.86, color="#777777", linestyle=(0, (4, 3)), linewidth=1)
-axes.text(5.65, 2.7, "a window ends: values go on, gradients do not", color="#555555")
+axes.text(5.65, 2.7, "end of a window: values continue, gradients do not", color="#555555")
 axes.plot([], [], color="#444444", label="forward: values")
 axes.plot([], [], color=COLOURS[1], label="backward: gradients")
 axes.legend(frameon=False, loc="upper left", ncols=2)
@@ -250,8 +249,8 @@ axes.axis("off")
 figure.savefig(FIGURES / "3_through_time.png")
 
 # %% [markdown]
-# (The dashed line belongs to a later section.) Forward, we keep the backward function of each step
-# in a list; backward, we walk the list from its end.
+# (A later section explains the dashed line.) The forward pass stores the backward function of each
+# step in a list; the backward pass goes through the list from its end.
 
 
 # %%
@@ -267,7 +266,7 @@ def lstm(x, h, c, kernel, bias):
         dx, dkernel, dbias = np.zeros(x.shape), 0, 0
         for t in reversed(range(len(x))):
             linear_back, cell_back = backs[t]
-            da, dc = cell_back(dhidden[t] + dh, dc)  # from above, and from the right
+            da, dc = cell_back(dhidden[t] + dh, dc)  # from the layer above, and from step t + 1
             drow, dkernel_t, dbias_t = linear_back(da)
             dx[t], dh = drow[:, : x.shape[2]], drow[:, x.shape[2] :]
             dkernel, dbias = dkernel + dkernel_t, dbias + dbias_t
@@ -285,9 +284,9 @@ show(checked)
 assert max(checked.values()) < 1e-13
 
 # %% [markdown]
-# That is the LSTM with all its gradients, in 40 lines. `issref.ops.lstm` computes the same, with
-# its loops arranged for speed: the products with $x$ for all steps at once, the cell in a compiled
-# loop, and the kernel's gradient as one product at the end.
+# This is the LSTM with all its gradients, in 40 lines. `issref.ops.lstm` computes the same,
+# organised for speed: the products with $x$ for all steps at once, the cell in a compiled loop, and
+# the kernel's gradient as one product at the end.
 
 # %%
 ends = rng.normal(size=(T, B, H)), *rng.normal(size=(2, B, H))
@@ -298,29 +297,29 @@ for op in (lstm, issref_lstm):
 apart = max(np.abs(ours - theirs).max() for ours, theirs in zip(*found, strict=True))
 print(f"outputs and gradients differ from issref's by at most {apart:.0e}")
 assert apart < 1e-13
-check_backward(lstm, list(arguments.values()))  # issref's own check says nothing: all is well
+check_backward(lstm, list(arguments.values()))  # issref's own check raises no error
 
 # %% [markdown]
 # ## The whole language model
 #
-# What is missing is the loss. For the logits $y$ of one word, and $k$ the word that really came
-# next, it is $-\log$ of the softmax, $\ell = \log \sum_j e^{y_j} - y_k$. Hence, with $[j = k]$ for
-# 1 if $j = k$ and 0 otherwise,
+# The loss is still missing. For the logits $y$ of one word, with $k$ the next word of the text, it
+# is $-\log$ of the softmax, $\ell = \log \sum_j e^{y_j} - y_k$. Hence, with $[j = k]$ for 1 if $j =
+# k$ and 0 otherwise,
 #
 # $$\frac{\partial \ell}{\partial y_j} = \frac{e^{y_j}}{\sum_m e^{y_m}} - [j = k]:$$
 #
 # the probabilities, less 1 at the right word. The loss is summed over the time steps and averaged
-# over the sentences in the batch; that is the paper's unit, and learning rates and strengths depend
-# on it. The embedding picks rows of a table, so its backward adds each gradient to the row that was
-# picked, and *adds* it, since a word may occur twice.
+# over the sentences in the batch. This is the paper's convention, on which learning rates and
+# strengths depend. The embedding selects rows of a table, so its backward adds each gradient to the
+# selected row. It has to *add*, because a word may occur twice.
 #
-# The model's backward is then its forward, read from the bottom to the top.
+# The model's backward is its forward in reverse order.
 
 
 # %%
 def cross_entropy(y, targets):
     steps, batch = np.indices(targets.shape)
-    exps = np.exp(y)  # fine for small logits; in earnest one subtracts the largest first
+    exps = np.exp(y)  # for small logits only; in general, subtract the largest logit first
 
     def backward(dloss):
         dy = exps / exps.sum(axis=2, keepdims=True)
@@ -383,17 +382,18 @@ assert apart < 1e-12
 assert abs(loss - same) < 1e-12
 
 # %% [markdown]
-# ## What truncation cuts off
+# ## What truncation leaves out
 #
-# A text has a million words, and nobody keeps a million backward functions. It is read in
-# *windows*: the state at the end of one window is the start of the next, so *values* flow through
-# the whole text; but the backward pass begins anew in each window, with $\mathrm{d}h = \mathrm{d}c
-# = 0$ at its end. That is *truncated* backpropagation through time, the dashed line in the figure.
+# A text may have a million words, and a million backward functions do not fit in memory. So the
+# text is read in *windows*. The state at the end of one window is the start of the next, so
+# *values* pass through the whole text. But the backward pass starts at the end of each window, with
+# $\mathrm{d}h = \mathrm{d}c = 0$. This is *truncated* backpropagation through time, the dashed line
+# in the figure.
 #
-# Cut our 24 words into two windows of 12. If the second window's `backward` hands its
-# $\mathrm{d}h$ and $\mathrm{d}c$ to the first, the sum of both gradients is that of the whole text.
-# If zeros are handed over, something is missing: the part of the second window's loss that goes
-# back to words of the first.
+# Divide our 24 words into two windows of 12. If the second window's `backward` passes its
+# $\mathrm{d}h$ and $\mathrm{d}c$ to the first, the sum of both gradients is the gradient of the
+# whole text. If zeros are passed instead, one part is missing: the dependence of the second
+# window's loss on the words of the first.
 
 # %%
 HALF = STEPS // 2
@@ -405,7 +405,7 @@ cut, _ = first_back(1.0, *zero)
 
 
 def relative(found, expected):
-    """The length of the difference of two gradients, relative to that of the second."""
+    """Return the length of the difference of two gradients, relative to the second one."""
     differences = sum(((found[array] - expected[array]) ** 2).sum() for array in expected)
     return np.sqrt(differences / sum((expected[array] ** 2).sum() for array in expected))
 
@@ -413,23 +413,22 @@ def relative(found, expected):
 whole = {array: connected[array] + second[array] for array in grads}
 truncated = {array: cut[array] + second[array] for array in grads}
 print(f"losses: {first_loss:.4f} + {second_loss:.4f} = {loss:.4f}")
-print(f"gradients handed over: differs from the whole text's by {relative(whole, grads):.0e}")
-print(f"truncated:             differs from the whole text's by {relative(truncated, grads):.3f}")
+print(f"gradients passed on: differs from the whole text's by {relative(whole, grads):.0e}")
+print(f"truncated:           differs from the whole text's by {relative(truncated, grads):.3f}")
 assert abs(first_loss + second_loss - loss) < 1e-12
 assert relative(whole, grads) < 1e-14
 assert 0.005 < relative(truncated, grads) < 0.05
 
 # %% [markdown]
-# Truncation is no error in the code: the truncated gradient is the *exact* gradient of another
-# question. It is that of each window's loss with the state it starts from taken as a constant. (A
-# check by differences has to hold the state fixed as well, or it will report an error that is
-# none.)
+# Truncation is not an error in the code: the truncated gradient is the *exact* gradient of another
+# function, the loss of each window with its initial state held constant. (A check by differences
+# has to hold that state constant too, or it will report a false error.)
 #
-# How much is lost depends on how far back the network remembers. Along the road of $c$ a gradient
-# is multiplied by the forget gate at every step, $\mathrm{d}c_{t-1} = \mathrm{d}c\, f$. With forget
-# gates near one half little is left after a dozen steps. Raise the forget gate's bias, and the
-# memory grows. We take the loss of the last output alone, and look at the gradient that arrives at
-# the state $k$ steps before it.
+# How much is lost depends on how far back the network remembers. Along $c$ a gradient is multiplied
+# by the forget gate at every step, $\mathrm{d}c_{t-1} = \mathrm{d}c\, f$. With forget gates near
+# one half little remains after a dozen steps. With a larger bias of the forget gate the memory is
+# longer. We take a loss that depends on the last output only, and compute its gradient in the state
+# $k$ steps earlier.
 
 # %%
 LONG = 60
@@ -438,7 +437,7 @@ small_kernel = kernel * 0.5
 
 
 def memory(forget_bias):
-    """The length of the gradient in the state (h, c), for 1 to LONG steps back."""
+    """Return the length of the gradient in the state (h, c), for 1 to LONG steps back."""
     shifted = bias * 0.5 + np.repeat([0, 0, forget_bias, 0], H)
     states = [zero]
     for t in range(LONG):
@@ -465,26 +464,25 @@ axes.axvline(20, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
 axes.text(20.5, 3e-12, "a window of 20 words", color="#555555")
 axes.set(yscale="log", xlabel="steps back", xlim=(0, LONG), ylim=(1e-12, 3))
 axes.set_title("The gradient of the last output in earlier states, relative to one step back")
-beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-axes.legend(title="added to the\nforget bias", frameon=False, **beside)
+outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+axes.legend(title="added to the\nforget bias", frameon=False, **outside)
 figure.savefig(FIGURES / "3_memory.png")
 for forget_bias, left in left_after.items():
-    print(f"forget bias + {forget_bias}: {left:.5f} of the gradient is left 20 steps back")
+    print(f"forget bias + {forget_bias}: {left:.5f} of the gradient remains 20 steps back")
 assert left_after[0] < 1e-3 < 0.1 < left_after[4]
 
 # %% [markdown]
-# With the largest bias the gradient does not fade at all (it even grows a little, through $h$), and
-# a window of 20 words would cut off a great deal of it.
+# With the largest bias the gradient does not decrease at all (it even grows a little, through $h$),
+# and a window of 20 words would lose a large part of it.
 
 # %% [markdown]
-# ## Common mistakes, and the number each one gives
+# ## Common mistakes and their errors
 #
-# issref keeps a list of the mistakes that ports of an LSTM are known to make (tutorial 7 uses all
-# of them). We take eight that touch the gradient only: the network's outputs stay right, it trains,
-# and it trains worse. For each we compute the relative error of every gradient, in two tests. One
-# is thorough: six steps, three sentences, states that are not zero, and gradients that arrive at
-# *all* outputs. The other is the test one writes when in a hurry: one step, one sentence, zero
-# states, and a gradient at the output alone.
+# issref has a list of common mistakes in implementations of an LSTM (tutorial 8 uses all of them).
+# We take eight that affect the gradient only: the outputs are right, and the network trains, but
+# worse. For each mistake we compute the relative error of every gradient, in two tests. The
+# thorough test has six steps, three sentences, nonzero states, and gradients at *all* outputs. The
+# quick test has one step, one sentence, zero states, and a gradient at the output alone.
 
 # %%
 EIGHT = [
@@ -500,9 +498,9 @@ EIGHT = [
 GRADIENTS = ("dx", "dh0", "dc0", "dkernel", "dbias")
 
 
-def inputs_of(steps, batch, live):
+def inputs_of(steps, batch, scale):
     draw = np.random.default_rng(5).normal
-    state, end = draw(size=(2, batch, H)) * live, draw(size=(2, batch, H)) * live
+    state, end = draw(size=(2, batch, H)) * scale, draw(size=(2, batch, H)) * scale
     return {
         "x": draw(size=(steps, batch, D)), "h0": state[0], "c0": state[1],
         "kernel": kernel, "bias": bias,
@@ -517,18 +515,18 @@ def errors_of(mistake, inputs):
 
 
 tests = {
-    "thorough": inputs_of(steps=6, batch=3, live=1),
-    "in a hurry": inputs_of(steps=1, batch=1, live=0),
+    "thorough": inputs_of(steps=6, batch=3, scale=1),
+    "quick": inputs_of(steps=1, batch=1, scale=0),
 }
-tables, seen = {}, {}
+tables, detected = {}, {}
 for name, inputs in tests.items():
     tables[name] = np.array([errors_of(mistake, inputs) for mistake in EIGHT])
 for name, table in tables.items():
     by_any, by_weights = (table.max(axis=1) > 1e-2).sum(), (table[:, 3:].max(axis=1) > 1e-2).sum()
-    seen[name] = [int(by_any), int(by_weights)]
-    print(f"{name:10}: {by_any} of 8 seen, {by_weights} of 8 in the gradients of the weights alone")
-assert seen["thorough"] == [8, 8]
-assert seen["in a hurry"] == [6, 4]
+    detected[name] = [int(by_any), int(by_weights)]
+    print(f"{name:10}: {by_any} of 8 found, {by_weights} of 8 in the weight gradients alone")
+assert detected["thorough"] == [8, 8]
+assert detected["quick"] == [6, 4]
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.1), sharey=True)
@@ -546,15 +544,15 @@ figure.suptitle("Relative error of each gradient (rows: one mistake each)", font
 figure.savefig(FIGURES / "3_mistakes.png")
 
 # %% [markdown]
-# A row with a single number is a signature: a bias counted twice is wrong by exactly 1.00 in
-# `dbias` and right in all else; an average over three sentences is wrong by 0.67 in both weights. A
-# gradient that is not carried through time spoils everything, but only a test with more than one
-# step sees it in the weights. The test in a hurry passes two of the eight whatever one looks at,
-# and half of them if one looks at the weights alone. So:
+# Some rows identify the mistake: if the bias gradient is counted twice, `dbias` is wrong by exactly
+# 1.00 and all other gradients are right; an average over three sentences is wrong by 0.67 in both
+# weights. If a gradient is not carried through time, everything is wrong, but only a test with more
+# than one step shows it in the weights. The quick test misses two of the eight mistakes even if all
+# gradients are compared, and half of them if only the weights are compared. So a test needs
 #
-# - more than one step, more than one sentence, sizes that all differ;
-# - states and biases that are not zero, gradients at every output;
-# - *all* gradients compared, also those in the starting state, and with a tight tolerance.
+# - more than one step, more than one sentence, and sizes that all differ;
+# - nonzero states and biases, and gradients at every output;
+# - a comparison of *all* gradients, including the initial state's, with a tight tolerance.
 
 # %%
 twice = tables["thorough"][EIGHT.index("dbias counted twice")]
@@ -567,28 +565,26 @@ assert [f"{error:.2f}" for error in average] == ["0.00", "0.00", "0.00", "0.67",
 # %% [markdown]
 # ## Exercise
 #
-# Some LSTMs have no forget gate of their own: they forget exactly as much as they write,
-# $f = 1 - i$. (Tutorial 6 meets a network like that.) The kernel keeps its four blocks, but the
-# third one is not read.
+# Some LSTMs have no separate forget gate, but use $f = 1 - i$. (Tutorial 7 describes a similar
+# network.) The kernel keeps its four blocks, but the third one is not used.
 #
 # 1. Which lines of `cell` change, forward and backward?
 # 2. What is the gradient of the third block?
-# 3. Write it and check it by the complex step.
+# 3. Implement it, and check it by the complex step.
 #
 # Try to answer before you read on.
 #
 # ### Answer
 #
-# Forward, $f = 1 - i$ takes the place of $\sigma(a_f)$, so $c = c_{t-1} + i\,(g - c_{t-1})$.
-# Backward, $i$ is now used twice, and gets the sum of two gradients: as before
-# $\mathrm{d}c\, g$, and through $f$ another $-\mathrm{d}c\, c_{t-1}$. The third block's gradient is
-# exactly zero.
+# Forward, $f = 1 - i$ replaces $\sigma(a_f)$, so $c = c_{t-1} + i\,(g - c_{t-1})$. Backward, $i$ is
+# now used twice, and its gradient is a sum: $\mathrm{d}c\, g$ as before, and $-\mathrm{d}c\,
+# c_{t-1}$ through $f$. The third block's gradient is exactly zero.
 
 
 # %%
 def coupled_cell(a, c_before):
-    i, g, _, o = np.split(a, 4, axis=1)
-    i, g, o = sigmoid(i), np.tanh(g), sigmoid(o)
+    a_i, a_g, _, a_o = np.split(a, 4, axis=1)
+    i, g, o = sigmoid(a_i), np.tanh(a_g), sigmoid(a_o)
     c = (1 - i) * c_before + i * g
     squashed = np.tanh(c)
 
@@ -614,18 +610,21 @@ assert np.count_nonzero(third_block) == 0
 # %% [markdown]
 # ## What to take away
 #
-# - To go backward through a step, write what the loss gains as inner products with the moves of the
-#   arguments, and read off the gradients. A value used twice gets a sum.
-# - An LSTM's backward has two roads through time, $h$ and $c$, and sums the kernel's gradient over
-#   all steps.
-# - The complex step checks it to the last digits, because nothing is subtracted.
-# - Truncation is the exact gradient of the window with its first state held constant.
-# - A test sees what it is given: zero states and single steps hide mistakes.
+# - To go backward through a step, write the change of the loss as inner products with the changes
+#   of the arguments, and read off the gradients. The gradient of a value that is used twice is a
+#   sum.
+# - The backward pass of an LSTM goes through time along $h$ and $c$, and sums the kernel's gradient
+#   over all steps.
+# - The complex step checks it to the last digits, because there is no subtraction.
+# - The truncated gradient is the exact gradient of each window's loss with the initial state held
+#   constant.
+# - Zero states and single steps in a test hide mistakes.
 #
-# The gradient of the loss and that of the penalty meet in the training loop, as one sum or in two
-# steps that follow each other.
+# The training loop combines the gradient of the loss with the penalty: as a sum of two gradients,
+# or in two steps, one after the other.
 #
 # ## Where to go next
 #
-# - [Tutorial 4](4_proximal_steps.py) puts the two together, in a step that makes exact zeros.
-# - `issref/ops/lstm.py` and `issref/kernels/reference.py` are this tutorial at full speed.
+# - [Tutorial 4](4_proximal_steps.py) combines the two in a step that makes exact zeros.
+# - `issref/ops/lstm.py` and `issref/kernels/reference.py` contain optimised versions of this
+#   tutorial's functions.
