@@ -49,7 +49,7 @@ def recorded(
         return record
 
     work = task(lstm, vocabulary)
-    config = ptb_rhn.Config(vocabulary=vocabulary, width=rhn.hidden_sizes[0], depth=rhn.depth)
+    config = ptb_rhn.configure(vocabulary, rhn.network.flat())
     layout = ptb_rhn.layout(config)
     params = ptb_rhn.initial(config, layout, np.random.default_rng(0), np.float32)
     with replaced(kernels, {name: recording(name, getattr(kernels, name)) for name in kernel_names()}):

@@ -31,7 +31,7 @@ HOW = (
     "compared run in one process and take turns, so that whatever else the machine does hits them alike; times "
     "are medians over the turns, ratios the median of the ratios of neighbouring turns, in brackets their "
     "quartiles. As in training, glibc is told to keep the memory of freed arrays "
-    "(`issref.training.runs.tune_malloc`), and OpenBLAS to let its idle threads sleep "
+    "(`issref.training.process.tune_malloc`), and OpenBLAS to let its idle threads sleep "
     "(`issref.openblas`); the frameworks run under the same settings, and PyTorch gains by both.",
 )
 

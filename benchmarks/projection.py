@@ -4,7 +4,6 @@ Nothing is trained to the end: evaluations, proximal steps and cuts would come o
 the dense step's time and ends at that of the sizes found.
 """
 
-
 from benchmarks.evaluation import COMPACT, EMBED
 from benchmarks.kept import load
 from benchmarks.steps import task, training_step

@@ -153,7 +153,7 @@ def test_what_is_dense_at_widths_that_iss_found_is_no_dense_run_of_the_compariso
 
 @pytest.mark.parametrize("name", projection.RUNS)
 def test_a_projection_has_the_windows_of_every_epoch(name):
-    chosen = projection.RUNS[name]
+    chosen = projection.RUNS[name].schedule
     text = np.zeros(projection.WORDS, np.int32)
     assert projection.steps(name) == chosen.epochs * len(windows(text, chosen.batch, chosen.steps))
     hours = projection.steps(name) * 500 / 3.6e6

@@ -1,9 +1,8 @@
 """The settings of a language model run, and the presets: quick runs, the paper, its baselines."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import tyro
-from pydantic import model_validator
 
 from issref.models import LANGUAGE_MODELS
 from issref.training.options import (
@@ -42,11 +41,6 @@ class Network(Options):
     drops: tuple[DropProbability, DropProbability, DropProbability, DropProbability] = (0.0, 0.0, 0.0, 0.0)
     """Probabilities that an rhn's dropout zeroes a word, an input, a state, an output."""
 
-    @model_validator(mode="after")
-    def _fits_the_model(self) -> Self:
-        LANGUAGE_MODELS[self.model].configure(1, self.flat())
-        return self
-
 
 class Penalty(Options):
     """The method, and the strength of the group lasso."""
@@ -68,14 +62,6 @@ class Penalty(Options):
     2 * l1-strength)."""
     shrink: bool = True
     """Cut components out of the arrays as they die in --method prox; --no-shrink keeps them as zeros."""
-
-    @model_validator(mode="after")
-    def _final_scale_has_a_beginning(self) -> Self:
-        if self.final_penalty_scale and self.penalty_epochs is None:
-            raise ValueError(
-                f"--final-penalty-scale: expected --penalty-epochs too, got {self.final_penalty_scale:g} alone"
-            )
-        return self
 
     def scale(self, epoch: int) -> float:
         """Return the factor of the strength in an epoch, counted from 0."""
@@ -134,11 +120,13 @@ class Settings(Options):
     data: tyro.conf.OmitArgPrefixes[Data] = Data()
     run: tyro.conf.OmitArgPrefixes[RunOptions] = RunOptions()
 
-    @model_validator(mode="after")
-    def _one_strength_for_each_layer(self) -> Self:
+    def check(self) -> None:
+        """Raise ValueError for sizes that the model cannot have, and for a penalty that fits neither."""
+        LANGUAGE_MODELS[self.network.model].configure(1, self.network.flat())
         if self.penalty.method in ("prox", "released"):
             strengths(self.penalty.strength, [str(size) for size in self.network.hidden_sizes])
-        return self
+        if (scale := self.penalty.final_penalty_scale) and self.penalty.penalty_epochs is None:
+            raise ValueError(f"--final-penalty-scale: expected --penalty-epochs too, got {scale:g} alone")
 
 
 # Zaremba et al. 2014, Zilly et al. 2017 and, for iss-large and rhn-iss, Wen et al.: the configurations of the

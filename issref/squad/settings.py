@@ -1,9 +1,9 @@
 """The settings of a BiDAF run on SQuAD, and the presets: a quick run, the paper."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import tyro
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from issref.models import bidaf
 from issref.training.options import (
@@ -52,11 +52,6 @@ class Penalty(Options):
     """Weights smaller than this are set to 0 after each step by --method released."""
     shrink: bool = True
     """Cut components out of the arrays as they die in --method prox; --no-shrink keeps them as zeros."""
-
-    @model_validator(mode="after")
-    def _one_strength_for_each_lstm(self) -> Self:
-        strengths(self.strength, LSTMS)
-        return self
 
     def acts(self, step: int) -> bool:
         """Return whether the penalty acts in a step, counted from 0 over all epochs."""
@@ -117,6 +112,10 @@ class SquadSettings(Options):
     schedule: tyro.conf.OmitArgPrefixes[Schedule] = Schedule()
     data: tyro.conf.OmitArgPrefixes[Data] = Data()
     run: tyro.conf.OmitArgPrefixes[RunOptions] = RunOptions()
+
+    def check(self) -> None:
+        """Raise ValueError unless there is one strength, or one for each LSTM."""
+        strengths(self.penalty.strength, LSTMS)
 
 
 # The released code's configuration, and a quick run of minutes. With prox the norm of a group, initially 2.6 to

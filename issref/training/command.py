@@ -66,7 +66,9 @@ def parse(
     folder = getattr(first, given[0]) if given and given != ["out"] else None
     default = presets[first.preset or quick(first)]
     settings = type(default).read(folder / "config.json") if folder else default
-    return cli(default=kind(settings=settings, preset=first.preset))  # pyright: ignore[reportArgumentType]
+    command = cli(default=kind(settings=settings, preset=first.preset))  # pyright: ignore[reportArgumentType]
+    command.settings.check()
+    return command
 
 
 def run_command(parse: Callable[[], C], execute: Callable[[C], Any]) -> int:

@@ -37,6 +37,9 @@ class Options(BaseModel):
         except ValidationError as error:
             raise InvalidSettings(_sentence(error)) from None
 
+    def check(self) -> None:
+        """Raise ValueError for settings that contradict each other."""
+
     def flat(self) -> dict[str, Any]:
         """Return the value of every leaf by its name, which is that of its flag."""
         return flattened(self.model_dump())
@@ -60,13 +63,15 @@ class Options(BaseModel):
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Return the settings of which `fields` is `to_dict()`.
 
-        Raises ValueError if they are the settings of another version or command.
+        Raises ValueError if they are the settings of another version or command, or contradict each other.
         """
         try:
-            return cls(**fields)
+            settings = cls(**fields)
         except (InvalidSettings, TypeError, RecursionError) as error:
             expected = f"expected settings of {cls.COMMAND} in this version of issref"
             raise ValueError(f"settings: {expected}, got others ({error})") from error
+        settings.check()
+        return settings
 
     @classmethod
     def from_flat(cls, leaves: dict[str, Any]) -> Self:
@@ -142,8 +147,6 @@ def _filled(parts: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
 def _sentence(error: ValidationError) -> str:
     """Return pydantic's first error as one sentence."""
     first = error.errors(include_url=False)[0]
-    if first["type"] == "value_error":  # raised by a validator of ours
-        return str(first.get("ctx", {}).get("error"))
     name = flag(
         str(next((part for part in reversed(first["loc"]) if isinstance(part, str) and part.islower()), ""))
     )
