@@ -46,7 +46,6 @@ BANNED = {
     # old names of the house
     "tours?": "quick run",
     "the reader's (tour|scores|settings|presets)": "BiDAF's ...",
-    "penalty[-_]rest": "--final-penalty-scale",
 }
 ROOMS = {
     **{
