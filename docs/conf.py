@@ -69,7 +69,7 @@ def mathml(display: str):
     """Return a visitor that writes formulas as MathML, so that pages load no scripts."""
 
     def visit(translator, node):
-        formula = node.astext().replace(r"\Big", "").replace(r"\arg", r"\operatorname{arg}")  # latex2mathml lacks both
+        formula = node.astext().replace(r"\Big", "").replace(r"\arg", r"\operatorname{arg}")  # not in latex2mathml
         found = convert(formula, display=display)
         bar = '<mo stretchy="false">&#x0007C;'  # a norm, not "divides"
         translator.body.append(found.replace(bar, bar.replace("<mo", '<mo lspace="0em" rspace="0em"')))
