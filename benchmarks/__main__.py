@@ -1,9 +1,9 @@
-"""Measure, and write what was measured to results/benchmarks.json and RESULTS.md.
+"""Run benchmarks, and write the measurements to results/benchmarks.json and RESULTS.md.
 
 python -m benchmarks                               everything: about ten minutes, and half an hour for shrink-*
-python -m benchmarks step-small evaluation         some; the others' entries stay as they are
-python -m benchmarks shrink-small --run small=RUN  of a run that is finished, made on this machine
-python -m benchmarks --json FILE                   the figures of the table of targets, under their stable names
+python -m benchmarks step-small evaluation         some benchmarks; other entries stay unchanged
+python -m benchmarks shrink-small --run small=RUN  read a finished run of this machine
+python -m benchmarks --json FILE                   write the figures of the table of targets by name
 """
 
 import io
@@ -51,10 +51,10 @@ Name = Literal[
 
 @dataclass(frozen=True)
 class Command:
-    """Measure what issref costs, beside the frameworks and the machine's limits."""
+    """Measure speed and memory of issref, and compare with frameworks and the machine's limits."""
 
     names: tyro.conf.Positional[tuple[Name, ...]] = ()
-    """Which to measure; all if none is named."""
+    """Benchmarks to run; all if none is named."""
     json: Path | None = None
     """File for the figures of the table of targets, by name; null for those not measured by this command."""
     seconds: float = 12.0
@@ -62,7 +62,7 @@ class Command:
     run: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FOLDER")] = ()
     """small=FOLDER, zaremba=FOLDER: finished runs that the shrink benchmarks read instead of training."""
     folder: Path = record.HERE
-    """Where results/benchmarks.json, RESULTS.md and pictures/ are."""
+    """Folder of results/benchmarks.json, RESULTS.md and pictures/."""
 
     def finished(self, name: str) -> Path | None:
         """The folder that --run gives for a name."""

@@ -1,4 +1,4 @@
-"""Python run as a process of its own, at the project's root, and the memory it needed."""
+"""Run Python in a separate process, at the project's root, and measure its memory."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 Arguments = Sequence[str | Path]
 
-# A process starts with the peak of the one it was forked from, so a small one stands between.
+# A process inherits the peak of the process that forked it, so a small process starts the measured one.
 LAUNCHER = """
 import resource, subprocess, sys
 code = subprocess.run([sys.executable, *sys.argv[1:]], stdout=sys.stderr).returncode
@@ -19,7 +19,7 @@ UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 
 
 def run(arguments: Arguments, *, show: bool = False, env: Mapping[str, str] | None = None) -> str:
-    """What Python prints, given these arguments; with `show`, errors and progress are seen as they come.
+    """Return the output of Python with these arguments; with `show`, print errors and progress at once.
 
     Raises ValueError, with the last line of its errors, if it fails.
     """
@@ -38,5 +38,5 @@ def run(arguments: Arguments, *, show: bool = False, env: Mapping[str, str] | No
 
 
 def peak_mb(arguments: Arguments, *, show: bool = False) -> float:
-    """The peak of its resident memory, in MB (10^6 bytes); what it prints goes to the errors."""
+    """Return the peak resident memory in MB (10^6 bytes); standard output is sent to standard error."""
     return int(run(["-c", LAUNCHER, *arguments], show=show)) * UNIT / 1e6

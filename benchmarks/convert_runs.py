@@ -1,8 +1,8 @@
-"""Convert run folders of before the settings were nested: `python -m benchmarks.convert_runs FOLDER ...`.
+"""Convert run folders with flat settings to nested settings: `python -m benchmarks.convert_runs FOLDER ...`.
 
 config.json and the settings in result.json become nested, --penalty-rest becomes --final-penalty-scale, and a
-result without `finished` gets the date of its file. metrics.jsonl and model.safetensors are as they were.
-Checkpoints are not converted: such a run is resumed by the version that began it.
+result without `finished` gets the date of its file. metrics.jsonl and model.safetensors stay unchanged.
+Checkpoints are not converted: such a run can only be resumed by the version that started it.
 """
 
 import json
@@ -26,7 +26,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def convert(folder: Path) -> None:
-    """Convert the files of a run's folder in place; a folder that is converted already stays as it is."""
+    """Convert the files of a run's folder in place; converted folders stay unchanged."""
     path = folder / "config.json"
     if "network" not in (settings := json.loads(path.read_text())):
         write_json(path, nested(settings))

@@ -1,11 +1,10 @@
-"""Evaluation of the paper's compact model, against PyTorch and ONNX Runtime, and of the dense one beside it.
+"""Evaluation of the paper's compact model, against PyTorch and ONNX Runtime, and of its dense model.
 
 Ten rows of thirty words through the model, logits included, softmax not, from a zero state.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -23,7 +22,7 @@ PAPER = 10.59  # times as fast, measured by the paper
 
 def weights(hidden_sizes: tuple[int, ...], embed_size: int = EMBED) -> tuple[Params, Layout]:
     """A model of these widths."""
-    work = task(replace(SIZES["large"], hidden_sizes=hidden_sizes, embed_size=embed_size))
+    work = task(SIZES["large"].replaced(hidden_sizes=hidden_sizes, embed_size=embed_size))
     return work.params, work.layout
 
 
@@ -92,9 +91,9 @@ def limits(measured: Measured) -> str:
         for name in ("compact", "dense")
     )
     return (
-        f"Of the compact model's {number(figures['compact_ms'])} ms its LSTMs need "
-        f"{number(figures['compact_lstms_ms'])}. It runs at {number(compact)} GFlop/s and the dense one at "
-        f"{number(dense)}, the peak of a large product being {number(peak)}."
+        f"The LSTMs take {number(figures['compact_lstms_ms'])} of the compact model's "
+        f"{number(figures['compact_ms'])} ms. The compact model runs at {number(compact)} GFlop/s, the dense one "
+        f"at {number(dense)}; the peak of a large product is {number(peak)}."
     )
 
 
@@ -107,18 +106,18 @@ def section(measured: Measured) -> str:
         "PyTorch, compact": "torch",
         "ONNX Runtime, compact": "onnxruntime",
         "issref, dense": "dense",
-        "issref, compact, LSTMs alone": "compact_lstms",
-        "issref, dense, LSTMs alone": "dense_lstms",
+        "issref, compact, LSTMs only": "compact_lstms",
+        "issref, dense, LSTMs only": "dense_lstms",
     }
     rows = [[name, number(figures.get(f"{side}_ms"))] for name, side in sides.items()]
     whole = figures["dense_multiply_adds"] / figures["compact_multiply_adds"]
     alone = figures["dense_lstms_multiply_adds"] / figures["compact_lstms_multiply_adds"]
     return part(
         f"Evaluation of the compact {COMPACT} and the dense {DENSE} model, in milliseconds",
-        f"{BATCH} rows of {STEPS} words, embedding of width {EMBED}, V = 10,000, logits included and softmax "
-        "not, from a zero state. The logits of all three are checked to be the same.",
+        f"{BATCH} rows of {STEPS} words, embedding of width {EMBED}, V = 10,000, with logits but without the "
+        "softmax, from a zero state. The logits of all three are checked to be equal.",
         table(["", "ms"], rows),
-        f"Dense over compact: {number(figures['dense_vs_compact'])} times with the logits, at {whole:.2f} "
-        f"times the multiply-adds; {number(figures['lstms_dense_vs_compact'])} times for the LSTMs alone, at "
-        f"{alone:.2f} times; the paper measured {PAPER}.",
+        f"Dense over compact: {number(figures['dense_vs_compact'])} times the time with the logits, for "
+        f"{whole:.2f} times the multiply-adds; {number(figures['lstms_dense_vs_compact'])} times for the LSTMs "
+        f"only, for {alone:.2f} times the multiply-adds; the paper measured {PAPER}.",
     )

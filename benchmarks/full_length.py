@@ -1,27 +1,26 @@
-"""The README's part on whole runs: dense, ISS at several strengths, and the sizes found, trained from scratch.
+"""The part of docs/results.md on whole runs: dense, ISS at several strengths, and direct design.
 
-Every row is a folder of `benchmarks/results/full`, kept as the run left it; the paper's figures stand beside them
-as the paper's.
+Each row is one folder of `benchmarks/results/full`; the paper's own numbers have a table of their own.
 """
 
 import io
+import json
 import statistics
 from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.kept import RESULTS, load, units
-from issref.ptb.settings import Settings
 
-RUNS, PICTURES = RESULTS / "full", "benchmarks/results/full"
-DENSE, ISS = "dense-0", "iss-0.0035-0.005-0"  # of which the curves are drawn
+RUNS, PICTURES = RESULTS / "full", "../benchmarks/results/full"
+DENSE, ISS = "dense-0", "iss-0.0035-0.005-0"  # the two runs of the figure training.png
 DIRECT = "lstm direct design"
 Result = dict[str, Any]
 
 # Wen et al. 2018, stacked LSTMs and RHNs on PTB, from scratch. Without the mark: the released code's README (units
 # of 373 + 315, 830 and 517; strength 0.005), the paper's abstract (10.59x), jzilly's repository (23.5 M, 11.1 M).
 PAPER = """
-The paper's own numbers, not ours, on far larger networks. Those with † are repeated from memory and could not be
-held against its text.
+The paper's own numbers, on far larger networks. Numbers with † are quoted from memory and were not checked
+against its text.
 
 | paper | units left | parameters | valid | test | evaluation |
 |---|---|---|---|---|---|
@@ -36,43 +35,44 @@ held against its text.
 
 
 def results() -> dict[str, Result]:
-    """Every run that is kept, by name, dense first, then the smaller the later."""
+    """Return the result of each stored run by name: dense first, then in order of decreasing size."""
     found = {path.parent.name: load(f"full/{path.parent.name}")[0] for path in RUNS.glob("*/result.json")}
     return dict(sorted(found.items(), key=lambda item: (kind(item[1]), -left(item[1]), item[0])))
 
 
 def kind(result: Result) -> str:
-    """dense, direct (dense at widths that ISS found) or prox, in the words of the table; and which network."""
+    """Return the network and the method of a run; "direct design" is a dense run at widths that ISS found."""
     settings = result["settings"]
     direct = settings["method"] == "dense" and settings["embed_size"] not in (None, settings["hidden_sizes"][0])
     return f"{settings['model']} {'direct design' if direct else settings['method']}"
 
 
 def left(result: Result) -> int:
-    """Units that are left."""
+    """Return the number of units of the compact model."""
     return sum(result["components"]["compact"].values())
 
 
 def gone(result: Result) -> float:
-    """Share of all units that is gone."""
+    """Return the share of all units that was removed."""
     return 1 - left(result) / sum(result["components"]["full"].values())
 
 
 def perplexity(result: Result) -> float:
-    """That of the compact model, batch 1."""
+    """Return the test perplexity of the compact model, batch 1."""
     return result["test_perplexity"]["compact"]
 
 
 def section() -> str:
-    """The part as it stands in the README."""
+    """Return the block `full` of docs/results.md."""
     found = results()
     lines = [
-        "Whole runs on Penn TreeBank; perplexity with batch 1 over the whole text, compact models. Evaluation: "
-        "how many times as fast as the same run's arrays before compaction, at its end; where nothing is gone, "
-        "how much times differ here by chance. Minutes are those of training: with `--threads 1` beside other "
-        "work, else on two cores. Memory: resident after the last epoch, against that after the first.",
+        "Whole runs on Penn TreeBank; perplexity of the compact models with batch 1 over the whole text. "
+        "Evaluation: speed of the compact model relative to the full model of the same run; in dense runs, where "
+        "the two are equal, it shows the noise of this measurement. Minutes: training time, with `--threads 1` on "
+        "a machine shared with other work, else on two cores. Memory: change of the resident memory from the end "
+        "of the first epoch to the end of the last.",
         "",
-        "| run | strength | seed | units left | gone | parameters | valid | test | evaluation | min | memory |",
+        "| run | strength | seed | units left | removed | parameters | valid | test | evaluation | min | memory |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         *(_row(name, result) for name, result in found.items()),
         "",
@@ -97,7 +97,7 @@ def _row(name: str, result: Result) -> str:
     strength = " ".join(f"{one:g}" for one in settings["strength"]) if settings["method"] == "prox" else ""
     if strength and (epochs := settings.get("penalty_epochs")):
         rest = settings.get("final_penalty_scale")
-        strength += f", from epoch {epochs + 1} on {f'{rest:g} of it' if rest else 'none'}"
+        strength += f"; x {rest or 0:g} from epoch {epochs + 1}"
     cells = [
         name,
         strength,
@@ -115,48 +115,60 @@ def _row(name: str, result: Result) -> str:
 
 
 def findings(found: Iterable[Result]) -> list[str]:
-    """For each network: dense, the most that ISS removes while its test perplexity is not above, what is nearest.
+    """Return one paragraph for each network that compares ISS with dense, and one for each direct design.
 
-    All are means over the seeds of the same settings.
+    All numbers are means over the seeds of equal settings.
     """
     lines, found = [], list(found)
-    for model, words in {"lstm": "`zaremba-small`", "rhn": "The recurrent highway network"}.items():
-        dense = [result for result in found if kind(result) == f"{model} dense"]
-        ours = [result for result in found if kind(result) == f"{model} prox"]
+    for model, name in {"lstm": "`zaremba-small`", "rhn": "The recurrent highway network"}.items():
+        dense, ours = (of_kind(found, f"{model} {method}") for method in ("dense", "prox"))
         if not (dense and ours):
             continue
-        lossless = [seeds for seeds in alike(ours) if ends(seeds) <= ends(dense)]
-        text = f"{words}: dense ends at test perplexity {ends(dense):.2f}{_seeds(dense)}. "
-        if lossless:
-            best = max(lossless, key=lambda seeds: statistics.mean(map(gone, seeds)))
-            text += (
-                f"The smallest network with ISS that ends no higher, at {ends(best):.2f}{_seeds(best)}, has lost "
-            )
-            text += f"{statistics.mean(map(gone, best)):.0%} of all units: "
-            text += f"{' and '.join(str(left(one)) for one in best)} are left."
+        text = f"{name}: the dense model has test perplexity {mean_perplexity(dense):.2f}{_seeds(dense)}. "
+        _, best = comparison(found, model)
+        if best:
+            text += f"The smallest ISS model that is no worse, at {mean_perplexity(best):.2f}{_seeds(best)}, has "
+            text += f"{' and '.join(str(left(one)) for one in best)} units: {_removed(best):.0%} are removed."
         else:
-            text += "No run with ISS ends at or below it."
-        if above := [seeds for seeds in alike(ours) if ends(seeds) > ends(dense)]:
-            near = min(above, key=ends)
-            text += f" Nearest above: {ends(near):.2f}{_seeds(near)}, {ends(near) / ends(dense) - 1:.1%} higher, "
-            text += f"{statistics.mean(map(gone, near)):.0%} gone."
+            text += "No ISS model is as good."
+        if above := [seeds for seeds in alike(ours) if mean_perplexity(seeds) > mean_perplexity(dense)]:
+            near = min(above, key=mean_perplexity)
+            higher = mean_perplexity(near) / mean_perplexity(dense) - 1
+            text += f" The best ISS model above the dense one: {mean_perplexity(near):.2f}{_seeds(near)}, "
+            text += f"{higher:.1%} higher, with {_removed(near):.0%} of the units removed."
         lines += [text, ""]
         lines += [_direct(one, ours) for one in found if kind(one) == f"{model} direct design"]
     return lines
 
 
+def comparison(found: Iterable[Result], model: str) -> tuple[list[Result], list[Result]]:
+    """Return the dense runs of a network, and the smallest ISS runs whose mean perplexity is no higher, if any."""
+    dense, ours = (of_kind(found, f"{model} {method}") for method in ("dense", "prox"))
+    lossless = [seeds for seeds in alike(ours) if mean_perplexity(seeds) <= mean_perplexity(dense)]
+    return dense, max(lossless, key=_removed, default=[])
+
+
+def of_kind(found: Iterable[Result], wanted: str) -> list[Result]:
+    """Return the results of one kind."""
+    return [result for result in found if kind(result) == wanted]
+
+
 def alike(found: Iterable[Result]) -> list[list[Result]]:
-    """Results of the same settings but for the seed, together."""
-    groups: dict[Settings, list[Result]] = {}
+    """Group results whose settings differ in the seed only."""
+    groups: dict[str, list[Result]] = {}
     for result in found:
-        settings = Settings.from_flat(result["settings"]).replaced(seed=0, threads=None)
-        groups.setdefault(settings, []).append(result)
+        settings = result["settings"] | {"seed": 0, "threads": None}
+        groups.setdefault(json.dumps(settings), []).append(result)
     return list(groups.values())
 
 
-def ends(seeds: Iterable[Result]) -> float:
-    """Mean test perplexity."""
+def mean_perplexity(seeds: Iterable[Result]) -> float:
+    """Return the mean test perplexity of several runs."""
     return statistics.mean(map(perplexity, seeds))
+
+
+def _removed(seeds: Iterable[Result]) -> float:
+    return statistics.mean(map(gone, seeds))
 
 
 def _seeds(found: list[Result]) -> str:
@@ -164,7 +176,7 @@ def _seeds(found: list[Result]) -> str:
 
 
 def _direct(direct: Result, ours: list[Result]) -> str:
-    """Direct design beside the run with ISS that found its sizes, on the same schedule."""
+    """Compare direct design with the ISS run that found its sizes, on the same schedule."""
     schedule = ("epochs", "learning_rate", "flat_epochs", "decay", "seed")
     (twin,) = (
         one
@@ -173,26 +185,26 @@ def _direct(direct: Result, ours: list[Result]) -> str:
         and all(one["settings"][name] == direct["settings"][name] for name in schedule)
     )
     return (
-        f"Direct design, {units(direct, 'compact')} trained dense from scratch, ends at {perplexity(direct):.2f}; "
-        f"ISS, which found these sizes while it trained, at {perplexity(twin):.2f}.\n"
+        f"Direct design, {units(direct, 'compact')} units trained dense from scratch, has test perplexity "
+        f"{perplexity(direct):.2f}; ISS, which found these sizes during training, {perplexity(twin):.2f}.\n"
     )
 
 
 def growth(name: str) -> float:
-    """Share by which a run's resident memory grew from the end of its first epoch to that of its last."""
+    """Return the relative growth of resident memory from the end of the first epoch to the end of the last."""
     first, *_, last = (row["resident_mb"] for row in load(f"full/{name}")[1])
     return last / first - 1
 
 
 def _memory(found: dict[str, Result]) -> str:
-    """What the column on memory says of the run that trained longest, beside what was wanted."""
+    """Compare the memory growth of the longest run with its target."""
     name = max(found, key=lambda name: found[name]["seconds"]["train"])
-    verdict = "met" if abs(growth(name)) <= 0.02 else "missed"
-    return f"Memory over the longest of these runs, {name}: {growth(name):+.1%}. Wanted was 2% or less: {verdict}."
+    verdict = "Met" if abs(growth(name)) <= 0.02 else "Missed"
+    return f"Memory growth of the longest run, {name}: {growth(name):+.1%}. Target: at most 2%. {verdict}."
 
 
 def draw() -> None:
-    """The frontier, test perplexity over the parameters left; and two runs side by side, epoch by epoch."""
+    """Draw test perplexity against parameters, and the curves of a dense and an ISS run."""
     from issref.report import compare_training
     from issref.sweep.frontier import frontier_figure
     from issref.sweep.trained import COMMANDS
@@ -200,7 +212,7 @@ def draw() -> None:
 
     lstms = {name: result for name, result in results().items() if result["settings"]["model"] == "lstm"}
     rows: list[dict[str, Any]] = [
-        {"name": name, "settings": Settings.from_flat(result["settings"]).flat(), "result": result}
+        {"name": name, "settings": dict(result["settings"]), "result": result}
         for name, result in lstms.items()
         if kind(result) != DIRECT
     ]

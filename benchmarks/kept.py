@@ -1,4 +1,4 @@
-"""Runs that are kept in `benchmarks/results`, each in a folder: what it wrote, and the command that made it."""
+"""The runs stored in `benchmarks/results`: one folder each, with result, metrics, figures and command."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,14 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def load(name: str) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    """Return a run's result, its settings flat, its rows of metrics and its command."""
+    """Return a run's result, with flat settings, its rows of metrics and its command."""
     folder = RESULTS / name
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((folder / "result.json").read_text())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     result["settings"] = flattened(result["settings"])
     return result, rows, (folder / "command.txt").read_text().strip()
 
 
 def units(result: dict[str, Any], one: str) -> str:
-    """Units of each layer, full or compact."""
+    """Return the units of each layer of the full or the compact model, as in "200 + 200"."""
     return " + ".join(str(count) for count in result["components"][one].values())

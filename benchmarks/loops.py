@@ -49,7 +49,11 @@ def recorded(
         return record
 
     work = task(lstm, vocabulary)
+<<<<<<< HEAD
     config = ptb_rhn.configure(vocabulary, rhn.network.flat())
+=======
+    config = ptb_rhn.Config(vocabulary=vocabulary, width=rhn.network.hidden_sizes[0], depth=rhn.network.depth)
+>>>>>>> docs
     layout = ptb_rhn.layout(config)
     params = ptb_rhn.initial(config, layout, np.random.default_rng(0), np.float32)
     with replaced(kernels, {name: recording(name, getattr(kernels, name)) for name in kernel_names()}):
@@ -79,7 +83,7 @@ def section(measured: Measured) -> str:
     columns = ("reference_ms", "jitted_ms", "ratio")
     rows = [[f"`{name}`", *(number(figures[f"{name}/{column}"]) for column in columns)] for name in names]
     return part(
-        "Kernels: the plain twin against the jitted one, in milliseconds",
-        "One call each, on the largest arguments it gets in a step of the small LSTM (2x200) or of the small RHN.",
+        "Kernels: NumPy reference against jitted twin, in milliseconds",
+        "One call each, with its largest arguments in a step of the small LSTM (2x200) or of the small RHN.",
         table(["kernel", "reference", "jitted", "times as fast"], rows),
     )

@@ -1,4 +1,4 @@
-"""Peak resident memory of the tour, `--small`, and of training steps of the large model."""
+"""Peak resident memory of the quick run, `--small`, and of training steps of the large model."""
 
 import tempfile
 from pathlib import Path
@@ -9,12 +9,12 @@ from benchmarks.words import Figures, Measured, number, part, table
 
 WORDS = 20 * (20 * 100 + 1)  # of each text: 100 steps an epoch
 
-TOUR = f"""
+QUICK_RUN = f"""
 import sys
 from issref import train_ptb
 from issref.data import corpus
 windows = corpus.windows
-corpus.windows = lambda text, *rows, **tail: windows(text[:{WORDS}], *rows, **tail)
+train_ptb.windows = corpus.windows = lambda text, *rows, **tail: windows(text[:{WORDS}], *rows, **tail)
 sys.exit(train_ptb.main(["--small", "--corpus", "ptb", "--out", sys.argv[1]]))
 """
 
@@ -35,7 +35,7 @@ IMPORTS = "from issref import report, train_ptb; from issref.kernels import jitt
 def measure() -> Figures:
     """peak_mb_small and peak_mb_large, in 10^6 bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        small = children.peak_mb(["-c", TOUR, Path(folder) / "run"])
+        small = children.peak_mb(["-c", QUICK_RUN, Path(folder) / "run"])
     parameters = {size: task(SIZES[size]).layout.parameters() for size in ("small", "large")}
     return {
         "peak_mb_small": small,
@@ -48,24 +48,24 @@ def measure() -> Figures:
 def limits(measured: Measured, size: str) -> str:
     """A sentence on what memory is needed for."""
     weights, imports = (number(measured["memory"][name]) for name in (f"weights_mb_{size}", "peak_mb_imports"))
-    return f"Python with everything imported needs {imports} MB; weights and gradients are {weights} MB each."
+    return f"Python with all imports needs {imports} MB; weights and gradients take {weights} MB each."
 
 
 def section(measured: Measured) -> str:
-    """What was run, and how much it needed."""
+    """Return the section on memory."""
     if not (figures := measured.get("memory")):
         return ""
     rows = [
         ["`--small` on Penn TreeBank", number(figures["peak_mb_small"]), number(figures["weights_mb_small"])],
         ["two training steps of 2x1500", number(figures["peak_mb_large"]), number(figures["weights_mb_large"])],
-        ["Python with everything imported", number(figures["peak_mb_imports"]), "-"],
+        ["Python with all imports", number(figures["peak_mb_imports"]), "-"],
     ]
     whole = measured.get("shrink-small", {}).get("peak_mb")
     return part(
         "Peak resident memory, in MB",
-        "`--small` is the whole command: the whole corpus read, two epochs, both models evaluated, figures "
-        f"drawn; only that of each text the first {WORDS:,} words are trained on or evaluated. Of the large "
-        "model: its first weights, then two steps.",
-        table(["", "peak", "of these, one copy of the weights"], rows),
-        *([f"The whole run of `--small` that `shrink-small` made needed {number(whole)}."] if whole else []),
+        "`--small` is the whole command: it reads the corpus, trains two epochs, evaluates both models and "
+        f"draws the figures, but uses only the first {WORDS:,} words of each text. The large model is "
+        "initialised and trained for two steps.",
+        table(["", "peak", "one copy of the weights"], rows),
+        *([f"The complete `--small` run of `shrink-small` needed {number(whole)} MB."] if whole else []),
     )

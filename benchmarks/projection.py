@@ -1,7 +1,7 @@
-"""How long the paper's runs would take here: the time of a step, times the steps of all epochs of a preset.
+"""Projected time of the paper's runs on this machine: time of a step times number of steps of a preset.
 
-Nothing is trained to the end: evaluations, proximal steps and cuts would come on top, and with ISS a run starts at
-the dense step's time and ends at that of the sizes found.
+The runs are not executed. Evaluations, proximal steps and cuts come on top; with ISS the time of a step falls
+during the run.
 """
 
 from benchmarks.evaluation import COMPACT, EMBED
@@ -43,8 +43,8 @@ def section(measured: Measured) -> str:
         rows.append([name, widths, number(milliseconds_a_step), f"{steps(name):,}", number(hours)])
     return part(
         "Whole runs, projected",
-        "The time of a dense step times the steps of all epochs on Penn TreeBank. These runs were not made: "
-        "evaluations, proximal steps and cuts come on top, and with ISS a run begins at the time of the dense "
-        "step and ends at that of the sizes it finds.",
+        "The time of a dense step times the number of steps on Penn TreeBank. These runs were not executed. "
+        "Evaluations, proximal steps and cuts come on top; with ISS the time of a step falls from that of the "
+        "dense model to that of the compact one.",
         table(["run", "units", "a step, ms", "steps in all", "hours"], rows, words=2),
     )

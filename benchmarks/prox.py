@@ -1,4 +1,4 @@
-"""What the exact proximal step costs beside a training step, warm, along the first steps of a real run."""
+"""Time of the exact proximal step with warm start and of a training step, in the first steps of a real run."""
 
 import statistics
 import time
@@ -115,8 +115,8 @@ def section(measured: Measured) -> str:
     ]
     return part(
         "The proximal step, in milliseconds",
-        "The first steps of a run on Penn TreeBank at the preset's strength, each warm from the step before; "
-        "the step beside it is loss, backward, clip and update. Then the parts of the proximal step, kernel "
-        "by kernel.",
+        "The first steps of a run on Penn TreeBank at the preset's strength, each with a warm start from the "
+        "previous step. The first column is the time of loss, backward, clip and update; the last columns are "
+        "the kernels of the proximal step.",
         table(["", "step without it", "proximal step", "sweeps", *(f"`{name}`" for name in names)], rows),
     )

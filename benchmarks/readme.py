@@ -1,42 +1,97 @@
-"""Write the README's measured parts from the result files of real runs: `python -m benchmarks.readme`.
+"""Write the generated blocks of README.md and two pages of docs: `python -m benchmarks.readme`.
 
-Each folder of `benchmarks/results` holds what a run wrote (result.json, metrics.jsonl, figures) and command.txt,
-the command that made it. Nothing between the README's markers is typed by hand; a test compares.
+Each folder of `benchmarks/results` holds the files of one run (result.json, metrics.jsonl, figures) and
+command.txt, the command that produced them. The text between two markers such as <!-- small --> and
+<!-- /small --> is generated, from result files or, in docs/settings.md, from the settings; a test compares.
 """
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import full_length
+import issref.ptb.settings
+import issref.squad.settings
+from benchmarks import flags, full_length, record
 from benchmarks.kept import RESULTS, load, units
+from benchmarks.targets import TARGETS, values
+from benchmarks.words import number, wrapped
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "settings.md")
+Run = dict[str, Any]
+
+
+def headline() -> str:
+    """Dense against ISS for the three networks: quality, units removed, speed."""
+    found = list(full_length.results().values())
+    lstm, rhn = (full_length.comparison(found, model) for model in ("lstm", "rhn"))
+    dense, iss = (load(f"squad-small{twin}")[0] for twin in ("-dense", ""))
+    rows = [
+        _perplexities("LSTM, 200 + 200 units", *lstm),
+        _perplexities("RHN, 200 units, 4 micro-layers", *rhn),
+        ["BiDAF, 6 x 32 units", *(f"F1 {one['dev_f1']['compact']:.1f}" for one in (dense, iss)), *_saved([iss])],
+    ]
+    return "\n".join(
+        [
+            "| network | dense | with ISS | units removed | multiply-adds | evaluation |",
+            "|---|---|---|---|---|---|",
+            *(f"| {' | '.join([*row, ''][:6])} |" for row in rows),
+        ]
+    )
+
+
+def _perplexities(name: str, dense: list[Run], iss: list[Run]) -> list[str]:
+    seconds = [one["seconds"]["evaluate_full"] / one["seconds"]["evaluate_compact"] for one in iss]
+    scores = [f"perplexity {full_length.mean_perplexity(runs):.2f}" for runs in (dense, iss)]
+    return [name, *scores, *_saved(iss), f"{sum(seconds) / len(seconds):.1f}x as fast"]
+
+
+def _saved(runs: list[Run]) -> list[str]:
+    """Share of the units removed, and the factor between the multiply-adds of full and compact model."""
+    removed = sum(map(full_length.gone, runs)) / len(runs)
+    factors = [one["multiply_adds"]["full"] / one["multiply_adds"]["compact"] for one in runs]
+    return [f"{removed:.0%}", f"{sum(factors) / len(factors):.1f}x fewer"]
+
+
+def speed() -> str:
+    """The main results of `python -m benchmarks` in a few lines."""
+    figures = values(record.figures_of(record.load()))
+    met = sum(figures[each.name] is not None and each.met(figures[each.name]) for each in TARGETS)
+    torch = " / ".join(number(figures[f"step_{size}_vs_torch"]) for size in ("small", "medium", "large"))
+    share = " / ".join(f"{figures[f'prox_share_{size}']:.0%}" for size in ("small", "large"))
+    return wrapped(
+        f"Speed, on two cores: a training step is {torch} times as fast as PyTorch's in eager mode (2x200 / 2x650 "
+        f"/ 2x1500 units); the proximal step takes {share} of it (2x200 / 2x1500). An LSTM of the paper's compact "
+        f"size, 373 + 315, evaluates {number(figures['dense_vs_compact'])} times as fast as the dense one, "
+        f"1500 + 1500. Performance targets met: {met} of {len(TARGETS)}; [all of them](benchmarks/RESULTS.md)."
+    )
 
 
 def small() -> str:
-    """The tour's table: full against compact."""
+    """The table of the quick run: full against compact model."""
     result, _, command = load("small")
     rows = {
         "units of the two layers": [units(result, one) for one in ("full", "compact")],
         "parameters": [f"{result['parameters'][one]:,}" for one in ("full", "compact")],
-        "multiply-adds a word": [f"{result['multiply_adds'][one]:,}" for one in ("full", "compact")],
+        "multiply-adds per word": [f"{result['multiply_adds'][one]:,}" for one in ("full", "compact")],
         "validation perplexity": [f"{result['valid_perplexity'][one]:.2f}" for one in ("full", "compact")],
         "test perplexity": [f"{result['test_perplexity'][one]:.2f}" for one in ("full", "compact")],
         "seconds to evaluate both": [f"{result['seconds'][f'evaluate_{one}']:.1f}" for one in ("full", "compact")],
     }
     table = [f"| {name} | {full} | {compact} |" for name, (full, compact) in rows.items()]
-    difference = f"{result['max_output_difference']:.1e}, the largest logit being {result['largest_logit']:.1f}"
+    difference = f"{result['max_output_difference']:.1e}; the largest logit is {result['largest_logit']:.1f}"
     return "\n".join(
         [
-            f"`{command}`, {_where(result)}:",
+            f"`{command}`, {_setup(result)}:",
             "",
             "| | full | compact |",
             "|---|---|---|",
             *table,
             "",
-            f"Over {result['compared_words']:,} words the outputs of the two differ by at most {difference}.",
+            f"Over {result['compared_words']:,} words the outputs of both models differ by at most {difference}.",
         ]
     )
 
@@ -45,21 +100,21 @@ def mutations() -> str:
     """The mutation score of the conformance suite."""
     score = json.loads((RESULTS / "mutation_score.json").read_text())
     share = score["caught"] / (score["mutants"] - len(score["equivalent"]))
-    return (
-        f"Mutation score {share:.0%}: of {score['mutants']} wrong implementations the suite catches "
-        f"{score['caught']}, and the diagnosis names {score['named']} of the {score['known']} known mistakes "
-        "among them (`python tests/test_mutations.py`)."
+    return wrapped(
+        f"Mutation score {share:.0%}: the suite catches {score['caught']} of {score['mutants']} wrong "
+        f"implementations, and the diagnosis names {score['named']} of the {score['known']} known mistakes among "
+        "them (`python tests/test_mutations.py`)."
     )
 
 
 def measured() -> str:
-    """The tours of the language models, dense and with ISS, and the command of each."""
+    """The quick runs of the language models, dense and with ISS, and their commands."""
     names = sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
     names = [name for name in names if not name.startswith("squad")]
     rows = [_row(name) for name in names]
     text = [
-        "Perplexity with batch 1 over the whole text, two cores, one seed (0) each. Minutes of training are given "
-        "for runs that went before all else on the machine; those with `--threads 1` shared it.",
+        "Perplexity with batch 1 over the whole text, two cores, one seed (0) each. Training minutes are given "
+        "only for runs that had CPU priority; the runs with `--threads 1` shared the machine.",
         "",
         "| run | corpus | units left | parameters | valid | test | minutes |",
         "|---|---|---|---|---|---|---|",
@@ -70,44 +125,45 @@ def measured() -> str:
         *(f"| {name} | `{load(name)[2]}` |" for name in names),
         "",
     ]
-    text += [_tour("small", "`--small`"), "", _tour("rhn-small", "`--small --model rhn`")]
+    text += [_quick_run("small", "`--small`"), "", _quick_run("rhn-small", "`--small --model rhn`")]
     return "\n".join(text)
 
 
 def squad() -> str:
-    """The reader's tour, dense and with ISS: scores, sizes, time of both runs together."""
+    """BiDAF's quick run, dense and with ISS: scores, sizes, training time of both runs."""
     (iss, _, command), (dense, _, twin) = load("squad-small"), load("squad-small-dense")
     settings, questions = iss["settings"], f"{iss['corpus']['dev']:,}"
     full, left = (sum(iss["components"][one].values()) for one in ("full", "compact"))
     below = dense["dev_f1"]["compact"] - iss["dev_f1"]["compact"]
     lines = [
-        f"`{command}`, and its dense twin `{twin}`: {iss['corpus']['train']:,} questions of "
+        f"`{command}`, and the same run without ISS, `{twin}`: {iss['corpus']['train']:,} questions of "
         f"{settings['articles']} articles, {settings['steps']:,} steps of {settings['batch']} each. EM and F1 on "
         f"the {questions} dev questions whose context has up to {settings['dev_limit']} tokens, and F1 on all "
         f"{iss['all_dev']['questions']:,} of dev. {_together(iss, dense)}",
         "",
         "| | units of g0, g1, g2 | parameters | EM | F1 | F1, all of dev | minutes |",
         "|---|---|---|---|---|---|---|",
-        _reader("untrained", iss, "full", "untrained"),
-        _reader("dense", dense, "compact", "compact"),
-        _reader("ISS, compact", iss, "compact", "compact"),
+        _bidaf_row("untrained", iss, "full", "untrained"),
+        _bidaf_row("dense", dense, "compact", "compact"),
+        _bidaf_row("ISS, compact", iss, "compact", "compact"),
         *(_longer(name) for name in ("squad-1500-dense", "squad-1500") if (RESULTS / name).exists()),
         "",
-        f"{1 - left / full:.0%} of the {full} grouped units are gone, at {abs(below):.2f} F1 "
-        f"{'below' if below > 0 else 'above'} dense. Wanted were a third of them or more at 1 F1 below or less: "
-        f"{'met' if below <= 1 and 3 * left <= 2 * full else 'missed'}. The logits of the full and the compact "
+        f"ISS removes {1 - left / full:.0%} of the {full} grouped units; its F1 is {abs(below):.2f} "
+        f"{'below' if below > 0 else 'above'} the dense model's. Target: remove a third for at most 1 F1. "
+        f"{'Met' if below <= 1 and 3 * left <= 2 * full else 'Missed'}. The logits of the full and the compact "
         f"model differ by at most {iss['max_output_difference']:.1e}.",
     ]
     return "\n".join(lines)
 
 
 def _longer(name: str) -> str:
-    """The same with more steps, which dense gains more by."""
     run, _, _ = load(name)
-    return _reader(f"{run['settings']['steps']:,} steps: {run['settings']['method']}", run, "compact", "compact")
+    return _bidaf_row(
+        f"{run['settings']['steps']:,} steps: {run['settings']['method']}", run, "compact", "compact"
+    )
 
 
-def _reader(name: str, run: dict[str, Any], size: str, scored: str) -> str:
+def _bidaf_row(name: str, run: Run, size: str, scored: str) -> str:
     cells = [name, units(run, size), f"{run['parameters'][size]:,}"]
     cells += [f"{run[measure][scored]:.1f}" for measure in ("dev_em", "dev_f1")]
     trained = scored != "untrained"
@@ -115,22 +171,21 @@ def _reader(name: str, run: dict[str, Any], size: str, scored: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _together(*runs: dict[str, Any]) -> str:
+def _together(*runs: Run) -> str:
     minutes = f"{sum(run['seconds']['train'] for run in runs) / 60:.1f} minutes"
     if {run["settings"]["threads"] for run in runs} == {1}:
-        return f"Each trained with one thread while other work had the second core: {minutes} of both together."
-    return f"They trained one after the other on two cores: {minutes} together."
+        return f"Both were trained with one thread while the second core was busy, in {minutes} together."
+    return f"Both were trained one after the other on two cores, in {minutes} together."
 
 
-def _tour(name: str, flags: str) -> str:
-    """What a tour removes, and what that costs beside its dense twin."""
+def _quick_run(name: str, flags: str) -> str:
+    """The share of units that a quick run removes, and its perplexity against the dense run's."""
     (ours, *_), (dense, *_) = load(name), load(f"{name}-dense")
-    compact, full = (sum(ours["components"][one].values()) for one in ("compact", "full"))
     perplexity, twin = ours["valid_perplexity"]["compact"], dense["valid_perplexity"]["full"]
     return (
-        f"{flags} removes {1 - compact / full:.0%} of all units; its compact model's validation perplexity, "
+        f"{flags} removes {full_length.gone(ours):.0%} of all units; its compact model's validation perplexity, "
         f"{perplexity:.2f}, is {abs(perplexity / twin - 1):.1%} {'above' if perplexity > twin else 'below'} that "
-        f"of the same network trained with `--method dense` for as many epochs, {twin:.2f}."
+        f"of the same network trained with `--method dense` for the same number of epochs, {twin:.2f}."
     )
 
 
@@ -144,7 +199,8 @@ def _row(name: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _where(result: dict[str, Any]) -> str:
+def _setup(result: Run) -> str:
+    """Training time, corpus, machine and versions of a run."""
     versions, corpus = result["versions"], result["corpus"]
     blas = ", ".join(
         f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads" for pool in versions["blas"]
@@ -157,23 +213,30 @@ def _where(result: dict[str, Any]) -> str:
     )
 
 
-def written(readme: str) -> str:
-    """The README with every measured part as the result files have it now."""
-    parts = {
-        "small": small(),
-        "mutations": mutations(),
-        "measured": measured(),
-        "full": full_length.section(),
-        "squad": squad(),
-    }
-    for name, part in parts.items():
-        marked = f"<!-- {name} -->\n{part}\n<!-- /{name} -->"
-        readme = re.sub(
-            f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, text=marked: text, readme, flags=re.DOTALL
-        )
-    return readme
+BLOCKS: dict[str, Callable[[], str]] = {
+    "headline": headline,
+    "speed": speed,
+    "small": small,
+    "mutations": mutations,
+    "measured": measured,
+    "full": full_length.section,
+    "squad": squad,
+    "ptb_settings": partial(flags.settings, issref.ptb.settings),
+    "ptb_presets": partial(flags.presets, issref.ptb.settings),
+    "squad_settings": partial(flags.settings, issref.squad.settings),
+    "squad_presets": partial(flags.presets, issref.squad.settings),
+}
+
+
+def written(page: str) -> str:
+    """Return the text of a page with each marked block generated anew from its source."""
+    for name in re.findall(r"<!-- /(\w+) -->", page):
+        block = f"<!-- {name} -->\n{BLOCKS[name]()}\n<!-- /{name} -->"
+        page = re.sub(f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, text=block: text, page, flags=re.DOTALL)
+    return page
 
 
 if __name__ == "__main__":
     full_length.draw()
-    README.write_text(written(README.read_text()))
+    for path in PAGES:
+        path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -20,7 +20,7 @@ EXTRAS = ("torch", "onnx", "onnxruntime", "scipy")
 
 
 def file_in(folder: Path) -> Path:
-    """Where the entries are kept."""
+    """Return the path of the entries."""
     return folder / "results" / "benchmarks.json"
 
 
@@ -89,9 +89,9 @@ def processor() -> str:
 
 
 def others_seconds() -> float:
-    """Seconds of processor time that other processes have used so far; 0 where the system does not say.
+    """Return the processor seconds used by other processes so far; 0 if the system does not report them.
 
-    Those of this process's children count as its own once they have ended.
+    Time of finished child processes counts as this process's own.
     """
     if not Path("/proc/stat").exists():
         return 0.0

@@ -1,9 +1,9 @@
-"""Where the time of a training step goes: each op and kernel of it beside the limit that the machine sets.
+"""Time of each op and kernel of a training step, and the limit that the machine sets for it.
 
-The step is the model's own, its functions wrapped with clocks that leave out what is clocked inside. The arrays
-that pass say what there is to do: floating point operations of the matrix products, and bytes, every array counted
-once (of an embedding only the rows that are looked up). The limit is the larger of operations over the peak of a
-large product and bytes over the speed of a large copy.
+The functions of the model are wrapped with clocks that exclude the time of wrapped functions inside. Work is
+counted from the arguments: floating point operations of the matrix products, and bytes, every array once (of an
+embedding only the rows that are looked up). The limit is the larger of operations over the peak of a large product
+and bytes over the speed of a large copy.
 """
 
 import statistics
@@ -110,9 +110,9 @@ def clocks() -> Iterator[Figures]:
 
     ops = {name: timed_op(name, op) for name, op in vars(model).items() if _is_op(op)}
     ops["draw_masks"] = timed("dropout masks", model.draw_masks)
-    steps = {name: timed(name, getattr(updates, name)) for name in ("global_norm", "sgd")}
+    rules = {name: timed(name, getattr(updates, name)) for name in ("global_norm", "sgd")}
     loops = {name: timed(name, getattr(kernels, name)) for name in kernel_names()}
-    with replaced(model, ops), replaced(updates, steps), replaced(kernels, loops):
+    with replaced(model, ops), replaced(updates, rules), replaced(kernels, loops):
         yield found
 
 
@@ -158,10 +158,10 @@ def limits(measured: Measured, size: str) -> str:
     settings = SIZES[size]
     read = sum(2 * 4 * 4 * width**2 for width in settings.network.hidden_sizes) * settings.schedule.steps / 1e6
     return (
-        f"Of the {number(whole)} ms in the roofline, its matrix products at the machine's peak would be "
-        f"{number(products)}. Furthest above their limits: {named}. The recurrent weights are read at every "
-        f"step, forward and backward, {number(read)} MB in all; from memory, at the speed of the copy, that is "
-        f"{number(read / figures['copy_gbs'])} ms."
+        f"The step takes {number(whole)} ms in the roofline; its matrix products alone would take "
+        f"{number(products)} at the machine's peak. Furthest above their limits: {named}. The recurrent weights "
+        f"are read at every time step, forward and backward, {number(read)} MB in all; at the speed of the copy "
+        f"this takes {number(read / figures['copy_gbs'])} ms."
     )
 
 
@@ -172,10 +172,10 @@ def section(measured: Measured) -> str:
     return part(
         "Roofline of a training step",
         f"Peak {number(figures['peak_gflops'])} GFlop/s in a product of two 3000 × 3000 matrices with "
-        f"{THREADS} threads, {number(figures['copy_gbs'])} GB/s read and written in a copy of 200 MB. A part's "
-        "time leaves out the parts that it calls: the steps of an LSTM, with their recurrent products, are "
-        "in `lstm_forward` and `lstm_backward`, all other products of it in `lstm`. Every array counts once, "
-        "though an LSTM reads its recurrent weights at every step.",
+        f"{THREADS} threads, {number(figures['copy_gbs'])} GB/s read and written in a copy of 200 MB. The "
+        "time of a part excludes the parts that it calls: `lstm_forward` and `lstm_backward` are the time steps "
+        "of an LSTM with their recurrent products, `lstm` is the rest. Every array counts once, although an LSTM "
+        "reads its recurrent weights at every step.",
         *(_table(figures, size) for size in SIZES),
     )
 
@@ -188,6 +188,6 @@ def _table(figures: Mapping[str, float], size: str) -> str:
             continue
         work = [number(value) if value else "-" for value in (gflop, mb, limit, limit and ms / limit)]
         rows.append([name, number(ms), f"{ms / whole:.1%}", *work])
-    rows.append(["all smaller parts", number(small), f"{small / whole:.1%}", "-", "-", "-", "-"])
+    rows.append(["all other parts", number(small), f"{small / whole:.1%}", "-", "-", "-", "-"])
     rows.append(["the step", number(whole), "100 %", "", "", "", ""])
     return table([size, "ms", "share", "GFlop", "MB", "limit, ms", "time over limit"], rows)

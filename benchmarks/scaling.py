@@ -1,6 +1,5 @@
-"""How a training step and the proximal step grow with the width and with the vocabulary."""
+"""Time of a training step and of a proximal step against width and vocabulary."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ SIDES = {"step": "step without it", "prox": "proximal step"}
 def measure(seconds: float) -> Figures:
     """width/<width>/step_ms and prox_ms, vocabulary/<size>/step_ms and prox_ms: warm, on random words."""
     small = SIZES["small"]
-    jobs = {f"width/{width}": (replace(small, hidden_sizes=(width, width)), VOCABULARY) for width in WIDTHS}
+    jobs = {f"width/{width}": (small.replaced(hidden_sizes=(width, width)), VOCABULARY) for width in WIDTHS}
     jobs |= {f"vocabulary/{words}": (small, words) for words in VOCABULARIES}
     figures = {}
     for name, (settings, vocabulary) in jobs.items():
@@ -61,8 +60,8 @@ def section(measured: Measured) -> str:
     ]
     return part(
         "Cost against width and vocabulary, in milliseconds",
-        "A training step and the proximal step, warm, of two layers of equal width, 20 steps of 20 rows, "
-        "random words; V = 10,000 where the width varies, width 200 where V does.",
+        "A training step and a proximal step with warm start, for two layers of equal width, 20 steps of 20 "
+        "rows, random words; V = 10,000 for varying width, width 200 for varying V.",
         f"![Cost against width and vocabulary]({PICTURE})",
         table(["", *SIDES.values()], rows),
     )

@@ -1,8 +1,8 @@
-"""What cutting dead components out while training saves: a run's time over its steps times the dense step's.
+"""Time saved by compaction during training: a run's time over its number of steps times the dense step's time.
 
-The run is the command itself, in a process of its own, and its time that of its training: everything between its
-first step and its last, so with every cut, every checkpoint, and every evaluation on the validation text but the
-last. The dense step is timed before and after it, on the same machine with as many parallel.
+The run is the command itself in a separate process. Its time is the training time: all steps, cuts, checkpoints
+and evaluations on the validation text but the last. The dense step is timed before and after it, on the same
+machine with the same number of threads.
 """
 
 import json
@@ -48,7 +48,7 @@ def dense_step(settings: Settings, vocabulary: int, seconds: float) -> list[floa
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A finished run's result and rows; ValueError if it is none of --method prox that shrinks an LSTM."""
+    """Return the result and rows of a finished run. Raises ValueError unless it is an LSTM shrunk by prox."""
     try:
         result = json.loads((folder / "result.json").read_text())
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -76,7 +76,7 @@ def ratio(name: str, result: dict[str, Any], rows: list[dict[str, Any]], dense: 
 
 
 def _mean_multiply_adds(result: dict[str, Any], rows: list[dict[str, Any]]) -> float:
-    """Multiply-adds of the network as it shrank over those of the whole, the mean over the run."""
+    """Return the multiply-adds of the shrinking network over the full network's, averaged over the run."""
     settings = Settings.from_dict(result["settings"])
     whole = task(settings, result["corpus"]["vocabulary"]).layout
     left = [model.multiply_adds(whole.resized(point["alive"])) for row in rows for point in row["trace"]]
@@ -89,8 +89,8 @@ def limits(measured: Measured, name: str) -> str:
     left = number(figures["multiply_adds_left"])
     of_all = f"{figures['components_left']:g} of {figures['components']:g}"
     return (
-        f"On average over the run {left} of the dense model's multiply-adds were left, at its end {of_all} "
-        "components; the proximal steps, the cuts and the evaluations come on top."
+        f"On average a step had {left} of the dense model's multiply-adds; at the end {of_all} components were "
+        "left. Proximal steps, cuts and evaluations come on top."
     )
 
 
@@ -124,8 +124,8 @@ def section(measured: Measured) -> str:
     ]
     return part(
         "Training while shrinking",
-        "A whole run with the exact proximal step. Its seconds hold every step, cut and checkpoint, and the "
-        "evaluation after each epoch but the last; nothing is subtracted. The dense step beside it has no "
-        "proximal step and is timed before and after the run (after it alone, if it was given by `--run`).",
+        "A whole run with the exact proximal step. Its time includes all steps, cuts, checkpoints and the "
+        "evaluations after all epochs but the last. The dense step has no proximal step; it is timed before and "
+        "after the run, or only after a run given by `--run`.",
         table(head, rows),
     )

@@ -76,11 +76,11 @@ def section(measured: Measured) -> str:
         for sparsity, theirs, ours in zip(SPARSITIES, csr, compact, strict=True)
     ]
     faster = [f"{100 * sparsity:g} %" for sparsity, time in zip(SPARSITIES, csr, strict=True) if time < compact[0]]
-    found = f"from {faster[0]} zeros on" if faster else "at none of these"
+    found = f"from {faster[0]} zeros on" if faster else "at none of these sparsities"
     return part(
-        "Zeros anywhere against components cut out, in milliseconds",
-        f"{BATCH} rows times a {INPUTS} × {OUTPUTS} matrix, float32. scipy.sparse has one thread, so both have "
-        f"one. Zeros anywhere are faster than no zeros {found}.",
+        "Scattered zeros against removed components, in milliseconds",
+        f"{BATCH} rows times a {INPUTS} × {OUTPUTS} matrix, float32. Both use one thread, as scipy.sparse "
+        f"has only one. Scattered zeros are faster than the dense product {found}.",
         f"![Time against sparsity]({PICTURE})",
-        table(["zeros", "CSR", "cut out", "CSR over cut out"], rows),
+        table(["zeros", "CSR", "removed", "CSR over removed"], rows),
     )

@@ -1,4 +1,4 @@
-"""How long the command takes to start: cold, when every kernel is compiled, and warm, when all are cached."""
+"""Start-up time of the command with all kernels to compile, and with all kernels cached."""
 
 import os
 import statistics
@@ -43,15 +43,15 @@ def section(measured: Measured) -> str:
     if not (figures := measured.get("start")):
         return ""
     names = {
-        "the command, cold: every kernel compiled": "cold_s",
-        "the command, warm": "warm_s",
+        "the command, all kernels compiled": "cold_s",
+        "the command, kernels from the cache": "warm_s",
         "`import issref`": "import_issref_s",
         "`import numpy`": "import_numpy_s",
     }
     return part(
         "Start, in seconds",
         "A whole run of `python -m issref.train_ptb` on a text of a few lines, with widths of 4: training, "
-        "evaluation and figures, with an empty cache of compiled kernels and with a full one. Each with the "
+        "evaluation and figures, with an empty and with a full cache of compiled kernels. All times include the "
         "start of Python.",
         table(["", "s"], [[text, number(figures[name])] for text, name in names.items()]),
     )

@@ -19,7 +19,7 @@ from issref.training.updates import clipped_sgd
 
 VOCABULARY = 10_000
 
-# A process of its own, where glibc's malloc is as it comes.
+# In a process of its own, with glibc's default malloc.
 TORCH_ALONE = """
 import statistics, sys
 from benchmarks import steps, timing, torch_side
@@ -115,15 +115,15 @@ def section(measured: Measured) -> str:
         "LSTM",
         "issref",
         "PyTorch eager",
-        "products alone",
+        "matrix products only",
         "issref, float64",
-        "PyTorch, malloc as it comes",
+        "PyTorch, default malloc",
     ]
     return part(
         "A training step, in milliseconds",
-        "Loss, backward, clip by the global norm, update; random words, V = 10,000, float32, dropout drawn "
-        "inside the step. The products are np.matmul into arrays made before, each with the number of threads "
-        "that is best for it. PyTorch starts from the same weights, and its first loss is checked to be the "
-        "same. In the last column it has a process of its own, where freed memory is not kept.",
+        "Loss, backward, clip by the global norm, update; random words, V = 10,000, float32; the step includes "
+        "drawing the dropout masks. The products are np.matmul into allocated arrays, each with its best number "
+        "of threads. PyTorch starts from the same weights, and its first loss is checked to be the same. In the "
+        "last column it runs in its own process with the default malloc.",
         table(head, rows, words=2),
     )

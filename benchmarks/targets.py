@@ -1,4 +1,4 @@
-"""What the benchmarks must show: every figure with a stable name, and its bound."""
+"""The targets of the benchmarks: figures with stable names, and their bounds."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +9,9 @@ from benchmarks.words import Measured, number
 
 
 class Target(NamedTuple):
-    """One figure: its name, the benchmark that measures it, what it is, its bound and its unit.
+    """One figure: its name, the benchmark that measures it, its meaning, bound and unit.
 
-    sign: ">=" if the bound is the least that is wanted, "<=" if it is the most. `limits` says in a sentence what
-    keeps the figure from being better.
+    sign: ">=" for a lower bound, "<=" for an upper bound. `limits` explains why the figure is not better.
     """
 
     name: str
@@ -37,13 +36,13 @@ class Target(NamedTuple):
 
 
 def _in_float64(measured: Measured) -> str:
-    return "float64 has half the numbers in a vector and twice the bytes: 2 is the limit."
+    return "float64 has half as many numbers per vector and twice the bytes, so 2 is the limit."
 
 
 SIZES = {"small": "2x200, 20x20", "medium": "2x650, 35x20, dropout", "large": "2x1500, 35x20, dropout"}
 STEP = {size: f"training step, {words}" for size, words in SIZES.items()}
 COMPACT, TIMES = "evaluation of the compact (373, 315) model", "times as fast as PyTorch"
-PRODUCTS = "time over that of its matrix products alone"
+PRODUCTS = "time over that of its matrix products"
 OF = {size: partial(roofline.limits, size=size) for size in SIZES}
 
 # fmt: off
@@ -54,7 +53,7 @@ TARGETS = tuple(Target(*fields) for fields in (
     ("step_small_vs_matmul", "step-small", f"{STEP['small']}: {PRODUCTS}", "<=", 1.5, "", OF["small"]),
     ("step_large_vs_matmul", "step-large", f"{STEP['large']}: {PRODUCTS}", "<=", 1.25, "", OF["large"]),
     ("compact_vs_torch", "evaluation", f"{COMPACT}: {TIMES}", ">=", 1.0, "", evaluation.limits),
-    ("compact_vs_onnxruntime", "evaluation", f"{COMPACT}: time over that of ONNX Runtime", "<=", 1.15, "",
+    ("compact_vs_onnxruntime", "evaluation", f"{COMPACT}: time over ONNX Runtime's", "<=", 1.15, "",
      evaluation.limits),
     ("dense_vs_compact", "evaluation", "evaluation: time of the dense (1500, 1500) model over the compact one's",
      ">=", 7.48, "", evaluation.limits),

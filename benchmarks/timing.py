@@ -1,6 +1,6 @@
-"""Timings that can be compared: the sides take turns in one process, and every ratio is one of neighbouring turns.
+"""Comparable timings: the sides take turns in one process, and ratios are taken between neighbouring turns.
 
-Whatever else the machine does at a time then hits all sides alike. A side is a function without arguments; a turn
+Load from other processes then affects all sides. A side is a function without arguments; a turn
 calls it for a tenth of a second, at least once, and is its median.
 """
 
@@ -16,7 +16,7 @@ from unittest.mock import patch
 import numpy as np
 from tqdm import tqdm
 
-THREADS = 2  # of the BLAS, and of the frameworks beside it
+THREADS = 2  # of the BLAS and of the frameworks
 TURN = 0.1  # seconds that the calls of a turn take together, at least
 PAUSE = 0.05  # seconds before a turn: the waiting threads of the side before go to sleep
 MOST = 200  # turns

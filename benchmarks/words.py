@@ -1,4 +1,4 @@
-"""How measurements are written down: numbers, tables, parts of the page."""
+"""Formatting of measurements: numbers, tables, sections of the page."""
 
 import math
 import textwrap

@@ -1,4 +1,4 @@
-"""The site: `python -m sphinx -W -n --keep-going docs build/docs`. Tutorials run as it is built; no network."""
+"""Build the site: `python -m sphinx -W -n --keep-going docs build/docs`. Executes the tutorials; no network."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from latex2mathml.converter import convert
 import issref
 
 HERE = Path(__file__).parent
-shutil.rmtree(HERE / "tutorials", ignore_errors=True)  # Sphinx reads what is in its own folder only
+shutil.rmtree(HERE / "tutorials", ignore_errors=True)  # Sphinx reads only its own folder
 shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials", ignore=lambda *_: {"figures", "__pycache__"})
 
 project, author, copyright = "issref", "the authors of issref", "the authors of issref, MIT licence"
@@ -23,32 +23,32 @@ nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode, nb_execution_in_temp, nb_execution_timeout = "force", True, 300
 nb_execution_show_tb = nb_merge_streams = True
 nb_render_markdown_format = "myst"
-smartquotes_action = "qe"  # the two dashes of a flag stay two
+smartquotes_action = "qe"  # keep the two dashes of a flag
 myst_enable_extensions, myst_heading_anchors = ["dollarmath", "deflist"], 3
 
 autodoc_member_order, autodoc_typehints_format = "bysource", "short"
 autodoc_preserve_defaults, add_module_names = True, False
 python_maximum_signature_line_length = 88
-nitpick_ignore_regex = [("py:.*", r"(?!issref\.).*|.*Annotated.*")]  # others' types: no network, no links
+nitpick_ignore_regex = [("py:.*", r"(?!issref\.).*|.*Annotated.*")]  # links to other packages need a network
 
 PUBLIC = {name: f"{vars(issref)[name].__module__}.{name}" for name in issref.__all__}
 
 
 def signature(app, what, name, obj, options, arguments, returned):
-    """NumPy's name for what can be a dtype, which Python spells out."""
+    """Abbreviate the union of all dtype-like types to NumPy's name, DTypeLike."""
     return arguments and re.sub(r"type\[[^|]*\] \| .*?_DTypeDict \| str", "DTypeLike", arguments), returned
 
 
 def docstring(app, what, name, obj, options, lines):
-    """Our docstrings are plain text for a terminal; this writes the little markup they have in Sphinx's way."""
+    """Translate a plain-text docstring to reStructuredText."""
     blocks = "\n".join(lines).strip("\n").split("\n\n")
     lines[:] = [line for block in blocks for line in (*written(block), "")]
-    if lines[0].startswith("Alias for field number"):  # what Python says of a field of a NamedTuple
+    if lines[0].startswith("Alias for field number"):  # Python's default docstring of NamedTuple fields
         lines.clear()
 
 
 def written(block: str) -> list[str]:
-    """A paragraph of a docstring: an example as it is; an equation, a table, commands word for word; or text."""
+    """Translate one paragraph: keep examples, make equations, tables and commands literal, escape text."""
     if block.startswith(">>>"):
         return block.splitlines()
     if block.startswith((" ", "python -m ")):
@@ -66,12 +66,12 @@ def escaped(text: str) -> str:
 
 
 def mathml(display: str):
-    """Formulas as the MathML that browsers know, so that a page loads nothing."""
+    """Return a visitor that writes formulas as MathML, so that pages load no scripts."""
 
     def visit(translator, node):
-        formula = node.astext().replace(r"\Big", "").replace(r"\arg", r"\operatorname{arg}")  # unknown to convert
+        formula = node.astext().replace(r"\Big", "").replace(r"\arg", r"\operatorname{arg}")  # not in latex2mathml
         found = convert(formula, display=display)
-        bar = '<mo stretchy="false">&#x0007C;'  # a norm's, not "divides"
+        bar = '<mo stretchy="false">&#x0007C;'  # a norm, not "divides"
         translator.body.append(found.replace(bar, bar.replace("<mo", '<mo lspace="0em" rspace="0em"')))
         raise SkipNode
 

@@ -127,13 +127,13 @@ def test_the_finding_is_the_smallest_network_that_is_no_worse_than_the_dense_one
     if lossless:
         fewest = min(left for left, _ in lossless)
         count = next(count for left, count in lossless if left == fewest)
-        assert f": {' and '.join(count * [str(2 * fewest)])} are left." in text
+        assert f" has {' and '.join(count * [str(2 * fewest)])} units: " in text
     else:
-        assert "No run with ISS" in text
+        assert "No ISS model is as good" in text
     assert full_length.findings(results[: len(dense)]) == []  # nothing to compare
 
 
-def test_what_is_dense_at_widths_that_iss_found_is_no_dense_run_of_the_comparison():
+def test_a_dense_run_at_widths_that_iss_found_is_direct_design():
     direct = finished("dense", 1.0, 5)
     direct["settings"]["embed_size"] = 30
     assert full_length.kind(direct) == "lstm direct design"
@@ -146,16 +146,18 @@ def test_what_is_dense_at_widths_that_iss_found_is_no_dense_run_of_the_compariso
     ]
     found[-1]["settings"]["flat_epochs"] = 7
     text, _, twin = full_length.findings(found)
-    assert "dense ends at test perplexity 100.00 (one seed)" in text
-    assert "5 + 5 trained dense from scratch, ends at 1.00" in twin
-    assert twin.endswith("at 90.00.\n")  # that which found these sizes on this schedule
+    assert "the dense model has test perplexity 100.00 (one seed)" in text
+    assert "5 + 5 units trained dense from scratch, has test perplexity 1.00" in twin
+    assert twin.endswith("during training, 90.00.\n")  # the run that found these sizes on the same schedule
 
 
 @pytest.mark.parametrize("name", projection.RUNS)
 def test_a_projection_has_the_windows_of_every_epoch(name):
     chosen = projection.RUNS[name].schedule
     text = np.zeros(projection.WORDS, np.int32)
-    assert projection.steps(name) == chosen.epochs * len(windows(text, chosen.batch, chosen.steps))
+    assert projection.steps(name) == chosen.schedule.epochs * len(
+        windows(text, chosen.schedule.batch, chosen.schedule.steps)
+    )
     hours = projection.steps(name) * 500 / 3.6e6
     assert number(hours) in projection.section({"projection": {f"{one}_ms": 500 for one in projection.RUNS}})
 
@@ -333,7 +335,7 @@ def test_the_command_measures_writes_and_says_what_is_missing(tiny, tmp_path, ca
     assert ("torch is not installed (pip install '.[benchmarks]')" in capsys.readouterr().out) != torch_is_there
     written = (tmp_path / "RESULTS.md").read_text()
     assert written == page.written(record.load(tmp_path))
-    assert "`step_small_vs_matmul`: Of the " in written
+    assert "`step_small_vs_matmul`: The step takes " in written
     assert "| small | 2x4, 2 steps of 2 rows, keep 1 |" in written
 
 
