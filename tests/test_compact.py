@@ -217,10 +217,13 @@ def test_a_weight_at_the_threshold_stays(dtype):
 @pytest.mark.parametrize(
     ("alive", "sentence"),
     [
-        ({"lstm9": np.ones(2, bool)}, "alive: space 'lstm9' needs to be in the layout, got ['embed', 'lstm0', "),
-        ({"lstm0": np.ones(3, bool)}, "alive: space 'lstm0' needs 2 booleans, got bool (3,)"),
-        ({"lstm0": np.ones((2, 1), bool)}, "alive: space 'lstm0' needs 2 booleans, got bool (2, 1)"),
-        ({"lstm0": np.array([0, 1])}, "alive: space 'lstm0' needs 2 booleans, got int64 (2,)"),
+        (
+            {"lstm9": np.ones(2, bool)},
+            "alive: expected spaces of ['embed', 'lstm0', 'lstm1', 'word'], got 'lstm9'",
+        ),
+        ({"lstm0": np.ones(3, bool)}, "alive: expected 2 booleans for 'lstm0', got bool (3,)"),
+        ({"lstm0": np.ones((2, 1), bool)}, "alive: expected 2 booleans for 'lstm0', got bool (2, 1)"),
+        ({"lstm0": np.array([0, 1])}, "alive: expected 2 booleans for 'lstm0', got int64 (2,)"),
     ],
 )
 def test_an_alive_that_misfits_is_refused_in_words(cut, alive, sentence):
@@ -230,24 +233,27 @@ def test_an_alive_that_misfits_is_refused_in_words(cut, alive, sentence):
 
 @pytest.mark.parametrize("cut", [compact, zero_dead])
 def test_params_that_misfit_are_refused_in_words(cut):
-    with refused("lstm0/bias: axes (4 ~lstm0) need shape (8,), got (4,)"):
+    with refused("lstm0/bias: expected shape (8,) for axes (4 ~lstm0), got (4,)"):
         cut({**TINY.allocate(), "lstm0/bias": np.zeros(4)}, TINY, FIRST)
 
 
 def test_an_expansion_that_misfits_is_refused_in_words():
     smaller, layout = compact(TINY.allocate(), TINY, FIRST)
-    with refused("alive: space 'lstm0' needs 1 alive, got 2"):
+    with refused("alive: expected 1 components of 'lstm0' alive, got 2"):
         expand(smaller, layout, {"lstm0": np.ones(2, bool)})
-    with refused("lstm0/bias: axes (4 ~lstm0) need shape (4,), got (8,)"):
+    with refused("lstm0/bias: expected shape (4,) for axes (4 ~lstm0), got (8,)"):
         expand({**smaller, "lstm0/bias": np.zeros(8)}, layout, FIRST)
 
 
 @pytest.mark.parametrize(
     ("alive", "sentence"),
     [
-        ({"lstm9": np.ones(2, bool)}, "alive: space 'lstm9' needs to be in the layout"),
-        ({"lstm0": np.array([0, 1])}, "alive: space 'lstm0' needs"),
-        ({"lstm0": np.array([[True], [False]])}, "alive: space 'lstm0' needs"),
+        (
+            {"lstm9": np.ones(2, bool)},
+            "alive: expected spaces of ['embed', 'lstm0', 'lstm1', 'word'], got 'lstm9'",
+        ),
+        ({"lstm0": np.array([0, 1])}, "alive: expected 2 booleans for 'lstm0', got int64 (2,)"),
+        ({"lstm0": np.array([[True], [False]])}, "alive: expected 2 booleans for 'lstm0', got bool (2, 1)"),
     ],
 )
 def test_an_expansion_by_an_alive_that_misfits_is_refused_in_words(alive, sentence):

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from issref import ops
 from issref.ops.attention import (
     attention_flow,
-    best_match,
+    attention_pool,
+    concatenate,
     context_to_query,
-    join,
-    product,
+    max_over_question,
+    multiply,
     similarity,
-    soft_selection,
 )
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.bidirectional import bidirectional
@@ -159,17 +159,17 @@ CASES = {
     ),
     "context to query, no context": (context_to_query, normal((3, 0, 4), (4, 3, 2)), LENGTHS),
     "context to query, width 0": (context_to_query, normal((3, 5, 4), (4, 3, 0)), LENGTHS),
-    "best match": (best_match, normal((3, 5, 4)), LENGTHS),
-    "best match, no context": (best_match, normal((3, 0, 4)), LENGTHS),
-    "soft selection": (soft_selection, normal((5, 3), (5, 3, 2)), LENGTHS),
-    "soft selection, one of everything": (soft_selection, normal((1, 1), (1, 1, 1)), {"lengths": np.array([1])}),
-    "soft selection, width 0": (soft_selection, normal((5, 3), (5, 3, 0)), LENGTHS),
-    "soft selection, no batch": (soft_selection, normal((5, 0), (5, 0, 2)), {"lengths": np.zeros(0, int)}),
+    "max over question": (max_over_question, normal((3, 5, 4)), LENGTHS),
+    "max over question, no context": (max_over_question, normal((3, 0, 4)), LENGTHS),
+    "attention pool": (attention_pool, normal((5, 3), (5, 3, 2)), LENGTHS),
+    "attention pool, one of everything": (attention_pool, normal((1, 1), (1, 1, 1)), {"lengths": np.array([1])}),
+    "attention pool, width 0": (attention_pool, normal((5, 3), (5, 3, 0)), LENGTHS),
+    "attention pool, no batch": (attention_pool, normal((5, 0), (5, 0, 2)), {"lengths": np.zeros(0, int)}),
     "attention flow": (attention_flow, normal((2, 2, 2), (3, 2, 2), (6, 1), (1,)), TEXTS),
-    "product": (product, normal((4, 3, 2), (4, 3, 2)), {}),
-    "product, one for all words": (product, normal((4, 3, 2), (3, 2)), {}),
-    "join": (join, normal((4, 3, 2), (4, 3, 5), (4, 3, 0)), {}),
-    "join, one part": (join, normal((3, 2)), {}),
+    "multiply": (multiply, normal((4, 3, 2), (4, 3, 2)), {}),
+    "multiply, one for all words": (multiply, normal((4, 3, 2), (3, 2)), {}),
+    "concatenate": (concatenate, normal((4, 3, 2), (4, 3, 5), (4, 3, 0)), {}),
+    "concatenate, one part": (concatenate, normal((3, 2)), {}),
     "span": (span_cross_entropy, normal((4, 3), (4, 3)), SPAN),
     "span, one of everything": (
         span_cross_entropy,
@@ -725,5 +725,5 @@ def test_an_lstm_refuses_shapes_that_do_not_fit(monkeypatch, dtype, wrong):
         lengths = lengths[:1]
     else:
         given[wrong] = given[wrong][1:]
-    with pytest.raises(ValueError, match="lstm: h0, c0, kernel, lengths need the shapes"):
+    with pytest.raises(ValueError, match="lstm: expected shapes"):
         unchecked(*given.values(), lengths=lengths)

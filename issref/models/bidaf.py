@@ -15,10 +15,10 @@ import numpy.typing as npt
 from jaxtyping import Integer, Shaped
 
 from issref.iss.layout import Axis, Layout, Params
-from issref.models.bidaf_layers import HIGHWAYS, Text, attend, features, point, read
+from issref.models.bidaf_layers import HIGHWAYS, Text, attend, bilstm, features, span_logits
 from issref.models.ptb_lstm import lstm_axes
-from issref.ops.attention import join, product, soft_selection
-from issref.ops.losses import BEYOND, span_cross_entropy
+from issref.ops.attention import attention_pool, concatenate, multiply
+from issref.ops.losses import MASKED_LOGIT, span_cross_entropy
 
 NAME = "bidaf"
 LEARNED = ("g0.fw", "g0.bw", "g1.fw", "g1.bw", "g2.fw", "g2.bw")
@@ -87,7 +87,9 @@ def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
     return readers
 
 
-def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
+def init_params(
+    config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64
+) -> Params:
     """Kernels uniform in +-sqrt(6 / (inputs + outputs)), trainable words N(0, 1), biases zero (released code)."""
     params = layout.allocate(dtype)
     for array in (array for array in params if array.endswith("/kernel")):
@@ -163,7 +165,7 @@ def logits(
     vectors: Shaped[np.ndarray, "F D"],
     masks: Params | None = None,
 ):
-    """Unnormalised log probabilities that the answer starts and ends at a word, (T, B) each; BEYOND, -1e30, at
+    """Unnormalised log probabilities that the answer starts and ends at a word, (T, B) each; MASKED_LOGIT, -1e30, at
     padding. A word's id below the number of trainable words is a row of words/kernel; the rows of `vectors`, which
     are fixed, follow.
 
@@ -173,17 +175,17 @@ def logits(
     lengths, valid = context.lengths, np.arange(len(context.words))[:, None] < context.lengths
     x, x_back = features(params, context, vectors, masks.get("context/letters"))
     z, z_back = features(params, question, vectors, masks.get("question/letters"))
-    h, h_back = read(params, "h", x, lengths, {})
-    u, u_back = read(params, "h", z, question.lengths, masks)
+    h, h_back = bilstm(params, "h", x, lengths, {})
+    u, u_back = bilstm(params, "h", z, question.lengths, masks)
     p0, p0_back = attend(params, h, u, lengths, question.lengths)
-    g0, g0_back = read(params, "g0", p0, lengths, masks)
-    g1, g1_back = read(params, "g1", g0, lengths, masks)
-    start, start_back = point(params, "start", (g1, p0), masks)
-    a, a_back = soft_selection(start, g1, lengths=lengths)  # of g1 where the answer seems to start
-    b, b_back = product(g1, a)
-    seen, seen_back = join(p0, g1, np.broadcast_to(a, g1.shape), b)
-    g2, g2_back = read(params, "g2", seen, lengths, masks)
-    end, end_back = point(params, "end", (g2, p0), masks)
+    g0, g0_back = bilstm(params, "g0", p0, lengths, masks)
+    g1, g1_back = bilstm(params, "g1", g0, lengths, masks)
+    start, start_back = span_logits(params, "start", (g1, p0), masks)
+    a, a_back = attention_pool(start, g1, lengths=lengths)  # of g1 where the answer seems to start
+    b, b_back = multiply(g1, a)
+    seen, seen_back = concatenate(p0, g1, np.broadcast_to(a, g1.shape), b)
+    g2, g2_back = bilstm(params, "g2", seen, lengths, masks)
+    end, end_back = span_logits(params, "end", (g2, p0), masks)
 
     def backward(dstart: Shaped[np.ndarray, "T B"], dend: Shaped[np.ndarray, "T B"]):
         (dg2, dp0), end_grads = end_back(np.where(valid, dend, 0))
@@ -201,7 +203,7 @@ def logits(
         shared = (h_grads | x_back(dx), u_grads | z_back(dz))  # both texts are read by the same layers
         return found | {array: shared[0][array] + shared[1][array] for array in shared[0]}
 
-    return (np.where(valid, start, BEYOND), np.where(valid, end, BEYOND)), backward
+    return (np.where(valid, start, MASKED_LOGIT), np.where(valid, end, MASKED_LOGIT)), backward
 
 
 def loss(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from issref.iss.layout import Params
-from issref.ops.attention import attention_flow, join
+from issref.ops.attention import attention_flow, concatenate
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.bidirectional import bidirectional
 from issref.ops.features import character_convolution, highway
@@ -32,7 +32,7 @@ def features(params: Params, text: Text, vectors: np.ndarray, mask: np.ndarray |
     spelling, spelling_back = character_convolution(
         letters, params["convolution/kernel"], params["convolution/bias"], lengths=(characters != 0).sum(axis=-1)
     )
-    x, join_back = join(spelling, vector)
+    x, join_back = concatenate(spelling, vector)
     backs = {}
     for name in HIGHWAYS:
         x, backs[name] = highway(x, params[f"{name}/kernel"], params[f"{name}/bias"])
@@ -58,7 +58,7 @@ def _vectors_of(table, ids, vectors):
     return x, lambda dx: embed_back(dx[~fixed])
 
 
-def read(params: Params, name: str, x: np.ndarray, lengths: np.ndarray, masks: Params):
+def bilstm(params: Params, name: str, x: np.ndarray, lengths: np.ndarray, masks: Params):
     """The LSTM of this name in both directions; backward(dy) -> dx, grads."""
     ways = (f"{name}.fw", f"{name}.bw")
     weights = [f"{way}/{part}" for way in ways for part in ("kernel", "bias")]
@@ -92,9 +92,9 @@ def attend(params: Params, h: np.ndarray, u: np.ndarray, lengths: np.ndarray, qu
     return p0, backward
 
 
-def point(params: Params, name: str, parts: tuple[np.ndarray, ...], masks: Params):
+def span_logits(params: Params, name: str, parts: tuple[np.ndarray, ...], masks: Params):
     """A logit for each word from the parts end to end, (T, B); backward(dy) -> dparts, grads."""
-    x, join_back = join(*parts)
+    x, join_back = concatenate(*parts)
     x, drop_back = dropout(x, mask=masks.get(name))
     y, linear_back = linear(x, params[f"{name}/kernel"], params[f"{name}/bias"])
 

@@ -85,7 +85,9 @@ def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
     return readers
 
 
-def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
+def init_params(
+    config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64
+) -> Params:
     """Every parameter uniform in +-init_scale, LSTM biases zero (the released code's initialisation)."""
     params = layout.allocate(dtype)
     for array in params:

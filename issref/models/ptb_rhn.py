@@ -93,7 +93,9 @@ def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
     return untied_readers if SOFTMAX in layout.axes else readers
 
 
-def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
+def init_params(
+    config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64
+) -> Params:
     """Every parameter uniform in +-init_scale, the transform gates' biases at transform_bias (released code)."""
     params = {
         array: rng.uniform(-config.init_scale, config.init_scale, layout.shape(array)).astype(dtype)
