@@ -15,7 +15,7 @@ TINY_GROUPS = iss_groups(TINY, ("lstm0", "lstm1"))
 
 
 def sets_from_ids(groups: Groups) -> list[set[tuple[str, int]]]:
-    """Read off the compiled ids: weight (i, j) is in its row's group and in its column's."""
+    """The groups as sets, from the ids: weight (i, j) is in the group of row i and in that of column j."""
     sets = [set() for _ in range(groups.count)]
     for array, (rows, columns) in groups.ids.items():
         for i, row in enumerate(rows):
@@ -26,7 +26,7 @@ def sets_from_ids(groups: Groups) -> list[set[tuple[str, int]]]:
 
 
 def sizes_from_ids(groups: Groups, self_weight: int) -> np.ndarray:
-    """How many weights each group has, without touching one: rows times columns."""
+    """The number of weights in each group, from the ids alone: rows times columns."""
     sizes = np.zeros(groups.count + 1, int)
     for rows, columns in groups.ids.values():
         np.add.at(sizes, rows, len(columns))
@@ -191,7 +191,7 @@ def test_a_unit_that_nothing_reads_is_dead_by_readers_whatever_its_columns():
 def test_readers_of_a_layer_of_width_zero_are_legal(widths):
     layout = ptb_lstm.layout(ptb_lstm.Config(3, 2, widths))
     found = alive(layout.allocate(), iss_groups(layout, ptb_lstm.spaces(layout.axes)), ptb_lstm.readers)
-    assert [len(kept) for kept in found.values()] == list(widths)
+    assert [len(mask) for mask in found.values()] == list(widths)
 
 
 def test_no_spaces_are_no_groups():
@@ -200,7 +200,7 @@ def test_no_spaces_are_no_groups():
     assert alive(TINY.allocate(), groups) == {}
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
 
 def test_a_reader_that_matches_nothing_is_refused_in_words():

@@ -1,4 +1,4 @@
-"""A layout adds up, reads back from JSON, and refuses misfits in words."""
+"""Shapes of a layout add up, JSON round-trips, and arrays that do not fit are refused."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_numpy_sizes_round_trip():
 
 @given(layouts())
 def test_occurrences_tile_each_axis(layout):
-    """Sorted by place, the occurrences of all spaces are each axis as it is written, without gap or overlap."""
+    """Sorted by position, the occurrences of all spaces give each axis as it is written, without gap or overlap."""
     found = {(array, axis): [] for array, axes in layout.axes.items() for axis in range(len(axes))}
     for space in layout.sizes:
         for array, axis, (name, start, stop, counted) in layout.occurrences(space):
@@ -103,7 +103,7 @@ def test_a_misfit_is_refused_by_its_name(layout, data):
         layout.check(params)
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
 
 def test_a_wrong_shape_is_refused_in_words():

@@ -1,4 +1,4 @@
-"""The penalty: the numbers of the method sheet, its gradient by two kinds of difference, and what a norm is."""
+"""The penalty: the numbers of the method sheet, its gradient by two kinds of difference, and the properties of a norm."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_the_value_is_the_sum_over_explicit_sets(case, convention, data):
 
 
 def both_axes(case):
-    """For each group and weight: whether the weight's row, and whether its column, is the group's."""
+    """For each group and weight: whether the row of the weight is in the group, and whether its column is."""
     by_axis = [[], []]
     for array, axes in case.layout.axes.items():
         written, shape = labels(case.layout, array), case.layout.shape(array)
@@ -209,7 +209,7 @@ def test_a_zero_group_has_zero_gradient_and_no_warning(dtype, convention):
         np.testing.assert_array_equal(grad == 0, params[array] == 0)
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The proximal operator: every fact that follows from its definition, with groups as explicit sets of weights.
+"""The proximal operator: all properties that follow from its definition, with groups as explicit sets of weights.
 
 A certified gap puts the weights returned within sqrt(2 gap) of the exact ones, so no tolerance here is a guess:
 `radius` is that distance, with the last digits of the gap itself added.
@@ -76,7 +76,7 @@ def shared_squared_norms(case: Case) -> np.ndarray:
 
 @given(cases(), st.data())
 def test_the_gap_bounds_the_objective_of_everything_nearby(case, data):
-    """No other weights, near or far, do better by more than the gap (local optimality of a convex problem)."""
+    """No other weights, near or far, do better by more than the gap (the problem is convex)."""
     strengths = data.draw(strengths_for(case))
     w, certificate = solved(case, strengths)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -300,9 +300,9 @@ def test_dead_groups_are_exactly_zero_and_nothing_else_is_said_to_be(case, toler
     w = flat(params, case.layout)
     for weights, dead in zip(case.member, certificate.dead, strict=True):
         assert dead == (not w[weights].any())
-    living = alive(params, case.groups)
+    alive_of = alive(params, case.groups)
     for space, dead in case.groups.split(certificate.dead).items():
-        np.testing.assert_array_equal(dead, ~living[space])
+        np.testing.assert_array_equal(dead, ~alive_of[space])
     case.layout.check(params)
 
 
@@ -345,7 +345,7 @@ def test_a_warm_start_gives_the_same_answer_in_no_more_rounds(case, data):
 
 @given(cases(), st.data())
 def test_any_warm_start_gives_the_same_answer_and_is_left_alone(case, data):
-    """Shares of another problem, or of none at all: they cost rounds, not exactness."""
+    """Shares of another problem, or random ones: they cost rounds, not exactness."""
     strengths, rng = data.draw(strengths_for(case)), np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     start = rng.uniform(-1, 2, (case.groups.count + 1,) * 2)
     before = start.copy()
@@ -484,14 +484,14 @@ def test_one_number_is_one_for_each_group(case, data):
 
 @given(cases(), st.data())
 def test_groups_of_strength_zero_hold_nothing(case, data):
-    """As if they were no groups at all: weights of theirs alone stay, shared ones feel the other group only."""
+    """As if these groups did not exist: weights in them alone stay, shared weights are shrunk by the other group only."""
     strengths = data.draw(strengths_for(case))
-    kept = data.draw(st.sampled_from(case.spaces))
-    strengths[:] = np.where(np.arange(len(strengths)) - case.groups.first[kept] >= 0, strengths, 0)
-    strengths[case.groups.first[kept] + case.layout.sizes[kept] :] = 0
+    space = data.draw(st.sampled_from(case.spaces))
+    strengths[:] = np.where(np.arange(len(strengths)) - case.groups.first[space] >= 0, strengths, 0)
+    strengths[case.groups.first[space] + case.layout.sizes[space] :] = 0
     w, one = solved(case, strengths)
-    fewer = case._replace(groups=iss_groups(case.layout, [kept]), spaces=[kept])
-    u, two = solved(fewer, strengths[case.groups.first[kept] :][: fewer.groups.count])
+    fewer = case._replace(groups=iss_groups(case.layout, [space]), spaces=[space])
+    u, two = solved(fewer, strengths[case.groups.first[space] :][: fewer.groups.count])
     assert np.linalg.norm(w - u) <= radius(case, one) + radius(case, two)
 
 
@@ -540,7 +540,7 @@ def test_the_stored_answers_come_from_the_script_beside_them():
     np.testing.assert_allclose(made["w"], ORACLE[0]["w"], atol=1e-5)
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

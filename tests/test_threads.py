@@ -1,4 +1,4 @@
-"""A loop shared out computes what it computes in one piece, whatever the threads and the sizes."""
+"""A loop in several threads gives the same result as in one, for all sizes."""
 
 import os
 import subprocess

@@ -21,9 +21,9 @@ def bidirectional(
 ):
     """Return y_t = [forward h_t, backward h_t], shape (T, B, H + K); both directions start from a zero state.
 
-    The kernels have the shapes of `lstm`, (D + H, 4 H) and (D + K, 4 K). Each direction has its own dropout mask for
-    its input. Beyond its length the output of a text is 0. The default forget bias is that of the released code
-    (TF 1 BasicLSTMCell).
+    The kernels have the shapes of `lstm`, (D + H, 4 H) and (D + K, 4 K). Each direction has its own dropout mask
+    for its input. Beyond its length the output of a text is 0. The default forget bias is that of the released
+    code (TF 1 BasicLSTMCell).
     """
     ways = (
         (forward_kernel, forward_bias, forward_mask, False),

@@ -1,4 +1,4 @@
-"""Features of words: a convolution over their characters, and highway layers. Tutorial: tutorials/7_highways.py."""
+"""Features of words: character convolution and highway layers. Tutorial: tutorials/7_highways.py."""
 
 import math
 
@@ -17,8 +17,8 @@ def character_convolution(
 ):
     """Return y = max_p relu([x_p, ..., x_{p+width-1}] K + b), one value for each filter, shape (*N, F).
 
-    K is (width C, F), for the letters of a window end to end. All windows lie inside the first `lengths` letters; a
-    word shorter than a window is padded with zeros to the length of one. Padding after a word never affects the
+    K is (width C, F), for the letters of a window end to end. All windows lie inside the first `lengths` letters;
+    a word shorter than a window is padded with zeros to the length of one. Padding after a word never affects the
     output. Seo et al. 2017, section 2 (1); the max over positions is from Kim (2014).
     """
     letters, size = x.shape[-2:]

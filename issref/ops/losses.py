@@ -1,4 +1,7 @@
-"""Losses of a language model and of an answer span. Tutorials: 3_backward_by_hand.py, 7_highways.py (tutorials/)."""
+"""Losses of a language model and of an answer span.
+
+Tutorials: tutorials/3_backward_by_hand.py, tutorials/7_highways.py.
+"""
 
 import numpy as np
 from jaxtyping import Integer, Shaped

@@ -1,4 +1,7 @@
-"""The LSTM over a sequence, with backpropagation through time by hand. Tutorial: tutorials/3_backward_by_hand.py."""
+"""The LSTM over a sequence, with backpropagation through time by hand.
+
+Tutorial: tutorials/3_backward_by_hand.py.
+"""
 
 import numpy as np
 from jaxtyping import Integer, Shaped
@@ -26,9 +29,9 @@ def lstm(
         h_t = sigmoid(o) tanh(c_t)
 
     The first D rows of the kernel multiply the input, the others the hidden state; its columns are in the order of
-    GATES. With `lengths`, a sequence that has ended keeps its state, and its output is 0. With `reverse`, time runs
-    from the last step to the first, so each sequence starts at its last valid step. Paper, section 3.1. The order
-    of the gates, the forget bias and the single bias follow the released code (TF 1 BasicLSTMCell).
+    GATES. With `lengths`, a sequence that has ended keeps its state, and its output is 0. With `reverse`, time
+    runs from the last step to the first, so each sequence starts at its last valid step. Paper, section 3.1. The
+    order of the gates, the forget bias and the single bias follow the released code (TF 1 BasicLSTMCell).
 
     >>> rng, h0, c0 = np.random.default_rng(0), np.zeros((2, 4)), np.zeros((2, 4))  # T, B, D, H = 5, 2, 3, 4
     >>> (hidden, h, c), backward = lstm(rng.normal(size=(5, 2, 3)), h0, c0, np.ones((7, 16)), np.zeros(16))

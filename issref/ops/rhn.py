@@ -26,10 +26,10 @@ def rhn(
         s <- s + t (h - s)
 
     u is [x_t, s] in micro-layer 0 and s in the deeper ones, so the input enters once; the carry gate is 1 - t.
-    `weights` are the kernel and bias of each micro-layer in turn: kernels [H_0 T_0] (D+W, 2W), with the rows of the
-    input first, and [H_d T_d] (W, 2W); biases (2W,). The masks (inverted dropout) multiply x_t and s where they
-    enter u; they are the same for all steps, micro-layers and both gates. The carry uses s without dropout. Paper,
-    section 4.1; Zilly et al. 2017, section 4.
+    `weights` are the kernel and bias of each micro-layer in turn: kernels [H_0 T_0] (D+W, 2W), with the rows of
+    the input first, and [H_d T_d] (W, 2W); biases (2W,). The masks (inverted dropout) multiply x_t and s where
+    they enter u; they are the same for all steps, micro-layers and both gates. The carry uses s without dropout.
+    Paper, section 4.1; Zilly et al. 2017, section 4.
 
     >>> weights = np.ones((3 + 4, 8)), np.zeros(8), np.ones((4, 8)), np.zeros(8)  # D, W = 3, 4; two micro-layers
     >>> (hidden, s), backward = rhn(np.ones((5, 2, 3)), np.zeros((2, 4)), *weights)
