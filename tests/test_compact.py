@@ -1,4 +1,4 @@
-"""Compaction: which entries are removed, and its inverse; that outputs stay the same is tested with the networks."""
+"""Compaction: which entries are removed, and its inverse; the networks test that outputs stay the same."""
 
 import numpy as np
 import pytest

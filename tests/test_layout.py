@@ -64,7 +64,7 @@ def test_numpy_sizes_round_trip():
 
 @given(layouts())
 def test_occurrences_tile_each_axis(layout):
-    """Sorted by position, the occurrences of all spaces give each axis as it is written, without gap or overlap."""
+    """Sorted by position, the occurrences of all spaces give each axis as written, without gap or overlap."""
     found = {(array, axis): [] for array, axes in layout.axes.items() for axis in range(len(axes))}
     for space in layout.sizes:
         for array, axis, (name, start, stop, counted) in layout.occurrences(space):

@@ -1,4 +1,4 @@
-"""The penalty: the numbers of the method sheet, its gradient by two kinds of difference, and the properties of a norm."""
+"""The penalty: numbers of the method sheet, its gradient by two kinds of difference, the properties of a norm."""
 
 import numpy as np
 import pytest

@@ -484,7 +484,7 @@ def test_one_number_is_one_for_each_group(case, data):
 
 @given(cases(), st.data())
 def test_groups_of_strength_zero_hold_nothing(case, data):
-    """As if these groups did not exist: weights in them alone stay, shared weights are shrunk by the other group only."""
+    """As if these groups did not exist: weights in them alone stay, shared ones shrink by the other group only."""
     strengths = data.draw(strengths_for(case))
     space = data.draw(st.sampled_from(case.spaces))
     strengths[:] = np.where(np.arange(len(strengths)) - case.groups.first[space] >= 0, strengths, 0)

@@ -110,7 +110,7 @@ def init_params(
 
 
 def multiply_adds(layout: Layout) -> int:
-    """Return the multiply-adds for one context word after attention: the entries of kernels that ISS can shrink."""
+    """Return the multiply-adds for one context word after attention: the entries of kernels that ISS shrinks."""
     kernels = (f"{name}/kernel" for name in (*spaces(layout.axes), "start", "end"))
     return sum(math.prod(layout.shape(array)) for array in kernels)
 

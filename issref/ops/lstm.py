@@ -56,8 +56,9 @@ def lstm(
 
     def backward(dhidden, dh, dc):
         wide = np.result_type(dtype, dhidden, dh, dc)
-        given = (dhidden, dh, dc, gates, c_before, c_after, from_hidden)
-        dgates, dh, dc = kernels.lstm_backward(*(one.astype(wide, copy=False) for one in given), until, reverse)
+        arrays = (dhidden, dh, dc, gates, c_before, c_after, from_hidden)
+        saved = [*(array.astype(wide, copy=False) for array in arrays), until, reverse]
+        dgates, dh, dc = kernels.lstm_backward(*saved)
         drows, h_rows = dgates.reshape(len(x_rows), len(bias)), h_before.reshape(len(x_rows), h0.shape[1])
         dkernel = np.empty(kernel.shape, wide)
         np.matmul(x_rows.T, drows, out=dkernel[:inputs])
