@@ -17,8 +17,8 @@ One number for each pair: from xi = 0 on, xi_g stays a multiple of v on all weig
     xi_g = share[g, h] v,      w = (1 - share[g, h] - share[h, g]) v.
 
 So the iteration works on the table `share` and on the squared norms S[g, h], the sum of v^2 over the weights in
-both g and h, however many weights there are. The last row and column stand for "no group", as if it were one more
-group, of strength 0: the weights in g alone are those that g shares with it.
+both g and h, however many weights there are. "No group" is treated as one more group, the
+last, of strength 0: the weights in g alone are the weights that g shares with it.
 
 The proof: P(w) >= D(xi) for all w and all xi in their balls, so gap = P(w) - D(xi) bounds how far P(w) is from the
 minimum. P is strongly convex, so |w - w*| <= sqrt(2 gap) for the exact solution w*.
@@ -36,7 +36,7 @@ from issref.iss.groups import Groups, pair_squared_norms
 from issref.iss.layout import Params
 
 Pairs = Shaped[np.ndarray, "G G"]
-SWEEPS, NEWTON_STEPS = 64, 100  # at most
+SWEEPS, NEWTON_STEPS = 64, 100  # upper limits
 
 
 class Dual(NamedTuple):
@@ -54,7 +54,7 @@ class Dual(NamedTuple):
 
     @property
     def relative_gap(self) -> float:
-        """gap / objective, with an objective of 1e-280 at least, so that the gap keeps some digits."""
+        """gap / objective; an objective below 1e-280 counts as 1e-280, because the gap would have no digits left."""
         return self.gap / max(self.objective, 1e-280)
 
 
