@@ -54,7 +54,7 @@ class Dual(NamedTuple):
 
     @property
     def relative_gap(self) -> float:
-        """gap / objective; an objective below 1e-280 counts as 1e-280, because the gap would have no digits left."""
+        """gap / objective; an objective below 1e-280 counts as 1e-280, where the gap has no digits left."""
         return self.gap / max(self.objective, 1e-280)
 
 
