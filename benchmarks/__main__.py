@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command.check()
         names = command.names or tuple(BENCHMARKS)
-        with parallel.limited(THREADS):
+        with parallel.thread_limit(THREADS):
             tqdm.write(page.machine(record.environment()))
             for name in tqdm(names, "benchmarks", unit="benchmark"):
                 tqdm.write(f"{name} ...")

@@ -55,7 +55,7 @@ def recorded(
     config = ptb_rhn.Config(vocabulary=vocabulary, width=rhn.network.hidden_sizes[0], depth=rhn.network.depth)
 >>>>>>> docs
     layout = ptb_rhn.layout(config)
-    params = ptb_rhn.initial(config, layout, np.random.default_rng(0), np.float32)
+    params = ptb_rhn.init_params(config, layout, np.random.default_rng(0), np.float32)
     with replaced(kernels, {name: recording(name, getattr(kernels, name)) for name in kernel_names()}):
         _step(lstm, work.params, work.layout, work.windows[0])
         _step(rhn, params, layout, work.windows[0])

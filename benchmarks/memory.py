@@ -24,7 +24,7 @@ from benchmarks.steps import SIZES, task, training_step
 from benchmarks.timing import THREADS
 from issref.training.process import tune_malloc
 tune_malloc()
-with parallel.limited(THREADS):
+with parallel.thread_limit(THREADS):
     step = training_step(task(SIZES["large"]))
     step(), step()
 """

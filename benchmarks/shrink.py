@@ -43,7 +43,7 @@ def measure(name: str, seconds: float, finished: Path | None = None) -> Figures:
 
 def dense_step(settings: Settings, vocabulary: int, seconds: float) -> list[float]:
     """Seconds of a dense step at full width, turn by turn."""
-    with parallel.limited(settings.run.threads or os.cpu_count()):
+    with parallel.thread_limit(settings.run.threads or os.cpu_count()):
         return interleaved({"dense": training_step(task(settings, vocabulary))}, seconds)["dense"]
 
 

@@ -44,7 +44,7 @@ def task(settings: Settings, vocabulary: int = VOCABULARY) -> Task:
     """The first weights of a run with these settings, and eight windows."""
     config = model.configure(vocabulary, settings.network.flat())
     layout, rng = model.layout(config), np.random.default_rng(0)
-    params = model.initial(config, layout, rng, settings.run.dtype)
+    params = model.init_params(config, layout, rng, settings.run.dtype)
     shape = (2, settings.schedule.steps, settings.schedule.batch)
     windows = [rng.integers(0, vocabulary, shape) for _ in range(8)]
     return Task(settings, config, layout, params, windows)

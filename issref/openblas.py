@@ -1,9 +1,9 @@
-"""OpenBLAS's threads, told before NumPy loads them to sleep when they are idle.
+"""Make idle OpenBLAS threads sleep; must be imported before NumPy, because OpenBLAS reads the setting when loaded.
 
-After each product they spin for 2^26 cycles, some 27 ms, on cores that the threads of `kernels.threads`, or
-another process, could use. It is a setting of OpenBLAS's environment; one that is there already stays.
+By default they spin for 2^26 cycles, about 27 ms, after each product, on cores that the threads of
+`kernels.parallel` or another process could use. A value that the environment already has is not changed.
 """
 
 import os
 
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")  # 2^14 cycles, some 7 microseconds
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")  # 2^14 cycles, about 7 microseconds

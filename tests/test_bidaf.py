@@ -165,7 +165,7 @@ def test_the_logits_are_those_of_the_equations_one_question_at_a_time(drawn):
             found, plain_logits(case.params, case, b), (case.starts, case.ends), strict=True
         ):
             np.testing.assert_allclose(logits[:n, b], expected, rtol=1e-10, atol=1e-12)
-            assert (logits[n:, b] == bidaf.BEYOND).all()
+            assert (logits[n:, b] == bidaf.MASKED_LOGIT).all()
             costs.append(np.log(np.exp(expected).sum()) - expected[at[b]])
     np.testing.assert_allclose(loss, 2 * np.mean(costs), rtol=1e-10, atol=1e-12)
 
@@ -250,7 +250,7 @@ def test_padding_cannot_leak(drawn, steps, words, letters):
     case.cotangents = np.where(case.valid, case.cotangents, 1e3)
     other, same = case.run(context=context, question=question)
     assert_same({"logits": other[:, : len(case.valid)]}, {"logits": logits})
-    assert (other[:, len(case.valid) :] == bidaf.BEYOND).all()
+    assert (other[:, len(case.valid) :] == bidaf.MASKED_LOGIT).all()
     assert_same(same, grads)
 
 
@@ -303,7 +303,7 @@ def test_masks_keep_the_mean_one_and_the_context_is_read_without():
 def test_initial_kernels_are_glorot_s_words_normal_biases_zero_and_a_seed_repeats(dtype):
     config = Config(trainable=200, word_size=50, characters=60, filters=40, hidden_size=30)
     layout = bidaf.layout(config)
-    params, same, other = (bidaf.initial(config, layout, np.random.default_rng(n), dtype) for n in (1, 1, 2))
+    params, same, other = (bidaf.init_params(config, layout, np.random.default_rng(n), dtype) for n in (1, 1, 2))
     layout.check(params)
     fans = {"convolution": 5 * 8 + 5 * 40, "highway0": 2 * 90, "g0.fw": 240 + 30 + 120, "start": 60 + 240 + 1}
     for array, values in params.items():
@@ -322,7 +322,7 @@ def test_initial_kernels_are_glorot_s_words_normal_biases_zero_and_a_seed_repeat
 @given(SEEDS, st.integers(1, 6), st.sampled_from((1.0, 1000.0)))
 def test_the_best_span_is_the_likeliest_of_all_that_do_not_end_before_they_start(rng, steps, scale):
     start, end = (scale * rng.standard_normal((2, steps, 3))).astype(rng.choice((np.float32, np.float64)))
-    start[rng.integers(1, steps + 1) :, 0] = end[rng.integers(1, steps + 1) :, 1] = bidaf.BEYOND
+    start[rng.integers(1, steps + 1) :, 0] = end[rng.integers(1, steps + 1) :, 1] = bidaf.MASKED_LOGIT
     first, last = (x - np.logaddexp.reduce(x.astype(np.longdouble), axis=0) for x in (start, end))
     starts, ends, probability = bidaf.best_span(start, end)
     for b in range(3):

@@ -1,4 +1,4 @@
-"""Compaction as algebra: what is cut, what is kept, and how to come back; outputs are tested with the networks."""
+"""Compaction: which entries are removed, and its inverse; the networks test that outputs stay the same."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def same(one, other):
 
 
 def biased(case):
-    """The case's params with no zero in them: whatever is cut is missed."""
+    """The case's params with no zero in them, so that every removed weight matters."""
     return {array: np.where(values == 0, 0.5, values) for array, values in case.params.items()}
 
 
@@ -39,8 +39,8 @@ def test_what_is_left_is_the_alive_positions_of_each_axis(case, data):
     layout.check(smaller)
     for array, values in params.items():
         for axis, along in enumerate(labels(case.layout, array)):
-            kept = [i for i, (space, k) in enumerate(along) if (space.removeprefix("~"), k) not in dead]
-            values = values.take(kept, axis)
+            positions = [i for i, (space, k) in enumerate(along) if (space.removeprefix("~"), k) not in dead]
+            values = values.take(positions, axis)
         np.testing.assert_array_equal(smaller[array], values, strict=True)
 
 
@@ -91,7 +91,7 @@ def test_all_dead_and_all_alive_are_legal(case, share):
 
 
 def test_states_and_masks_are_cut_by_the_same_call():
-    """The batch stays whole; h and c lose the units that the kernels lose; three axes are no obstacle."""
+    """The batch is not cut; h and c lose the same units as the kernels; an array may have three axes."""
     states = ptb_lstm.state_layout(TINY, batch=3)
     axes = {**states.axes, "mask": (("batch",), ("batch",), ("~lstm0",))}
     layout = Layout(axes, states.sizes)
@@ -100,8 +100,8 @@ def test_states_and_masks_are_cut_by_the_same_call():
     smaller, after = compact(arrays, layout, FIRST)
     after.check(smaller)
     for array, values in arrays.items():
-        kept = values if array.startswith("lstm1") else values[..., :1]
-        np.testing.assert_array_equal(smaller[array], kept, strict=True)
+        expected = values if array.startswith("lstm1") else values[..., :1]
+        np.testing.assert_array_equal(smaller[array], expected, strict=True)
     same(expand(smaller, after, FIRST)[0], zero_dead(arrays, layout, FIRST))
 
 
@@ -143,10 +143,10 @@ def test_two_compactions_are_one(case, data):
     once, layout = compact(case.params, case.layout, first)
     second = data.draw(alive_for(layout))
     both = {space: np.ones(size, bool) for space, size in case.layout.sizes.items()} | {
-        space: kept.copy() for space, kept in first.items()
+        space: mask.copy() for space, mask in first.items()
     }
-    for space, kept in second.items():
-        both[space][both[space]] = kept
+    for space, mask in second.items():
+        both[space][both[space]] = mask
     twice, last = compact(once, layout, second)
     at_once, expected = compact(case.params, case.layout, both)
     assert last == expected
@@ -154,12 +154,11 @@ def test_two_compactions_are_one(case, data):
 
 
 @given(cases())
-def test_cutting_what_is_dead_by_groups_leaves_only_living_ones(case):
+def test_cutting_what_is_dead_by_groups_leaves_only_alive_ones(case):
     """No counted weight is lost, and cutting once is enough."""
     alive = alive_of(case.params, case.groups)
     smaller, layout = compact(case.params, case.layout, alive)
-    living = [kept for space, kept in alive.items() for kept in kept if kept]
-    assert sum(layout.sizes[space] for space in case.spaces) == len(living)
+    assert sum(layout.sizes[space] for space in case.spaces) == sum(mask.sum() for mask in alive.values())
     same(compact(smaller, layout, {space: np.ones(layout.sizes[space], bool) for space in alive})[0], smaller)
     larger, _ = expand(smaller, layout, alive)
     for array, axes in case.layout.axes.items():
@@ -210,17 +209,20 @@ def test_a_weight_at_the_threshold_stays(dtype):
     np.testing.assert_array_equal(zeroed, np.where(np.arange(6) == 2, 0, edge).astype(dtype), strict=True)
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
 
 @pytest.mark.parametrize("cut", [compact, zero_dead])
 @pytest.mark.parametrize(
     ("alive", "sentence"),
     [
-        ({"lstm9": np.ones(2, bool)}, "alive: space 'lstm9' needs to be in the layout, got ['embed', 'lstm0', "),
-        ({"lstm0": np.ones(3, bool)}, "alive: space 'lstm0' needs 2 booleans, got bool (3,)"),
-        ({"lstm0": np.ones((2, 1), bool)}, "alive: space 'lstm0' needs 2 booleans, got bool (2, 1)"),
-        ({"lstm0": np.array([0, 1])}, "alive: space 'lstm0' needs 2 booleans, got int64 (2,)"),
+        (
+            {"lstm9": np.ones(2, bool)},
+            "alive: expected spaces of ['embed', 'lstm0', 'lstm1', 'word'], got 'lstm9'",
+        ),
+        ({"lstm0": np.ones(3, bool)}, "alive: expected 2 booleans for 'lstm0', got bool (3,)"),
+        ({"lstm0": np.ones((2, 1), bool)}, "alive: expected 2 booleans for 'lstm0', got bool (2, 1)"),
+        ({"lstm0": np.array([0, 1])}, "alive: expected 2 booleans for 'lstm0', got int64 (2,)"),
     ],
 )
 def test_an_alive_that_misfits_is_refused_in_words(cut, alive, sentence):
@@ -230,24 +232,27 @@ def test_an_alive_that_misfits_is_refused_in_words(cut, alive, sentence):
 
 @pytest.mark.parametrize("cut", [compact, zero_dead])
 def test_params_that_misfit_are_refused_in_words(cut):
-    with refused("lstm0/bias: axes (4 ~lstm0) need shape (8,), got (4,)"):
+    with refused("lstm0/bias: expected shape (8,) for axes (4 ~lstm0), got (4,)"):
         cut({**TINY.allocate(), "lstm0/bias": np.zeros(4)}, TINY, FIRST)
 
 
 def test_an_expansion_that_misfits_is_refused_in_words():
     smaller, layout = compact(TINY.allocate(), TINY, FIRST)
-    with refused("alive: space 'lstm0' needs 1 alive, got 2"):
+    with refused("alive: expected 1 components of 'lstm0' alive, got 2"):
         expand(smaller, layout, {"lstm0": np.ones(2, bool)})
-    with refused("lstm0/bias: axes (4 ~lstm0) need shape (4,), got (8,)"):
+    with refused("lstm0/bias: expected shape (4,) for axes (4 ~lstm0), got (8,)"):
         expand({**smaller, "lstm0/bias": np.zeros(8)}, layout, FIRST)
 
 
 @pytest.mark.parametrize(
     ("alive", "sentence"),
     [
-        ({"lstm9": np.ones(2, bool)}, "alive: space 'lstm9' needs to be in the layout"),
-        ({"lstm0": np.array([0, 1])}, "alive: space 'lstm0' needs"),
-        ({"lstm0": np.array([[True], [False]])}, "alive: space 'lstm0' needs"),
+        (
+            {"lstm9": np.ones(2, bool)},
+            "alive: expected spaces of ['embed', 'lstm0', 'lstm1', 'word'], got 'lstm9'",
+        ),
+        ({"lstm0": np.array([0, 1])}, "alive: expected 2 booleans for 'lstm0', got int64 (2,)"),
+        ({"lstm0": np.array([[True], [False]])}, "alive: expected 2 booleans for 'lstm0', got bool (2, 1)"),
     ],
 )
 def test_an_expansion_by_an_alive_that_misfits_is_refused_in_words(alive, sentence):

@@ -31,7 +31,9 @@ SOURCE = re.compile(r"[Pp]aper|released|et al")
 def modules():
     for part in PARTS:
         for path in sorted((ROOT / "issref" / part).rglob("*.py")):
-            yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            if not module.startswith("issref.kernels.jitted"):  # described once, in kernels.reference
+                yield module
 
 
 def described(module):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cases, generic_layouts, index_sets, labels, layouts, refused, spaces_of
 
-from issref.iss.groups import Groups, alive, group_energies, group_norms, iss_groups, pair_energies
+from issref.iss.groups import Groups, alive, group_norms, group_squared_norms, iss_groups, pair_squared_norms
 from issref.iss.layout import Layout
 from issref.models import ptb_lstm
 
@@ -15,7 +15,7 @@ TINY_GROUPS = iss_groups(TINY, ("lstm0", "lstm1"))
 
 
 def sets_from_ids(groups: Groups) -> list[set[tuple[str, int]]]:
-    """Read off the compiled ids: weight (i, j) is in its row's group and in its column's."""
+    """The groups as sets, from the ids: weight (i, j) is in the group of row i and in that of column j."""
     sets = [set() for _ in range(groups.count)]
     for array, (rows, columns) in groups.ids.items():
         for i, row in enumerate(rows):
@@ -26,7 +26,7 @@ def sets_from_ids(groups: Groups) -> list[set[tuple[str, int]]]:
 
 
 def sizes_from_ids(groups: Groups, self_weight: int) -> np.ndarray:
-    """How many weights each group has, without touching one: rows times columns."""
+    """The number of weights in each group, from the ids alone: rows times columns."""
     sizes = np.zeros(groups.count + 1, int)
     for rows, columns in groups.ids.values():
         np.add.at(sizes, rows, len(columns))
@@ -92,9 +92,9 @@ def test_self_weights_are_counted_as_often_as_asked(case):
                 if space in case.groups.first:
                     slice_ = values.take(position, axis)
                     by_rows_and_columns[case.groups.first[space] + k] += np.sum(slice_**2)
-    table = pair_energies(case.params, case.groups)
-    np.testing.assert_allclose(group_energies(table, 2), by_rows_and_columns, rtol=1e-12)
-    np.testing.assert_allclose(group_energies(table, 1), case.norms(case.v) ** 2, rtol=1e-12, atol=1e-300)
+    table = pair_squared_norms(case.params, case.groups)
+    np.testing.assert_allclose(group_squared_norms(table, 2), by_rows_and_columns, rtol=1e-12)
+    np.testing.assert_allclose(group_squared_norms(table, 1), case.norms(case.v) ** 2, rtol=1e-12, atol=1e-300)
 
 
 @given(cases(), st.integers(0, 2**32 - 1))
@@ -139,7 +139,7 @@ def test_split_sorts_by_space_and_spread_is_its_inverse_on_constants(layout, dat
 
 
 def test_spread_refuses_to_guess():
-    with refused("spread: needs a value for each of ['lstm0', 'lstm1'], got ['lstm1']"):
+    with refused("spread: expected a value for each of ['lstm0', 'lstm1'], got ['lstm1']"):
         TINY_GROUPS.spread({"lstm1": 3.0})
 
 
@@ -191,7 +191,7 @@ def test_a_unit_that_nothing_reads_is_dead_by_readers_whatever_its_columns():
 def test_readers_of_a_layer_of_width_zero_are_legal(widths):
     layout = ptb_lstm.layout(ptb_lstm.Config(3, 2, widths))
     found = alive(layout.allocate(), iss_groups(layout, ptb_lstm.spaces(layout.axes)), ptb_lstm.readers)
-    assert [len(kept) for kept in found.values()] == list(widths)
+    assert [len(mask) for mask in found.values()] == list(widths)
 
 
 def test_no_spaces_are_no_groups():
@@ -200,25 +200,25 @@ def test_no_spaces_are_no_groups():
     assert alive(TINY.allocate(), groups) == {}
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
 
 def test_a_reader_that_matches_nothing_is_refused_in_words():
     names = ["lstm0/kernel", "lstm1/kernel", "softmax/kernel"]
-    with refused(f"readers: 'lstm9*' needs to match a grouped array, got {names}"):
+    with refused(f"readers: expected a pattern that matches one of {names}, got 'lstm9*'"):
         alive(TINY.allocate(), TINY_GROUPS, [("lstm9*", 0)])
-    with refused("readers: 'lstm0/bias' needs to match a grouped array"):
+    with refused(f"readers: expected a pattern that matches one of {names}, got 'lstm0/bias'"):
         alive(TINY.allocate(), TINY_GROUPS, [("lstm0/bias", 0)])
 
 
 def test_an_unknown_space_is_refused_in_words():
-    with refused("groups: space 'lstm2' needs to be in the layout, got ['embed', 'lstm0', 'lstm1', 'word']"):
+    with refused("groups: expected spaces of ['embed', 'lstm0', 'lstm1', 'word'], got 'lstm2'"):
         iss_groups(TINY, ("lstm0", "lstm2"))
 
 
 def test_a_grouped_array_of_three_axes_is_refused_in_words():
     layout = Layout({"w": (("a",), ("a",), ("a",)), "mask": (("~a",), ("~a",), ("~a",))}, {"a": 2})
-    with refused("w: a grouped array needs one or two axes, got 3"):
+    with refused("w: expected one or two axes for a grouped array, got 3"):
         iss_groups(layout, ("a",))
 
 
@@ -231,11 +231,13 @@ def test_three_axes_without_a_counted_space_are_in_no_group(layout, data):
     assert iss_groups(with_mask, spaces).ids.keys() == iss_groups(layout, spaces).ids.keys()
 
 
-@pytest.mark.parametrize("ask", [group_norms, alive, pair_energies])
+@pytest.mark.parametrize("ask", [group_norms, alive, pair_squared_norms])
 def test_a_missing_or_misshapen_array_is_refused_in_words(ask):
     params = TINY.allocate()
-    with refused("softmax/kernel: its groups need shape (2, 3), got (3, 2)"):
+    with refused("softmax/kernel: expected shape (2, 3) for its groups, got (3, 2)"):
         ask({**params, "softmax/kernel": np.zeros((3, 2))}, TINY_GROUPS)
     del params["lstm1/kernel"]
-    with refused("lstm1/kernel: its groups need this array, got ['embed/kernel', 'lstm0/bias', 'lstm0/kernel'"):
+    with refused(
+        "lstm1/kernel: expected this grouped array in params, got ['embed/kernel', 'lstm0/bias', 'lstm0/kernel'"
+    ):
         ask(params, TINY_GROUPS)

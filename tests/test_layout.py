@@ -1,4 +1,4 @@
-"""A layout adds up, reads back from JSON, and refuses misfits in words."""
+"""Shapes of a layout add up, JSON round-trips, and arrays that do not fit are refused."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_numpy_sizes_round_trip():
 
 @given(layouts())
 def test_occurrences_tile_each_axis(layout):
-    """Sorted by place, the occurrences of all spaces are each axis as it is written, without gap or overlap."""
+    """Sorted by position, the occurrences of all spaces give each axis as written, without gap or overlap."""
     found = {(array, axis): [] for array, axes in layout.axes.items() for axis in range(len(axes))}
     for space in layout.sizes:
         for array, axis, (name, start, stop, counted) in layout.occurrences(space):
@@ -97,35 +97,37 @@ def test_a_misfit_is_refused_by_its_name(layout, data):
     axis = data.draw(st.integers(0, params[array].ndim - 1))
     longer = [length + (a == axis) for a, length in enumerate(params[array].shape)]
     params[array] = np.zeros(longer)
-    with refused(f"{array}: axes ({layout.spell(array)}) need shape {layout.shape(array)}, got {tuple(longer)}"):
+    with refused(
+        f"{array}: expected shape {layout.shape(array)} for axes ({layout.spell(array)}), got {tuple(longer)}"
+    ):
         layout.check(params)
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
 
 def test_a_wrong_shape_is_refused_in_words():
     params = {"lstm0/kernel": np.zeros((5, 8)), "lstm0/bias": np.zeros(16)}
-    with refused("lstm0/kernel: axes (embed + lstm0, 4 lstm0) need shape (7, 16), got (5, 8)"):
+    with refused("lstm0/kernel: expected shape (7, 16) for axes (embed + lstm0, 4 lstm0), got (5, 8)"):
         TINY.check(params)
 
 
 def test_missing_and_unknown_arrays_are_refused_in_words():
-    with refused("arrays: missing ['lstm0/bias'], not in the layout none"):
+    with refused("params: expected the arrays of the layout, got missing: ['lstm0/bias'], unknown: none"):
         TINY.check({"lstm0/kernel": np.zeros((7, 16))})
-    with refused("arrays: missing none, not in the layout ['extra']"):
+    with refused("params: expected the arrays of the layout, got missing: none, unknown: ['extra']"):
         TINY.check({**TINY.allocate(), "extra": np.zeros(1)})
 
 
 @pytest.mark.parametrize(
     ("axes", "sizes", "sentence"),
     [
-        ({"w": (("a", "b"),)}, {"a": 1}, "w: space 'b' needs a size, got ['a']"),
-        ({"w": (("~b",),)}, {"a": 1}, "w: space 'b' needs a size, got ['a']"),
-        ({"w": ("ab",)}, {"a": 1, "b": 1}, "w: an axis needs a tuple of spaces, got the string 'ab'"),
-        ({"w": (("a",),)}, {"a": -1}, "space 'a': size needs a whole number from 0 up, got -1"),
-        ({"w": (("a",),)}, {"a": 1.5}, "space 'a': size needs a whole number from 0 up, got 1.5"),
-        ({"w": (("a",),)}, {"a": True}, "space 'a': size needs a whole number from 0 up, got True"),
+        ({"w": (("a", "b"),)}, {"a": 1}, "w: expected a size for space 'b', got ['a']"),
+        ({"w": (("~b",),)}, {"a": 1}, "w: expected a size for space 'b', got ['a']"),
+        ({"w": ("ab",)}, {"a": 1, "b": 1}, "w: expected a tuple of spaces for each axis, got the string 'ab'"),
+        ({"w": (("a",),)}, {"a": -1}, "space 'a': expected a whole number from 0 up as size, got -1"),
+        ({"w": (("a",),)}, {"a": 1.5}, "space 'a': expected a whole number from 0 up as size, got 1.5"),
+        ({"w": (("a",),)}, {"a": True}, "space 'a': expected a whole number from 0 up as size, got True"),
     ],
 )
 def test_a_bad_layout_is_refused_in_words(axes, sizes, sentence):
@@ -135,15 +137,15 @@ def test_a_bad_layout_is_refused_in_words(axes, sizes, sentence):
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{}", '{"axes": {}}', '{"axes": {"w": 3}, "sizes": {}}'])
 def test_json_that_is_no_layout_is_refused_in_words(text):
-    with refused(f"layout: needs JSON with axes and sizes, got {text!r}"):
+    with refused(f"layout: expected JSON with axes and sizes, got {text!r}"):
         Layout.from_json(text)
 
 
 def test_json_of_a_bad_layout_is_refused_in_words():
-    with refused("w: space 'a' needs a size, got []"):
+    with refused("w: expected a size for space 'a', got []"):
         Layout.from_json('{"axes": {"w": [["a"]]}, "sizes": {}}')
 
 
 def test_resizing_to_a_bad_size_is_refused_in_words():
-    with refused("space 'lstm0': size needs a whole number from 0 up, got -2"):
+    with refused("space 'lstm0': expected a whole number from 0 up as size, got -2"):
         TINY.resized({"lstm0": -2})

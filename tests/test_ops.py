@@ -1,4 +1,4 @@
-"""Every op of the calculus: its derivative, its shapes and dtypes, and what it means."""
+"""Every op: its derivative, its shapes and dtypes, and its meaning."""
 
 import importlib
 import inspect
@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from issref import ops
 from issref.ops.attention import (
     attention_flow,
-    best_match,
+    attention_pool,
+    concatenate,
     context_to_query,
-    join,
-    product,
+    max_over_question,
+    multiply,
     similarity,
-    soft_selection,
 )
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.bidirectional import bidirectional
@@ -159,17 +159,17 @@ CASES = {
     ),
     "context to query, no context": (context_to_query, normal((3, 0, 4), (4, 3, 2)), LENGTHS),
     "context to query, width 0": (context_to_query, normal((3, 5, 4), (4, 3, 0)), LENGTHS),
-    "best match": (best_match, normal((3, 5, 4)), LENGTHS),
-    "best match, no context": (best_match, normal((3, 0, 4)), LENGTHS),
-    "soft selection": (soft_selection, normal((5, 3), (5, 3, 2)), LENGTHS),
-    "soft selection, one of everything": (soft_selection, normal((1, 1), (1, 1, 1)), {"lengths": np.array([1])}),
-    "soft selection, width 0": (soft_selection, normal((5, 3), (5, 3, 0)), LENGTHS),
-    "soft selection, no batch": (soft_selection, normal((5, 0), (5, 0, 2)), {"lengths": np.zeros(0, int)}),
+    "max over question": (max_over_question, normal((3, 5, 4)), LENGTHS),
+    "max over question, no context": (max_over_question, normal((3, 0, 4)), LENGTHS),
+    "attention pool": (attention_pool, normal((5, 3), (5, 3, 2)), LENGTHS),
+    "attention pool, one of everything": (attention_pool, normal((1, 1), (1, 1, 1)), {"lengths": np.array([1])}),
+    "attention pool, width 0": (attention_pool, normal((5, 3), (5, 3, 0)), LENGTHS),
+    "attention pool, no batch": (attention_pool, normal((5, 0), (5, 0, 2)), {"lengths": np.zeros(0, int)}),
     "attention flow": (attention_flow, normal((2, 2, 2), (3, 2, 2), (6, 1), (1,)), TEXTS),
-    "product": (product, normal((4, 3, 2), (4, 3, 2)), {}),
-    "product, one for all words": (product, normal((4, 3, 2), (3, 2)), {}),
-    "join": (join, normal((4, 3, 2), (4, 3, 5), (4, 3, 0)), {}),
-    "join, one part": (join, normal((3, 2)), {}),
+    "multiply": (multiply, normal((4, 3, 2), (4, 3, 2)), {}),
+    "multiply, one for all words": (multiply, normal((4, 3, 2), (3, 2)), {}),
+    "concatenate": (concatenate, normal((4, 3, 2), (4, 3, 5), (4, 3, 0)), {}),
+    "concatenate, one part": (concatenate, normal((3, 2)), {}),
     "span": (span_cross_entropy, normal((4, 3), (4, 3)), SPAN),
     "span, one of everything": (
         span_cross_entropy,
@@ -375,12 +375,12 @@ def test_padding_cannot_leak(case):
     assert (outputs[0][padded] == 0).all()
     assert (gradients[0][padded] == 0).all()
     empty = keywords["lengths"] == 0
-    for found, kept in zip((*outputs[1:], *gradients[1:3]), (h0, c0, dh, dc), strict=True):
-        np.testing.assert_array_equal(found[empty], kept[empty])
+    for found, before in zip((*outputs[1:], *gradients[1:3]), (h0, c0, dh, dc), strict=True):
+        np.testing.assert_array_equal(found[empty], before[empty])
 
 
 def prefixes_reversed(values, lengths):
-    """Each sequence turned around within its own length; what lies beyond it stays."""
+    """Each sequence reversed within its own length; the padding after it stays."""
     turned = values.copy()
     for b, length in enumerate(lengths):
         turned[:length, b] = values[:length, b][::-1]
@@ -615,7 +615,7 @@ def test_both_ways_are_an_lstm_and_its_reverse_from_a_zero_state(case):
 
 @st.composite
 def spellings(draw):
-    """An rng, words of 0 to 7 letters with noise behind them, a kernel, a bias and the lengths."""
+    """An rng, words of 0 to 7 letters followed by noise, a kernel, a bias and the lengths."""
     rng, (words, letters, size, filters, width) = draw(SEEDS), (draw(SIZES) for _ in range(5))
     letters = draw(st.integers(letters, 7))
     arrays = ((words, letters, size), (width * size, filters), (filters,))
@@ -715,7 +715,7 @@ def test_the_loss_of_a_span_is_that_of_each_example_s_own_positions(rng, steps, 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
 @pytest.mark.parametrize("wrong", ["h0", "c0", "kernel", "lengths"])
 def test_an_lstm_refuses_shapes_that_do_not_fit(monkeypatch, dtype, wrong):
-    """The loops look at no bounds; outside pytest no type checker stands before them."""
+    """The compiled loops do not check bounds, and outside pytest no type checker does."""
     given = {"x": np.ones((3, 2, 4), dtype), "h0": np.ones((2, 5), dtype), "c0": np.ones((2, 5), dtype)}
     given |= {"kernel": np.ones((9, 20), dtype), "bias": np.ones(20, dtype), "lengths": np.array([3, 2])}
     unchecked = inspect.unwrap(lstm)
@@ -725,5 +725,5 @@ def test_an_lstm_refuses_shapes_that_do_not_fit(monkeypatch, dtype, wrong):
         lengths = lengths[:1]
     else:
         given[wrong] = given[wrong][1:]
-    with pytest.raises(ValueError, match="lstm: h0, c0, kernel, lengths need the shapes"):
+    with pytest.raises(ValueError, match="lstm: expected shapes"):
         unchecked(*given.values(), lengths=lengths)

@@ -1,4 +1,4 @@
-"""The penalty: the numbers of the method sheet, its gradient by two kinds of difference, and what a norm is."""
+"""The penalty: numbers of the method sheet, its gradient by two kinds of difference, the properties of a norm."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_check_values_at_initialisation():
     """Method sheet 2.3, in expectation: U(+-0.04), 1500 units a layer, E[w^2] = 0.04^2 / 3, scaled down by 10."""
     config = ptb_lstm.Config(1000, 150, (150, 150), init_scale=0.04)
     layout = ptb_lstm.layout(config)
-    params = ptb_lstm.initial(config, layout, np.random.default_rng(0))
+    params = ptb_lstm.init_params(config, layout, np.random.default_rng(0))
     groups = iss_groups(layout, ("lstm0", "lstm1"))
     norms = groups.split(group_norms(params, groups))
     assert norms["lstm0"].mean() == pytest.approx(3.578 / np.sqrt(10), rel=2e-3)
@@ -83,7 +83,7 @@ def test_the_value_is_the_sum_over_explicit_sets(case, convention, data):
 
 
 def both_axes(case):
-    """For each group and weight: whether the weight's row, and whether its column, is the group's."""
+    """For each group and weight: whether the row of the weight is in the group, and whether its column is."""
     by_axis = [[], []]
     for array, axes in case.layout.axes.items():
         written, shape = labels(case.layout, array), case.layout.shape(array)
@@ -209,18 +209,18 @@ def test_a_zero_group_has_zero_gradient_and_no_warning(dtype, convention):
         np.testing.assert_array_equal(grad == 0, params[array] == 0)
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
 
 @pytest.mark.parametrize(
     ("strength", "sentence"),
     [
-        (np.ones(3), "strength: needs one number or one for each of 4 groups, got (3,)"),
-        (np.ones((4, 1)), "strength: needs one number or one for each of 4 groups, got (4, 1)"),
-        (-1.0, "strength: needs finite numbers from 0 up, got -1.0 to -1.0"),
-        (np.array([0, 1, -2, 0.5]), "strength: needs finite numbers from 0 up, got -2.0 to 1.0"),
-        (np.inf, "strength: needs finite numbers from 0 up, got inf to inf"),
-        (np.nan, "strength: needs finite numbers from 0 up, got nan to nan"),
+        (np.ones(3), "strength: expected one number or one for each of 4 groups, got shape (3,)"),
+        (np.ones((4, 1)), "strength: expected one number or one for each of 4 groups, got shape (4, 1)"),
+        (-1.0, "strength: expected finite numbers from 0 up, got -1.0 to -1.0"),
+        (np.array([0, 1, -2, 0.5]), "strength: expected finite numbers from 0 up, got -2.0 to 1.0"),
+        (np.inf, "strength: expected finite numbers from 0 up, got inf to inf"),
+        (np.nan, "strength: expected finite numbers from 0 up, got nan to nan"),
     ],
 )
 def test_a_bad_strength_is_refused_in_words(strength, sentence):
@@ -229,7 +229,7 @@ def test_a_bad_strength_is_refused_in_words(strength, sentence):
 
 
 def test_a_misshapen_array_is_refused_in_words():
-    with refused("softmax/kernel: its groups need shape (2, 3), got (2, 4)"):
+    with refused("softmax/kernel: expected shape (2, 3) for its groups, got (2, 4)"):
         penalty({**tiny(), "softmax/kernel": np.zeros((2, 4))}, TINY_GROUPS, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""The proximal operator: every fact that follows from its definition, with groups as explicit sets of weights.
+"""The proximal operator: all properties that follow from its definition, with groups as explicit sets of weights.
 
 A certified gap puts the weights returned within sqrt(2 gap) of the exact ones, so no tolerance here is a guess:
 `radius` is that distance, with the last digits of the gap itself added.
@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from strategies import Case, cases, drawn, flat, lstm_layouts, membership, refused, strengths_for
 
 from issref import kernels
-from issref.iss import prox as module
+from issref.iss import dual
 from issref.iss.groups import alive, iss_groups
 from issref.iss.layout import Layout
 from issref.iss.prox import block_soft_threshold, prox, strength_bound
 from issref.models import ptb_lstm
 
-ROUNDS = module.SWEEPS + module.NEWTON_STEPS
+ROUNDS = dual.SWEEPS + dual.NEWTON_STEPS
 HERE = Path(__file__).parent
 ORACLE = json.loads((HERE / "data/prox_oracle.json").read_text())
 
@@ -62,8 +62,8 @@ def duals(case: Case, share: np.ndarray) -> np.ndarray:
     return xi
 
 
-def shared_energy(case: Case) -> np.ndarray:
-    """S[g, h], the energy of the weights of both, and in the last row and column that of g alone."""
+def shared_squared_norms(case: Case) -> np.ndarray:
+    """S[g, h], the squared norm of the weights in both g and h; the last row and column: in g alone."""
     squares = case.member * case.v**2
     own = squares @ (case.member.sum(axis=0) == 1)
     shared = squares @ case.member.T
@@ -76,7 +76,7 @@ def shared_energy(case: Case) -> np.ndarray:
 
 @given(cases(), st.data())
 def test_the_gap_bounds_the_objective_of_everything_nearby(case, data):
-    """No other weights, near or far, do better by more than the gap (local optimality of a convex problem)."""
+    """No other weights, near or far, do better by more than the gap (the problem is convex)."""
     strengths = data.draw(strengths_for(case))
     w, certificate = solved(case, strengths)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -232,13 +232,13 @@ def test_the_strength_bound_is_attained_where_nothing_is_shared():
 @pytest.mark.parametrize("rate", [0.0, -1.0, np.inf, np.nan])
 def test_the_strength_bound_needs_a_learning_rate(rate):
     case = lstm_case(0, 5, 3, 2)
-    with refused(f"strength_bound: needs a learning rate above 0, got {rate}"):
+    with refused(f"strength_bound: expected a learning rate above 0, got {rate}"):
         strength_bound(case.params, case.params, case.groups, rate)
 
 
 def test_the_strength_bound_needs_the_gradient_of_every_group():
     case = lstm_case(0, 5, 3, 2)
-    with refused("lstm0/kernel: its groups need this array, got ['embed/kernel']"):
+    with refused("lstm0/kernel: expected this grouped array in params, got ['embed/kernel']"):
         strength_bound(case.params, {"embed/kernel": case.params["embed/kernel"]}, case.groups, 1.0)
 
 
@@ -269,10 +269,10 @@ def test_the_gap_of_wrong_weights_bounds_their_excess_and_their_distance(case, s
     strengths, rng = data.draw(strengths_for(case)), np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     w, certificate = solved(case, strengths)
     share = certificate.warm_start + size * rng.random(certificate.warm_start.shape)
-    energy, padded = shared_energy(case), np.append(strengths, 0.0)
-    kernels.sweep(energy, padded, share)
+    squared_norms, padded = shared_squared_norms(case), np.append(strengths, 0.0)
+    kernels.dual_block_pass(squared_norms, padded, share)
     dead = np.append(kill & (rng.random(case.groups.count) < 0.2), False)
-    gap, objective, norms = kernels.duality_gap(energy, padded, share, dead)
+    gap, objective, norms = kernels.duality_gap(squared_norms, padded, share, dead)
     u = (case.v - duals(case, share).sum(axis=0)) * ~case.member[dead[:-1]].any(axis=0)
     there, digits = case.objective(u, strengths), 1e-15 * np.sum(case.v**2) + 1e-300
     assert objective == pytest.approx(there, rel=1e-12)
@@ -300,9 +300,9 @@ def test_dead_groups_are_exactly_zero_and_nothing_else_is_said_to_be(case, toler
     w = flat(params, case.layout)
     for weights, dead in zip(case.member, certificate.dead, strict=True):
         assert dead == (not w[weights].any())
-    living = alive(params, case.groups)
+    alive_of = alive(params, case.groups)
     for space, dead in case.groups.split(certificate.dead).items():
-        np.testing.assert_array_equal(dead, ~living[space])
+        np.testing.assert_array_equal(dead, ~alive_of[space])
     case.layout.check(params)
 
 
@@ -345,7 +345,7 @@ def test_a_warm_start_gives_the_same_answer_in_no_more_rounds(case, data):
 
 @given(cases(), st.data())
 def test_any_warm_start_gives_the_same_answer_and_is_left_alone(case, data):
-    """Shares of another problem, or of none at all: they cost rounds, not exactness."""
+    """Shares of another problem, or random ones: they cost rounds, not exactness."""
     strengths, rng = data.draw(strengths_for(case)), np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     start = rng.uniform(-1, 2, (case.groups.count + 1,) * 2)
     before = start.copy()
@@ -402,7 +402,7 @@ def test_the_prox_is_exact_just_above_and_just_below_the_deadly_strength(hard):
         assert certificate.dead.all() or factor < 1
         again, second = solved(case, factor * deadly * profile, warm_start=certificate.warm_start)
         assert np.linalg.norm(w - again) <= radius(case, certificate) + radius(case, second)
-    assert max(rounds) > module.SWEEPS
+    assert max(rounds) > dual.SWEEPS
     assert max(rounds) < ROUNDS
     assert not solved(case, (1 - 1e-2) * deadly * profile)[1].dead.all()
 
@@ -420,11 +420,11 @@ def test_sweeps_alone_and_newton_agree(hard, monkeypatch):
     case, profile, deadly = hard
     strengths = 0.99 * deadly * profile
     w, certificate = solved(case, strengths)
-    assert certificate.sweeps > module.SWEEPS
-    monkeypatch.setattr(module, "SWEEPS", 10_000)
+    assert certificate.sweeps > dual.SWEEPS
+    monkeypatch.setattr(dual, "SWEEPS", 10_000)
     swept, sweeps = solved(case, strengths)
     assert certificate.sweeps < sweeps.sweeps < 10_000
-    monkeypatch.setattr(module, "SWEEPS", 1)
+    monkeypatch.setattr(dual, "SWEEPS", 1)
     newton, steps = solved(case, strengths)
     for other, its in ((swept, sweeps), (newton, steps)):
         assert np.linalg.norm(w - other) <= radius(case, certificate) + radius(case, its)
@@ -436,9 +436,9 @@ def test_newton_alone_solves_every_case(case, data):
     strengths = data.draw(strengths_for(case))
     swept, sweeps = solved(case, strengths)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "SWEEPS", 1)
+        patch.setattr(dual, "SWEEPS", 1)
         newton, steps = solved(case, strengths)
-    assert steps.sweeps < 1 + module.NEWTON_STEPS
+    assert steps.sweeps < 1 + dual.NEWTON_STEPS
     assert np.linalg.norm(newton - swept) <= radius(case, sweeps) + radius(case, steps)
 
 
@@ -446,13 +446,15 @@ def test_newton_alone_solves_every_case(case, data):
 def test_a_tolerance_out_of_reach_is_said_with_the_gap_that_was_reached(tolerance):
     case = lstm_case(3, 20, 5, 8, 8)
     strengths = np.full(16, 0.9 * case.deadly())
-    with pytest.warns(RuntimeWarning, match=r"^prox: needed \S+, got relative duality gap") as caught:
+    with pytest.warns(
+        RuntimeWarning, match=r"^prox: expected a relative duality gap of at most \S+, got "
+    ) as caught:
         params, certificate = prox(case.params, case.groups, strengths, tolerance=tolerance)
     w = flat(params, case.layout)
     assert 0 < certificate.relative_gap < 1e-13
     (warning,) = caught
-    found = f"got relative duality gap {certificate.relative_gap:.1e} after {certificate.sweeps} rounds"
-    assert str(warning.message) == f"prox: needed {tolerance:.1e}, {found}"
+    found = f"got {certificate.relative_gap:.1e} after {certificate.sweeps} rounds"
+    assert str(warning.message) == f"prox: expected a relative duality gap of at most {tolerance:.1e}, {found}"
     usual, second = solved(case, strengths)
     assert np.linalg.norm(w - usual) <= radius(case, certificate) + radius(case, second)
 
@@ -482,14 +484,14 @@ def test_one_number_is_one_for_each_group(case, data):
 
 @given(cases(), st.data())
 def test_groups_of_strength_zero_hold_nothing(case, data):
-    """As if they were no groups at all: weights of theirs alone stay, shared ones feel the other group only."""
+    """As if these groups did not exist: weights in them alone stay, shared ones shrink by the other group only."""
     strengths = data.draw(strengths_for(case))
-    kept = data.draw(st.sampled_from(case.spaces))
-    strengths[:] = np.where(np.arange(len(strengths)) - case.groups.first[kept] >= 0, strengths, 0)
-    strengths[case.groups.first[kept] + case.layout.sizes[kept] :] = 0
+    space = data.draw(st.sampled_from(case.spaces))
+    strengths[:] = np.where(np.arange(len(strengths)) - case.groups.first[space] >= 0, strengths, 0)
+    strengths[case.groups.first[space] + case.layout.sizes[space] :] = 0
     w, one = solved(case, strengths)
-    fewer = case._replace(groups=iss_groups(case.layout, [kept]), spaces=[kept])
-    u, two = solved(fewer, strengths[case.groups.first[kept] :][: fewer.groups.count])
+    fewer = case._replace(groups=iss_groups(case.layout, [space]), spaces=[space])
+    u, two = solved(fewer, strengths[case.groups.first[space] :][: fewer.groups.count])
     assert np.linalg.norm(w - u) <= radius(case, one) + radius(case, two)
 
 
@@ -538,33 +540,33 @@ def test_the_stored_answers_come_from_the_script_beside_them():
     np.testing.assert_allclose(made["w"], ORACLE[0]["w"], atol=1e-5)
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite_are_refused_in_words(bad):
     case = lstm_case(0, 3, 2, 2)
     case.params["lstm0/kernel"][1, 1] = bad
-    with refused("prox: needs finite weights, got inf or nan"):
+    with refused("prox: expected finite weights, got inf or nan"):
         prox(case.params, case.groups, 0.1)
 
 
 def test_a_warm_start_of_another_shape_is_refused_in_words():
     case = lstm_case(0, 3, 2, 2)
-    with refused("warm_start: needs shape (3, 3), got (2, 2)"):
+    with refused("warm_start: expected shape (3, 3), got (2, 2)"):
         prox(case.params, case.groups, 0.1, warm_start=np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("strength", [-1.0, np.nan, np.inf, np.ones(3)])
 def test_a_bad_strength_is_refused_in_words(strength):
     case = lstm_case(0, 3, 2, 2)
-    with refused("strength: needs "):
+    with refused("strength: expected "):
         prox(case.params, case.groups, strength)
 
 
 def test_a_missing_or_misshapen_array_is_refused_in_words():
     case = lstm_case(0, 3, 2, 2)
-    with refused("lstm0/kernel: its groups need shape (4, 8), got (8, 4)"):
+    with refused("lstm0/kernel: expected shape (4, 8) for its groups, got (8, 4)"):
         prox({**case.params, "lstm0/kernel": np.zeros((8, 4))}, case.groups, 0.1)
-    with refused("lstm0/kernel: its groups need this array, got ['softmax/kernel']"):
+    with refused("lstm0/kernel: expected this grouped array in params, got ['softmax/kernel']"):
         prox({"softmax/kernel": case.params["softmax/kernel"]}, case.groups, 0.1)

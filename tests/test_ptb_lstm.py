@@ -167,7 +167,9 @@ def test_the_paper_counts_the_same_weights_and_multiply_adds(hidden_sizes, weigh
 def test_initial_weights_are_uniform_biases_of_lstms_zero_and_a_seed_repeats(dtype):
     config = Config(40, 20, (30, 10), init_scale=0.05)
     layout = ptb_lstm.layout(config)
-    params, same, other = (ptb_lstm.initial(config, layout, np.random.default_rng(n), dtype) for n in (1, 1, 2))
+    params, same, other = (
+        ptb_lstm.init_params(config, layout, np.random.default_rng(n), dtype) for n in (1, 1, 2)
+    )
     layout.check(params)
     for array, values in params.items():
         assert values.dtype == dtype

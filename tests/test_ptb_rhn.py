@@ -230,7 +230,7 @@ def test_a_group_has_as_many_weights_as_the_released_one(width, counted):
 def test_initial_weights_are_uniform_transform_biases_constant_and_a_seed_repeats(dtype):
     config = Config(50, 30, 2, tied=False, init_scale=0.05, transform_bias=-3.0)
     layout = ptb_rhn.layout(config)
-    params, same, other = (ptb_rhn.initial(config, layout, np.random.default_rng(n), dtype) for n in (1, 1, 2))
+    params, same, other = (ptb_rhn.init_params(config, layout, np.random.default_rng(n), dtype) for n in (1, 1, 2))
     layout.check(params)
     for array, values in params.items():
         assert values.dtype == dtype

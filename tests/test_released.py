@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cases, drawn, index_sets, layouts, refused, unhooked
 
-from issref.iss.groups import group_energies, group_norms, iss_groups, pair_energies
+from issref.iss.groups import group_norms, group_squared_norms, iss_groups, pair_squared_norms
 from issref.iss.layout import Layout
 from issref.iss.penalty import penalty
 from issref.models import bidaf, ptb_rhn
@@ -38,10 +38,10 @@ def file_of(*families, multi=1.0):
 
 
 def sizes(layout, spaces, self_weight):
-    """How many weights each group has: the energies of weights that are all one."""
+    """How many weights each group has: the squared norms of weights that are all one."""
     groups = iss_groups(layout, spaces)
     ones = {array: np.ones(layout.shape(array), np.float32) for array in groups.ids}
-    return groups.split(group_energies(pair_energies(ones, groups), self_weight))
+    return groups.split(group_squared_norms(pair_squared_norms(ones, groups), self_weight))
 
 
 # ---------------------------------------------------------------- the recurrent highway network
@@ -113,7 +113,9 @@ def test_check_values_of_the_released_penalty():
     layout.check(params)
     groups = iss_groups(layout, spaces)
     assert round(penalty(params, groups, 1.0, **RELEASED)[0], 10) == 1.0416698253
-    np.testing.assert_allclose(group_energies(pair_energies(params, groups), 2), [0.2238, 0.3233], rtol=1e-14)
+    np.testing.assert_allclose(
+        group_squared_norms(pair_squared_norms(params, groups), 2), [0.2238, 0.3233], rtol=1e-14
+    )
 
 
 def apart(arrays, width, depth):
@@ -276,7 +278,7 @@ def test_what_a_file_cannot_say_is_refused_in_words():
     layout = Layout({"v": (("a",),), "w": (("b",), ("~a",))}, {"a": 2, "b": 1})
     with refused("v: a group file needs matrices, got one of 1 axes"):
         write_groups(layout, ["a"])
-    with refused("groups: space 'c' needs to be in the layout, got ['a', 'b']"):
+    with refused("groups: expected spaces of ['a', 'b'], got 'c'"):
         write_groups(layout, ["c"])
     assert slices(write_groups(layout, ["b"])) == [[("w", 1, 0, 1)]]
 

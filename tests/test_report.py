@@ -37,7 +37,7 @@ def network(sizes=(20, 20), dead=(10, 6), words=2000, seed=1):
     config = model.Config(vocabulary=words, embed_size=20, hidden_sizes=sizes)
     layout = model.layout(config)
     living = {f"lstm{i}": rng.permutation(n) >= gone for i, (n, gone) in enumerate(zip(sizes, dead, strict=True))}
-    params = zero_dead(model.initial(config, layout, rng, np.float32), layout, living)
+    params = zero_dead(model.init_params(config, layout, rng, np.float32), layout, living)
     groups = iss_groups(layout, model.spaces(layout.axes))
     return params, layout, groups.split(group_norms(params, groups))
 

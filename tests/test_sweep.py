@@ -118,7 +118,7 @@ def test_auto_spaces_strengths_around_the_median_group_and_adds_a_dense_run(text
     corpus = train_ptb.load_corpus(runs[0].settings)
     config = ptb_lstm.Config(len(corpus.words), 12, (12, 10), init_scale=0.3)
     layout = ptb_lstm.layout(config)
-    params = ptb_lstm.initial(config, layout, np.random.default_rng(0), np.float32)
+    params = ptb_lstm.init_params(config, layout, np.random.default_rng(0), np.float32)
     norms = group_norms(params, iss_groups(layout, ptb_lstm.spaces(layout.axes)))
     steps = 60  # of 3900 words in 4 rows by 16
     unit = np.median(norms) / (steps * 0.7 * (4 + 0.25 * (0.5 + 0.5**2)))

@@ -84,7 +84,7 @@ def test_auto_spaces_strengths_by_the_steps_in_which_the_penalty_acts(data):
     settings = runs[0].settings
     config = train_squad.model_config(settings, train_squad.load_corpus(settings))
     layout = bidaf.layout(config)
-    params = bidaf.initial(config, layout, np.random.default_rng(0), np.float32)
+    params = bidaf.init_params(config, layout, np.random.default_rng(0), np.float32)
     norms = group_norms(params, iss_groups(layout, bidaf.spaces(layout.axes)))
     unit = np.median(norms) / sum(0.036 * (1 - 0.9 * step / 22) for step in range(20))
     found = np.array([run.settings.strength[0] for run in runs[1:]])

@@ -1,4 +1,4 @@
-"""A loop shared out computes what it computes in one piece, whatever the threads and the sizes."""
+"""A loop in several threads gives the same result as in one, for all sizes."""
 
 import os
 import subprocess
@@ -17,7 +17,11 @@ from issref import kernels
 from issref.kernels import parallel
 
 
-@given(count=st.integers(0, 9), most=st.integers(1, 5), nanoseconds=st.sampled_from((0, 10 * parallel.WORTH)))
+@given(
+    count=st.integers(0, 9),
+    most=st.integers(1, 5),
+    nanoseconds=st.sampled_from((0, 10 * parallel.MIN_PARALLEL_NS)),
+)
 def test_every_index_is_visited_once_in_one_piece_a_thread(count, most, nanoseconds):
     visits, pieces = np.zeros(count, int), []
 
@@ -25,10 +29,12 @@ def test_every_index_is_visited_once_in_one_piece_a_thread(count, most, nanoseco
         visits[start:stop] += step
         pieces.append((start, stop))
 
-    with parallel.limited(most):
-        parallel.share_out(loop, count, nanoseconds, 2)
+    with parallel.thread_limit(most):
+        parallel.parallel_for(loop, count, nanoseconds, 2)
     assert (visits == 2).all()
-    assert len(pieces) == (max(1, min(most, count, parallel.CORES)) if nanoseconds > parallel.WORTH else 1)
+    assert len(pieces) == (
+        max(1, min(most, count, parallel.CORES)) if nanoseconds > parallel.MIN_PARALLEL_NS else 1
+    )
 
 
 def test_an_error_in_any_piece_arrives():
@@ -37,12 +43,12 @@ def test_an_error_in_any_piece_arrives():
             raise FloatingPointError("the last piece")
 
     with pytest.raises(FloatingPointError, match="the last piece"):
-        parallel.share_out(loop, 8, 10 * parallel.WORTH)
+        parallel.parallel_for(loop, 8, 10 * parallel.MIN_PARALLEL_NS)
 
 
 def test_the_limit_is_that_of_the_blas_too_and_ends():
     before = parallel._most.get()
-    with parallel.limited(1):
+    with parallel.thread_limit(1):
         assert parallel._most.get() == 1
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
     assert parallel._most.get() == before
@@ -50,14 +56,14 @@ def test_the_limit_is_that_of_the_blas_too_and_ends():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_results_do_not_depend_on_the_threads(monkeypatch, dtype):
-    monkeypatch.setattr(parallel, "WORTH", 0)
+    monkeypatch.setattr(parallel, "MIN_PARALLEL_NS", 0)
     monkeypatch.setattr(parallel, "CORES", 4)
     rng, lengths = np.random.default_rng(0), np.arange(7)
     shapes = ((6, 7, 20), (7, 5), (7, 5), (5, 20), (6, 7, 5), (9, 11))
     gates, h, c, weights, dhidden, logits = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
     found = []
     for most in (1, 2, 3):
-        with parallel.limited(most):
+        with parallel.thread_limit(most):
             after = gates.copy()
             forward = kernels.lstm_forward(after, h, c, weights, lengths, False)
             _, _, c_before, c_after, _, _ = forward
@@ -71,7 +77,7 @@ def test_results_do_not_depend_on_the_threads(monkeypatch, dtype):
 
 
 def test_a_limit_in_one_thread_is_none_for_another():
-    with parallel.limited(1), ThreadPoolExecutor(1) as other:
+    with parallel.thread_limit(1), ThreadPoolExecutor(1) as other:
         assert other.submit(parallel._most.get).result() == parallel.CORES
 
 
@@ -84,8 +90,8 @@ def test_no_piece_goes_on_after_an_error():
         time.sleep(0.1)
         ended.append(stop)
 
-    with parallel.limited(2), pytest.raises(KeyboardInterrupt):
-        parallel.share_out(loop, 8, 10 * parallel.WORTH)
+    with parallel.thread_limit(2), pytest.raises(KeyboardInterrupt):
+        parallel.parallel_for(loop, 8, 10 * parallel.MIN_PARALLEL_NS)
     assert len(ended) == min(2, parallel.CORES) - 1
 
 
@@ -95,8 +101,8 @@ import numpy as np
 import issref
 from issref import kernels
 from issref.kernels import parallel
-parallel.WORTH, parallel.CORES = 0, 2
-with parallel.limited(2):
+parallel.MIN_PARALLEL_NS, parallel.CORES = 0, 2
+with parallel.thread_limit(2):
     logits = np.zeros((8, 4))
     kernels.log_sum_exp(logits)
     child = os.fork()

@@ -462,7 +462,9 @@ def test_a_checkpoint_of_another_layout_is_refused(finished, text, tmp_path, cap
     at.save(out / "checkpoint.safetensors", **about)
     capsys.readouterr()
     assert command.main(["--resume", str(out), "--epochs", "2"]) == 2
-    assert sentence(capsys) == "lstm0/kernel: axes (embed + lstm0, 4 lstm0) need shape (24, 48), got (24, 44)"
+    assert (
+        sentence(capsys) == "lstm0/kernel: expected shape (24, 48) for axes (embed + lstm0, 4 lstm0), got (24, 44)"
+    )
 
 
 def about_counters(content, folder):

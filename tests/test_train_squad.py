@@ -213,7 +213,7 @@ def test_the_average_is_advanced_by_training_steps_alone(data, tmp_path):
     corpus = command.load_corpus(SquadSettings.read(tmp_path / "run" / "config.json"))
     config = command.model_config(SquadSettings.read(tmp_path / "run" / "config.json"), corpus)
     layout = command.bidaf.layout(config)
-    first = command.bidaf.initial(config, layout, np.random.default_rng(0))
+    first = command.bidaf.init_params(config, layout, np.random.default_rng(0))
     model, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")
     for array, values in model.items():
         np.testing.assert_allclose(values, 0.8 * first[array] + 0.2 * at.params[array], rtol=1e-12, atol=1e-15)

@@ -412,8 +412,8 @@ def sizes_of(found):
 
 
 def certified(params, after, found):
-    living = np.concatenate(list(groups.alive(after, found).values()))
-    return {**params, **after}, prox.Certificate(0.0, 0.0, 0, ~living, np.zeros(0))
+    alive = np.concatenate(list(groups.alive(after, found).values()))
+    return {**params, **after}, prox.Certificate(0.0, 0.0, 0, ~alive, np.zeros(0))
 
 
 def scaled(params, found, table):
@@ -513,11 +513,11 @@ PENALTY = {
         "penalty: 0 / 0 at a group of zeros": (
             "np.divide(strengths, norms, out=np.zeros_like(norms), where=norms != 0)", "strengths / norms"
         ),
-        "penalty: gradient of the row's group only": ("pull[:, None] + pull", "pull[:, None] + 0 * pull"),
-        "penalty: gradient of the column's group only": ("pull[:, None] + pull", "0 * pull[:, None] + pull"),
-        "penalty: gradients of both groups multiplied": ("pull[:, None] + pull", "pull[:, None] * pull"),
-        "penalty: gradient of self weights once": ("self_weight * pull)", "pull)"),
-        "penalty: gradient of self weights twice": ("self_weight * pull)", "2 * pull)"),
+        "penalty: gradient of the row's group only": ("+ per_group", "+ 0 * per_group"),
+        "penalty: gradient of the column's group only": ("per_group[:, None] +", "0 * per_group[:, None] +"),
+        "penalty: gradients of both groups multiplied": ("+ per_group", "* per_group"),
+        "penalty: gradient of self weights once": ("self_weight * per_group)", "per_group)"),
+        "penalty: gradient of self weights twice": ("self_weight * per_group)", "2 * per_group)"),
         "penalty: gradient multiplied by the norm": ("np.divide(strengths", "np.multiply(strengths"),
         "penalty: gradient without the strength": ("np.divide(strengths", "np.divide(1"),
     }, sizes_of=sizes_of),
@@ -531,7 +531,7 @@ PENALTY = {
     "prox: objective without the half": edited("prox", reference_port, "_prox", "moved / 2", "moved"),
     **edits("gap", reference, "duality_gap", {
         "gap: complementarity left out": ("gap = complementarity +", "gap ="),
-        "gap: squares of every pair twice": ("(1 - keep) ** 2) / 4", "(1 - keep) ** 2) / 2"),
+        "gap: squares of every pair twice": ("(1 - factor) ** 2) / 4", "(1 - factor) ** 2) / 2"),
         "gap: one group's share taken only": ("1 - share - share.T", "1 - share"),
     }),
     "gap: shares transposed": given("gap", lambda a: {"share": a["share"].T.copy()}),
@@ -547,22 +547,22 @@ def prox_first(params, grads, rate, clip, found, strength, warm_start):
 
 
 def clip_by_the_sum(params, grads, rate, clip, found, strength, warm_start):
-    _, pulls = penalty.penalty(params, found, strength)
-    summed = {array: gradient + pulls.get(array, 0) for array, gradient in grads.items()}
+    _, penalty_grads = penalty.penalty(params, found, strength)
+    summed = {array: gradient + penalty_grads.get(array, 0) for array, gradient in grads.items()}
     scale = optimizers.clip_scale(optimizers.global_norm(summed), clip)
     return prox.prox(optimizers.sgd(params, grads, rate * scale), found, rate * strength)
 
 
 def subgradient(params, grads, rate, clip, found, strength, warm_start):
-    _, pulls = penalty.penalty(params, found, strength)
-    summed = {array: gradient + pulls.get(array, 0) for array, gradient in grads.items()}
+    _, penalty_grads = penalty.penalty(params, found, strength)
+    summed = {array: gradient + penalty_grads.get(array, 0) for array, gradient in grads.items()}
     return updates.dense_update(params, summed, rate, clip), None
 
 
 def penalty_after_clip(params, grads, rate, clip, found, strength, threshold, small):
-    _, pulls = penalty.penalty(params, found, strength, self_weight=2, smoothing=1e-8)
+    _, penalty_grads = penalty.penalty(params, found, strength, self_weight=2, smoothing=1e-8)
     params = updates.dense_update(params, grads, rate, clip)
-    params = {array: values - rate * pulls.get(array, 0) for array, values in params.items()}
+    params = {array: values - rate * penalty_grads.get(array, 0) for array, values in params.items()}
     return compact.zero_small_weights(params, threshold)
 
 
@@ -634,8 +634,8 @@ COMPACT = compact.compact
 def cut(choose):
     """Components are chosen otherwise: choose(alive) -> alive."""
 
-    def wrong(params, layout, living):
-        return COMPACT(params, layout, {space: choose(kept) for space, kept in living.items()})
+    def wrong(params, layout, alive):
+        return COMPACT(params, layout, {space: choose(mask) for space, mask in alive.items()})
 
     return replaced("compact", compact, "compact", wrong)
 
@@ -643,10 +643,10 @@ def cut(choose):
 def cut_by(change):
     """Cut along another layout: change(array, axes, shape) -> axes, in which "whole 7" stays whole."""
 
-    def wrong(params, layout, living):
+    def wrong(params, layout, alive):
         axes = {array: change(array, axes, layout.shape(array)) for array, axes in layout.axes.items()}
         whole = {f"whole {length}": length for length in range(40)}
-        return COMPACT(params, Layout(axes, {**layout.sizes, **whole}), living)
+        return COMPACT(params, Layout(axes, {**layout.sizes, **whole}), alive)
 
     return replaced("compact", compact, "compact", wrong)
 
@@ -661,9 +661,9 @@ def uncut(where, which):
 
 def out_of_step(o, a, k):
     """The forget gate keeps the neighbours of the units that the others keep."""
-    living = o["alive/lstm0"]
-    columns = np.concatenate((living, living, np.roll(living, 1), living))
-    rows = np.append(np.ones(3, bool), living)
+    alive = o["alive/lstm0"]
+    columns = np.concatenate((alive, alive, np.roll(alive, 1), alive))
+    rows = np.append(np.ones(3, bool), alive)
     return {"lstm0/kernel": a["lstm0/kernel"][np.ix_(rows, columns)], "lstm0/bias": a["lstm0/bias"][columns]}
 
 
@@ -683,10 +683,10 @@ def judged_by(*readers):
 
 
 COMPACTION = {
-    "compact: the first units instead of the living": cut(lambda kept: np.sort(kept)[::-1]),
+    "compact: the first units instead of the living": cut(lambda alive: np.sort(alive)[::-1]),
     "compact: the last units instead of the living": cut(np.sort),
     "compact: the dead instead of the living": cut(np.logical_not),
-    "compact: one unit off": cut(lambda kept: np.roll(kept, 1)),
+    "compact: one unit off": cut(lambda alive: np.roll(alive, 1)),
     "compact: nothing is cut": cut(np.ones_like),
     "compact: rows of state and input exchanged": cut_by(lambda array, axes, _: rows_exchanged(array, axes)),
     "compact: gates out of step": of_stack(out_of_step),

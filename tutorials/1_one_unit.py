@@ -286,7 +286,7 @@ try:
 except ValueError as error:
     refusal = str(error)
 print(refusal)
-assert refusal == "lstm0/kernel: axes (embed + lstm0, 4 lstm0) need shape (6, 12), got (6, 13)"
+assert refusal == "lstm0/kernel: expected shape (6, 12) for axes (embed + lstm0, 4 lstm0), got (6, 13)"
 
 # %% [markdown]
 # This mistake is harmless: the shapes do not fit, so it cannot go unnoticed.

@@ -564,7 +564,7 @@ assert f"{np.sqrt(sizes[1] / sizes[0]):.2f}" == "1.08"
 # Check the formula for the length of a group on a network ten times narrower.
 narrow = ptb_lstm.Config(vocabulary=1000, embed_size=150, hidden_sizes=(150, 150), init_scale=0.04)
 narrow_layout = ptb_lstm.layout(narrow)
-weights = ptb_lstm.initial(narrow, narrow_layout, np.random.default_rng(0))
+weights = ptb_lstm.init_params(narrow, narrow_layout, np.random.default_rng(0))
 measured = group_norms(weights, iss_groups(narrow_layout, ["lstm0"])).mean()
 expected = 0.04 * np.sqrt((4 * 300 + 4 * 150 + 4 * 150 - 4) / 3)
 print(f"ten times narrower: length {measured:.2f} measured, {expected:.2f} expected")

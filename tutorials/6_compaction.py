@@ -300,7 +300,7 @@ def train(cut, steps=180, forget=None):
     """Return loss, widths and multiply-adds of each step; leave out what `forget` names."""
     rng = np.random.default_rng(1)
     original = now = ptb_lstm.layout(TOY)
-    params = ptb_lstm.initial(TOY, now, np.random.default_rng(0))
+    params = ptb_lstm.init_params(TOY, now, np.random.default_rng(0))
     velocity = now.allocate()
     state = ptb_lstm.state_layout(now, 16).allocate()
     alive_masks = {space: np.ones(24, bool) for space in ("lstm0", "lstm1")}
@@ -443,7 +443,7 @@ timed = {}
 for width in (32, 64, 128, 256, 512):
     sized = ptb_lstm.Config(vocabulary=1000, embed_size=64, hidden_sizes=(width, width))
     its_layout = ptb_lstm.layout(sized)
-    weights = ptb_lstm.initial(sized, its_layout, np.random.default_rng(0), np.float32)
+    weights = ptb_lstm.init_params(sized, its_layout, np.random.default_rng(0), np.float32)
     timed[width] = ptb_lstm.multiply_adds(its_layout), seconds(weights, width)
     work, clock = timed[width]
     print(f"2 x {width:3}: {work:9,} multiply-adds a word, {clock:.4f} s a step")

@@ -31,10 +31,10 @@ from issref import Layout, alive, compact, group_norms, iss_groups, prox, zero_d
 from issref.models import bidaf, ptb_rhn
 from issref.ops.attention import (
     attention_flow,
-    best_match,
+    attention_pool,
     context_to_query,
+    max_over_question,
     similarity,
-    soft_selection,
 )
 from issref.ops.rhn import GATES, rhn
 from issref.report import COLOURS, STYLE
@@ -371,7 +371,7 @@ def train(steps, remove):
     """Return the final layout, and for each step the loss of a word and the units alive."""
     start = ptb_rhn.Config(V, 16, D, init_scale=0.3)
     now, curve, state = ptb_rhn.layout(start), [], {}
-    params = ptb_rhn.initial(start, now, np.random.default_rng(2))
+    params = ptb_rhn.init_params(start, now, np.random.default_rng(2))
     for step in range(steps):
         place = step * WINDOW % (len(text) - WINDOW)
         state = state if place > 0 else ptb_rhn.zero_state(params, 16)
@@ -463,10 +463,10 @@ kernel, bias = np.concatenate([np.zeros(2 * V), np.full(V, 4.0)])[:, None], np.z
 
 scores, _ = similarity(h, u, kernel, bias)
 seen, _ = context_to_query(scores, u, lengths=question_lengths)
-best, _ = best_match(scores, lengths=question_lengths)
-focus, _ = soft_selection(best, h, lengths=lengths)
+best, _ = max_over_question(scores, lengths=question_lengths)
+focus, _ = attention_pool(best, h, lengths=lengths)
 start = 3.0 * (np.array(said_words) == "dog")[:, None]
-selected, _ = soft_selection(start, h, lengths=lengths)
+selected, _ = attention_pool(start, h, lengths=lengths)
 
 columns = {
     "$s_{tj}$": scores[0],

@@ -1,4 +1,9 @@
-"""Removing dead components: the same network, smaller and dense; and putting them back as zeros."""
+"""Compaction: remove dead components, which gives the same network, smaller and dense; or put them back as zeros.
+
+A component that no weight reads does not influence the outputs, so all its slices can be removed at once: in every
+array and along every axis, biases, carried state and dropout masks included. The layout lists these slices.
+Tutorial: tutorials/6_compaction.py.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,15 +11,15 @@ import numpy as np
 
 from issref.iss.layout import Layout, Params
 
-Alive = Mapping[str, np.ndarray]
+Alive = Mapping[str, np.ndarray]  # for each space, a boolean for each of its components
 
 
 def compact(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout]:
-    """The params without the components that are not alive, along every axis where their spaces lie.
+    """Return the params without the components that are not alive, and their layout.
 
-    A space that `alive` does not name is kept whole. If nothing reads what is dropped, the network computes
-    the same outputs; `iss.groups.alive(..., readers=...)` says which components those are. States and masks
-    are cut by the same call with their own layout. Raises ValueError if params or alive misfit the layout.
+    Spaces that are not in `alive` are not cut. The network computes the same outputs if no weight reads the
+    removed components, as `iss.groups.alive(..., readers=...)` finds them. States and masks are cut by the same
+    call with their own layout. Raises ValueError if params or alive do not fit the layout.
 
     >>> layout = Layout({"kernel": (("x",), ("unit",)), "bias": (("~unit",),)}, {"x": 2, "unit": 3})
     >>> small, small_layout = compact(layout.allocate(), layout, {"unit": np.array([True, False, True])})
@@ -23,70 +28,76 @@ def compact(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layou
     """
     layout.check(params)
     _check(layout, alive)
-    smaller = {array: values[np.ix_(*_kept(layout, array, alive))] for array, values in params.items()}
-    return smaller, layout.resized({space: int(kept.sum()) for space, kept in alive.items()})
+    smaller = {array: values[np.ix_(*_keep(layout, array, alive))] for array, values in params.items()}
+    return smaller, layout.resized({space: int(mask.sum()) for space, mask in alive.items()})
 
 
 def expand(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout]:
-    """The inverse of `compact`: zeros put back where `alive` is false; layout is that of the smaller params.
+    """Invert `compact`: return params and layout of the full sizes, with zeros for the dead components.
 
-    Returns the larger params and their layout. Raises ValueError if params or alive misfit the layout.
+    `layout` is that of the compact params. Raises ValueError if params or alive do not fit it.
 
     >>> layout = Layout({"bias": (("~unit",),)}, {"unit": 2})
     >>> expand({"bias": np.array([5.0, 7.0])}, layout, {"unit": np.array([True, False, True])})[0]
     {'bias': array([5., 0., 7.])}
     """
-    full = layout.resized({space: len(kept) for space, kept in alive.items() if space in layout.sizes})
+    full = layout.resized({space: len(mask) for space, mask in alive.items() if space in layout.sizes})
     layout.check(params)
     _check(full, alive)
-    for space, kept in alive.items():
-        if kept.sum() != layout.sizes[space]:
-            raise ValueError(f"alive: space {space!r} needs {layout.sizes[space]} alive, got {kept.sum()}")
+    for space, mask in alive.items():
+        if mask.sum() != layout.sizes[space]:
+            raise ValueError(
+                f"alive: expected {layout.sizes[space]} components of {space!r} alive, got {mask.sum()}"
+            )
     larger = {array: np.zeros(full.shape(array), values.dtype) for array, values in params.items()}
     for array, values in params.items():
-        larger[array][np.ix_(*_kept(full, array, alive))] = values
+        larger[array][np.ix_(*_keep(full, array, alive))] = values
     return larger, full
 
 
 def zero_dead(params: Params, layout: Layout, alive: Alive) -> Params:
-    """The params with every slice of a dead component, biases and states too, set to exactly zero.
+    """Return the params with all slices of dead components set to 0, those of biases and states too.
 
-    Shapes and layout stay. Raises ValueError if params or alive misfit the layout.
+    Shapes and layout stay the same. Raises ValueError if params or alive do not fit the layout.
     """
     layout.check(params)
     _check(layout, alive)
-    return {array: _masked(values, _kept(layout, array, alive)) for array, values in params.items()}
+    return {array: _masked(values, _keep(layout, array, alive)) for array, values in params.items()}
 
 
 def zero_small_weights(params: Params, threshold: float) -> Params:
-    """Each weight with |w| < threshold set to zero, one by one: the released code's rule, not a group's."""
+    """Return the params with each weight of |w| < threshold set to 0, as the released code does.
+
+    The rule looks at single weights, not at groups.
+    """
     return {array: np.where(np.abs(values) < threshold, 0, values) for array, values in params.items()}
 
 
-def _masked(values: np.ndarray, kept: tuple[np.ndarray, ...]) -> np.ndarray:
-    for axis, along in enumerate(kept):
-        if not along.all():
-            values = np.where(along.reshape(-1, *(1,) * (values.ndim - axis - 1)), values, values.dtype.type(0))
+def _masked(values: np.ndarray, keep: tuple[np.ndarray, ...]) -> np.ndarray:
+    for axis, mask in enumerate(keep):
+        if not mask.all():  # np.where, because 0 * nan is nan
+            values = np.where(mask.reshape(-1, *(1,) * (values.ndim - axis - 1)), values, values.dtype.type(0))
     return values
 
 
-def _kept(layout: Layout, array: str, alive: Alive) -> tuple[np.ndarray, ...]:
+def _keep(layout: Layout, array: str, alive: Alive) -> tuple[np.ndarray, ...]:
+    """Return a mask along each axis of an array: which positions belong to components that are alive."""
     return tuple(
-        np.concatenate([np.zeros(0, bool), *_kept_along(layout, array, axis, alive)])
+        np.concatenate([np.zeros(0, bool), *_keep_along(layout, array, axis, alive)])
         for axis in range(len(layout.axes[array]))
     )
 
 
-def _kept_along(layout: Layout, array: str, axis: int, alive: Alive) -> Iterator[np.ndarray]:
+def _keep_along(layout: Layout, array: str, axis: int, alive: Alive) -> Iterator[np.ndarray]:
     for space, start, stop, _ in layout.segments(array, axis):
         yield alive[space] if space in alive else np.ones(stop - start, bool)
 
 
 def _check(layout: Layout, alive: Alive) -> None:
-    for space, kept in alive.items():
+    for space, mask in alive.items():
         if space not in layout.sizes:
-            raise ValueError(f"alive: space {space!r} needs to be in the layout, got {sorted(layout.sizes)}")
-        if kept.dtype != bool or kept.shape != (layout.sizes[space],):
+            raise ValueError(f"alive: expected spaces of {sorted(layout.sizes)}, got {space!r}")
+        if mask.dtype != bool or mask.shape != (layout.sizes[space],):
             raise ValueError(
-                f"alive: space {space!r} needs {layout.sizes[space]} booleans, got {kept.dtype} {kept.shape}"
+                f"alive: expected {layout.sizes[space]} booleans for {space!r}, got {mask.dtype} {mask.shape}"
             )

@@ -1,4 +1,15 @@
-"""The ISS groups of a layout: everything that belongs to one component, as ids of rows and columns."""
+"""ISS groups: all counted weights of one component, written as a group id for each row and each column.
+
+A weight lies in the group of its row and in the group of its column, so in at most two groups. Therefore ISS needs
+only one table of squared norms, with an entry for each pair of groups g, h:
+
+    table[g, h] = sum of w^2 over the weights whose row is in group g and whose column is in group h
+
+The squared norm of a group is a sum of entries, and the penalty is a sum of norms. The gradient of the penalty and
+the proximal step multiply all weights of one pair by the same number, which is computed from the table. So each
+weight is read once, to fill the table, and scaled once; the rest of the work does not depend on the number of
+weights. Tutorials: tutorials/1_one_unit.py, tutorials/2_the_penalty.py.
+"""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -15,25 +26,28 @@ Ids = np.ndarray
 
 
 class Groups(NamedTuple):
-    """The layout compiled for loops. Component k of a space has group first[space] + k, of `count` in all;
-    ids[array] gives the group of each row and of each column, -1 where there is none."""
+    """The groups of a layout, compiled into integer arrays.
+
+    Component k of a space has the group id first[space] + k; there are `count` groups in all. ids[array] holds the
+    group id of each row and of each column of the array, -1 for a row or column in no group.
+    """
 
     first: dict[str, int]
     count: int
     ids: dict[str, tuple[Ids, Ids]]
 
     def split(self, values: Shaped[np.ndarray, "groups *rest"]) -> dict[str, np.ndarray]:
-        """One value for each group, as one array for each space."""
+        """Split an array with one entry for each group into one array for each space."""
         spans = pairwise([*self.first.values(), self.count])
         return {space: values[start:stop] for space, (start, stop) in zip(self.first, spans, strict=True)}
 
     def spread(self, values: Mapping[str, float]) -> Shaped[np.ndarray, " groups"]:
-        """One value for each space, as one for each of its groups: a strength for each layer, say.
+        """Return an array with one entry for each group from one value for each space, say a strength.
 
-        Raises ValueError unless exactly the spaces of these groups are named.
+        Raises ValueError if `values` does not name exactly the spaces of these groups.
         """
         if values.keys() != self.first.keys():
-            raise ValueError(f"spread: needs a value for each of {list(self.first)}, got {list(values)}")
+            raise ValueError(f"spread: expected a value for each of {list(self.first)}, got {list(values)}")
         index = self.split(np.arange(self.count))
         result = np.zeros(self.count)
         for space, value in values.items():
@@ -41,35 +55,38 @@ class Groups(NamedTuple):
         return result
 
     def matrix(self, params: Params, array: str) -> np.ndarray:
-        """An array as the matrix its ids index; ValueError in words if it is missing or misshapen."""
+        """Return an array as a matrix of the shape of its ids; a vector becomes a matrix of one column.
+
+        Raises ValueError if the array is missing, has another shape or holds no floating point numbers.
+        """
         rows, columns = self.ids[array]
         if array not in params:
-            raise ValueError(f"{array}: its groups need this array, got {sorted(params)}")
+            raise ValueError(f"{array}: expected this grouped array in params, got {sorted(params)}")
         found = params[array].shape
         if found != (len(rows), len(columns)) and (found != (len(rows),) or len(columns) != 1):
-            raise ValueError(f"{array}: its groups need shape {(len(rows), len(columns))}, got {found}")
+            raise ValueError(f"{array}: expected shape {(len(rows), len(columns))} for its groups, got {found}")
         if not np.issubdtype(params[array].dtype, np.inexact):
-            raise ValueError(f"{array}: its groups need floating point numbers, got {params[array].dtype}")
+            raise ValueError(f"{array}: expected floating point numbers for its groups, got {params[array].dtype}")
         return params[array].reshape(len(rows), len(columns))
 
 
 def iss_groups(layout: Layout, spaces: Iterable[str]) -> Groups:
-    """One group for each component of each space: all rows and columns where the layout counts it.
+    """Return one group for each component of the given spaces: all its counted rows and columns.
 
-    For a stacked LSTM (paper, section 3): the four gate columns, the recurrent row and the rows that read it.
-    A weight whose row and column belong to one component is in its group once. Raises ValueError for an
-    unknown space and for a counted space along an array of more than two axes.
+    In a stacked LSTM (paper, section 3) a group holds four gate columns, the recurrent row and the rows of the
+    next layer that read the unit. A weight from a component to itself is in the group once. Raises ValueError if
+    a space is unknown or given twice, or if one is counted along an array of more than two axes.
 
     >>> layout = Layout({"rnn": (("input", "unit"), ("unit",))}, {"input": 3, "unit": 2})
-    >>> iss_groups(layout, ["unit"]).ids["rnn"]  # of its rows, of its columns; -1: in no group
+    >>> iss_groups(layout, ["unit"]).ids["rnn"]  # group ids of the rows and of the columns; -1: in no group
     (array([-1, -1, -1,  0,  1]), array([0, 1]))
     """
     first, count = {}, 0
     for space in spaces:
         if space not in layout.sizes:
-            raise ValueError(f"groups: space {space!r} needs to be in the layout, got {sorted(layout.sizes)}")
+            raise ValueError(f"groups: expected spaces of {sorted(layout.sizes)}, got {space!r}")
         if space in first:
-            raise ValueError(f"groups: space {space!r} needs to be named once, got it twice")
+            raise ValueError(f"groups: expected each space once, got {space!r} twice")
         first[space], count = count, count + layout.sizes[space]
     grouped = {
         where.array: layout.axes[where.array]
@@ -79,7 +96,7 @@ def iss_groups(layout: Layout, spaces: Iterable[str]) -> Groups:
     }
     for array, axes in grouped.items():
         if len(axes) > 2:
-            raise ValueError(f"{array}: a grouped array needs one or two axes, got {len(axes)}")
+            raise ValueError(f"{array}: expected one or two axes for a grouped array, got {len(axes)}")
     return Groups(
         first, count, {array: _ids_of(layout, array, first) for array in layout.axes if array in grouped}
     )
@@ -96,45 +113,49 @@ def _ids_of(layout: Layout, array: str, first: Mapping[str, int]) -> tuple[Ids, 
     return ids
 
 
-def pair_energies(params: Params, groups: Groups) -> Shaped[np.ndarray, "G G"]:
-    """E[g, h]: the sum of w^2 over the weights whose row is in group g and column in group h.
+def pair_squared_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, "G G"]:
+    """Return table[g, h]: the sum of w^2 over the weights whose row is in group g and column in group h.
 
-    The last row and column (index -1) stand for "no group". Everything that ISS asks of the weights (norms,
-    penalty, proximal step) is a function of this one table. Accumulated in float64 or wider.
+    The last row and column are those of "no group": the id -1 indexes them. Sums are in float64 or wider. Raises
+    ValueError if an array is missing or has another shape.
     """
     dtype = np.result_type(np.float64, *(params[array].dtype for array in groups.ids if array in params))
     table = np.zeros((groups.count + 1, groups.count + 1), dtype)
     for array, (rows, columns) in groups.ids.items():
-        kernels.add_pair_energies(groups.matrix(params, array), rows, columns, table)
+        kernels.add_pair_squared_norms(groups.matrix(params, array), rows, columns, table)
     return table
 
 
-def group_energies(table: Shaped[np.ndarray, "G G"], self_weight: int = 1) -> Shaped[np.ndarray, " G-1"]:
-    """|w_g|^2 from the pair table: row sums plus column sums, weights of g with itself `self_weight` times."""
+def group_squared_norms(table: Shaped[np.ndarray, "G G"], self_weight: int = 1) -> Shaped[np.ndarray, " G-1"]:
+    """Return |w_g|^2 for each group: the row sum of g plus its column sum in the table of `pair_squared_norms`.
+
+    Both sums contain the diagonal entry, the weights from a component to itself. It is counted `self_weight`
+    times: once for the norm of a set of weights, twice in the released code.
+    """
     return (table.sum(axis=0) + table.sum(axis=1) - (2 - self_weight) * table.diagonal())[:-1]
 
 
 def group_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, " groups"]:
-    """|w_g|: the Euclidean norm of everything that belongs to component g, one for each group.
+    """Return the Euclidean norm |w_g| of each group; `groups.split` splits the result by space.
 
-    `groups.split(...)` sorts the result by space. Raises ValueError for an array that is missing or misshapen.
+    Raises ValueError if an array is missing or has another shape.
 
     >>> layout = Layout({"w": (("input",), ("unit",))}, {"input": 2, "unit": 2})
     >>> group_norms({"w": np.array([[3.0, 0.3], [4.0, 0.4]])}, iss_groups(layout, ["unit"]))
     array([5. , 0.5])
     """
-    return np.sqrt(group_energies(pair_energies(params, groups)))
+    return np.sqrt(group_squared_norms(pair_squared_norms(params, groups)))
 
 
 def alive(
     params: Params, groups: Groups, readers: Iterable[tuple[str, int]] | None = None
 ) -> dict[str, Bool[np.ndarray, " components"]]:
-    """Which components of each space are not all zero: in their whole group, or in what reads them.
+    """Return a boolean for each component of each space: whether its group holds a nonzero weight.
 
-    `readers` lists (array, axis) pairs, the array as a name or a pattern ("lstm*/kernel"): a component is then
-    alive while one of its slices along those axes holds a nonzero weight. A component that nothing reads can
-    be removed without loss whatever its own columns and biases are. Raises ValueError for a reader that
-    matches no grouped array.
+    With `readers`, only the weights that read a component count: a list of (array, axis) pairs, the array as a
+    name or a pattern ("lstm*/kernel"). The component is then alive if one of its slices along these axes holds a
+    nonzero weight. A component that nothing reads can be removed without changing the outputs, whatever its own
+    columns and biases are. Raises ValueError if a reader matches no grouped array.
 
     >>> layout = Layout({"in": (("x",), ("unit",)), "out": (("unit",), ("y",))}, {"x": 1, "unit": 2, "y": 1})
     >>> params, groups = {"in": np.ones((1, 2)), "out": np.array([[1.0], [0.0]])}, iss_groups(layout, ["unit"])
@@ -142,7 +163,7 @@ def alive(
     ({'unit': array([ True,  True])}, {'unit': array([ True, False])})
     """
     pairs = None if readers is None else {pair for reader in readers for pair in _matching(reader, groups)}
-    found = np.zeros(groups.count + 1, bool)
+    found = np.zeros(groups.count + 1, bool)  # the last entry takes what is in no group
     for array, ids in groups.ids.items():
         nonzero = groups.matrix(params, array) != 0
         for axis in (0, 1):
@@ -155,7 +176,7 @@ def _matching(reader: tuple[str, int], groups: Groups) -> list[tuple[str, int]]:
     pattern, axis = reader
     arrays = [array for array in groups.ids if fnmatchcase(array, pattern)]
     if axis not in (0, 1):
-        raise ValueError(f"readers: {pattern!r} needs axis 0 or 1, got {axis}")
+        raise ValueError(f"readers: expected axis 0 or 1 for {pattern!r}, got {axis}")
     if not arrays:
-        raise ValueError(f"readers: {pattern!r} needs to match a grouped array, got {sorted(groups.ids)}")
+        raise ValueError(f"readers: expected a pattern that matches one of {sorted(groups.ids)}, got {pattern!r}")
     return [(array, axis) for array in arrays]

@@ -1,4 +1,13 @@
-"""A layout: every axis of every array, written as the component spaces that lie end to end along it."""
+"""The layout: every axis of every array, written as the component spaces that lie end to end along it.
+
+A *space* is a named family of components: the hidden units of one layer, the columns of an embedding, the words of
+a vocabulary. The rows of an LSTM kernel are the components of the input, then those of the layer; its columns are
+the components of the layer four times, once for each gate:
+
+    "lstm0/kernel": (("embed", "lstm0"), 4 * ("lstm0",))
+
+Groups, penalty, proximal step and compaction follow from this table alone. Tutorial: tutorials/1_one_unit.py.
+"""
 
 import json
 import math
@@ -15,7 +24,10 @@ Axis = tuple[str, ...]
 
 
 class Segment(NamedTuple):
-    """A space's stretch of an axis: positions start to stop; counted in the penalty unless written "~space"."""
+    """The positions start, ..., stop - 1 of an axis, which belong to one space.
+
+    `counted` is False for "~space": compaction cuts the segment, but the penalty leaves it out.
+    """
 
     space: str
     start: int
@@ -24,7 +36,7 @@ class Segment(NamedTuple):
 
 
 class Occurrence(NamedTuple):
-    """A segment with its place: along `axis` of `array`."""
+    """A segment together with its array and axis: one slice of each component of the space."""
 
     array: str
     axis: int
@@ -33,10 +45,10 @@ class Occurrence(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Which spaces lie along each axis of each array, and how many components each space has.
+    """The spaces along each axis of each array, and the number of components of each space.
 
-    "~lstm0" is cut by `compact` like "lstm0" but not counted in the penalty (biases, states, masks).
-    A size of 0 is legal. Raises ValueError for a space without a size or a size that is not a count.
+    `compact` cuts "~lstm0" like "lstm0", but the penalty leaves it out (biases, states, masks). A size of 0 is
+    allowed. Raises ValueError if a space has no size or a size is not a whole number from 0 up.
 
     >>> axes = {"lstm0/kernel": (("embed", "lstm0"), 4 * ("lstm0",)), "lstm0/bias": (4 * ("~lstm0",),)}
     >>> layout = Layout(axes, {"embed": 3, "lstm0": 4})
@@ -51,24 +63,24 @@ class Layout:
         for array, axes in self.axes.items():
             for axis in axes:
                 if isinstance(axis, str):
-                    raise ValueError(f"{array}: an axis needs a tuple of spaces, got the string {axis!r}")
+                    raise ValueError(f"{array}: expected a tuple of spaces for each axis, got the string {axis!r}")
                 for space in axis:
-                    if _name(space) not in self.sizes:
-                        raise ValueError(f"{array}: space {_name(space)!r} needs a size, got {sorted(self.sizes)}")
+                    if (name := _name(space)) not in self.sizes:
+                        raise ValueError(f"{array}: expected a size for space {name!r}, got {sorted(self.sizes)}")
         for space, size in self.sizes.items():
             if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 0:
-                raise ValueError(f"space {space!r}: size needs a whole number from 0 up, got {size!r}")
+                raise ValueError(f"space {space!r}: expected a whole number from 0 up as size, got {size!r}")
 
     def shape(self, array: str) -> tuple[int, ...]:
-        """The shape of an array: along each axis, the sizes of its spaces added up."""
+        """Return the shape of an array: along each axis, the sum of the sizes of its spaces."""
         return tuple(sum(self.sizes[_name(space)] for space in axis) for axis in self.axes[array])
 
     def parameters(self) -> int:
-        """How many numbers the arrays hold."""
+        """Return the number of entries of all arrays together."""
         return sum(math.prod(self.shape(array)) for array in self.axes)
 
     def segments(self, array: str, axis: int) -> list[Segment]:
-        """The stretches of one axis, in order."""
+        """Return the segments of one axis, in order."""
         found, start = [], 0
         for space in self.axes[array][axis]:
             stop = start + self.sizes[_name(space)]
@@ -77,7 +89,7 @@ class Layout:
         return found
 
     def occurrences(self, space: str) -> Iterator[Occurrence]:
-        """Every place where a space lies, over all arrays: the slices that go when its components go."""
+        """Yield every occurrence of a space in all arrays: the slices that are removed with its components."""
         for array, axes in self.axes.items():
             for axis in range(len(axes)):
                 for segment in self.segments(array, axis):
@@ -85,35 +97,37 @@ class Layout:
                         yield Occurrence(array, axis, segment)
 
     def allocate(self, dtype: npt.DTypeLike = np.float64) -> Params:
-        """Zeros for every array."""
+        """Return an array of zeros for each array of the layout."""
         return {array: np.zeros(self.shape(array), dtype) for array in self.axes}
 
     def check(self, params: Mapping[str, np.ndarray]) -> None:
-        """Raise ValueError, naming the array, the need and the finding, unless params fit this layout."""
+        """Check the names and shapes of params. Raises ValueError if they do not fit this layout."""
         if params.keys() != self.axes.keys():
             missing, unknown = sorted(self.axes.keys() - params), sorted(params.keys() - self.axes)
-            raise ValueError(f"arrays: missing {missing or 'none'}, not in the layout {unknown or 'none'}")
+            raise ValueError(
+                f"params: expected the arrays of the layout, got missing: {missing or 'none'}, "
+                f"unknown: {unknown or 'none'}"
+            )
         for array, values in params.items():
             if values.shape != self.shape(array):
-                raise ValueError(
-                    f"{array}: axes ({self.spell(array)}) need shape {self.shape(array)}, got {values.shape}"
-                )
+                expected = f"{self.shape(array)} for axes ({self.spell(array)})"
+                raise ValueError(f"{array}: expected shape {expected}, got {values.shape}")
 
     def spell(self, array: str) -> str:
-        """The axes of an array in words: "embed + lstm0, 4 lstm0"."""
+        """Return the axes of an array as text: "embed + lstm0, 4 lstm0"."""
         return ", ".join(" + ".join(_runs(axis)) for axis in self.axes[array])
 
     def resized(self, sizes: Mapping[str, int]) -> "Layout":
-        """The same axes with some spaces of another size."""
+        """Return a layout of the same axes, with new sizes for some spaces."""
         return replace(self, sizes={**self.sizes, **sizes})
 
     def to_json(self) -> str:
-        """The layout as JSON text; `Layout.from_json` reads it back."""
+        """Return the layout as JSON text, which `Layout.from_json` reads."""
         return json.dumps({"axes": self.axes, "sizes": {space: int(n) for space, n in self.sizes.items()}})
 
     @classmethod
     def from_json(cls, text: str) -> "Layout":
-        """The layout that `to_json` wrote; ValueError if the text is not one."""
+        """Return the layout from the text of `to_json`. Raises ValueError if the text does not hold a layout."""
         try:
             fields = json.loads(text)
             axes = {
@@ -122,7 +136,7 @@ class Layout:
             }
             return cls(axes, dict(fields["sizes"]))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"layout: needs JSON with axes and sizes, got {str(text)[:60]!r}") from error
+            raise ValueError(f"layout: expected JSON with axes and sizes, got {str(text)[:60]!r}") from error
 
 
 def _name(space: str) -> str:

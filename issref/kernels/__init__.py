@@ -1,53 +1,56 @@
-"""The few loops NumPy cannot do well, each with a readable twin.
+"""The few loops that are slow in NumPy: each is a readable reference and a compiled twin of the same name.
 
-`reference` says what is computed, in plain NumPy, for every dtype; `jitted` computes it fast for float32 and
-float64. The dtypes of the arguments choose, here and nowhere else: one complex, long double, half or foreign
-array among them means reference. numba is loaded at the first call.
+`reference` defines every kernel in plain NumPy, for all dtypes. `jitted` computes the same for float32 and
+float64, compiled by numba. The dtypes of the arguments decide which of the two runs, here and nowhere else: if one
+array is complex, long double, half precision or of foreign byte order, the reference runs. numba is imported at
+the first call of a jitted kernel.
 """
 
 import functools
+from collections.abc import Callable
 from importlib import import_module
+from typing import TypeVar, cast
 
 import numpy as np
 
 from issref.kernels import reference
 
 INTEGERS = np.typecodes["AllInteger"] + "?"
+Kernel = TypeVar("Kernel", bound=Callable)  # an editor shows signature and docstring of the reference
 
 
-def _compiled_for(argument):
-    """Whether the jitted twin takes it: native float32 or float64, integers and booleans; no complex scalar."""
+def _compiled_for(argument) -> bool:
+    """Return whether the jitted twin takes it: native float32 or float64, integers, booleans; nothing complex."""
     if isinstance(argument, np.ndarray):
         return argument.dtype.isnative and argument.dtype.char in "fd" + INTEGERS
     return not np.iscomplexobj(argument)
 
 
-def _twins(name):
-    """The kernel `name`: its jitted twin for float32 and float64, its reference for everything else."""
-    plain = getattr(reference, name)
+def _fast_or_reference(plain: Kernel) -> Kernel:
+    """Return a kernel that runs the jitted twin for float32 and float64, and `plain` for all other dtypes."""
 
     @functools.cache
     def fast():
-        return getattr(import_module("issref.kernels.jitted"), name)
+        return getattr(import_module("issref.kernels.jitted"), plain.__name__)
 
     @functools.wraps(plain)
     def kernel(*arguments):
         return (fast() if all(map(_compiled_for, arguments)) else plain)(*arguments)
 
-    return kernel
+    return cast(Kernel, kernel)
 
 
-add_pair_energies = _twins("add_pair_energies")
-scale_by_pair = _twins("scale_by_pair")
-plus_transpose = _twins("plus_transpose")
-sweep = _twins("sweep")
-duality_gap = _twins("duality_gap")
-lstm_cell = _twins("lstm_cell")
-lstm_cell_backward = _twins("lstm_cell_backward")
-lstm_forward = _twins("lstm_forward")
-lstm_backward = _twins("lstm_backward")
-highway_cell = _twins("highway_cell")
-highway_cell_backward = _twins("highway_cell_backward")
-add_rows = _twins("add_rows")
-log_sum_exp = _twins("log_sum_exp")
-softmax_minus_target = _twins("softmax_minus_target")
+add_pair_squared_norms = _fast_or_reference(reference.add_pair_squared_norms)
+scale_by_pair = _fast_or_reference(reference.scale_by_pair)
+plus_transpose = _fast_or_reference(reference.plus_transpose)
+dual_block_pass = _fast_or_reference(reference.dual_block_pass)
+duality_gap = _fast_or_reference(reference.duality_gap)
+lstm_cell = _fast_or_reference(reference.lstm_cell)
+lstm_cell_backward = _fast_or_reference(reference.lstm_cell_backward)
+lstm_forward = _fast_or_reference(reference.lstm_forward)
+lstm_backward = _fast_or_reference(reference.lstm_backward)
+highway_cell = _fast_or_reference(reference.highway_cell)
+highway_cell_backward = _fast_or_reference(reference.highway_cell_backward)
+add_rows = _fast_or_reference(reference.add_rows)
+log_sum_exp = _fast_or_reference(reference.log_sum_exp)
+softmax_minus_target = _fast_or_reference(reference.softmax_minus_target)

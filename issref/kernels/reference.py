@@ -1,7 +1,7 @@
-"""What every fast loop computes, in plain NumPy; complex and long double pass through.
+"""The definition of every kernel in plain NumPy, for all dtypes, complex and long double included.
 
-Matrices of weights come with two vectors of group ids, one for its rows and one for its columns; -1 means
-"no group" and, as a negative index, lands on the last row or column of a pair table. See `iss.groups`.
+A matrix of weights comes with two vectors of group ids, one for its rows and one for its columns. The id -1 means
+"no group"; as an index it selects the last row or column of a table over pairs of groups. See `iss.groups`.
 """
 
 import numpy as np
@@ -9,62 +9,68 @@ import numpy as np
 # ---------------------------------------------------------------- groups of weights
 
 
-def add_pair_energies(weights, rows, columns, table):
-    """table[g, h] += sum of w^2 over the weights whose row is in group g and whose column is in group h."""
+def add_pair_squared_norms(weights, rows, columns, table):
+    """Add to table[g, h] the sum of w^2 over the weights whose row is in group g and column in group h."""
     squares = weights.astype(table.dtype) ** 2
     np.add.at(table, np.ix_(rows, columns), squares)
 
 
 def scale_by_pair(weights, rows, columns, factors):
-    """w[i, j] * factors[row group of i, column group of j], in the dtype of w."""
+    """Return w[i, j] * factors[group of row i, group of column j], in the dtype of w."""
     return (weights * factors[np.ix_(rows, columns)]).astype(weights.dtype)
 
 
-# ---------------------------------------------------------------- the proximal operator's dual (iss.prox)
+# ---------------------------------------------------------------- the proximal operator's dual (iss.dual)
 
 
 def plus_transpose(table):
-    """table + table^T, for a square table of pairs of groups."""
+    """Return table + table^T for a square table over pairs of groups."""
     return table + table.T
 
 
-def sweep(energy, strength, share):
-    """One round of exact block maximisation of the dual over all groups, in order; updates share in place.
+def dual_block_pass(squared_norms, strength, share):
+    """Maximise the dual exactly over one group after another, one round over all groups; changes `share`.
 
-    rho_g^2 = sum_h energy[g, h] (1 - share[h, g])^2;  share[g, h] = min(1, strength_g / rho_g) (1 - share[h, g])
+    rho_g^2 = sum_h S[g, h] (1 - share[h, g])^2;  share[g, h] = min(1, strength_g / rho_g) (1 - share[h, g])
+
+    where S is `squared_norms`, and rho_g is the norm of what the other groups leave of v in group g.
     """
     for g in range(len(strength)):
         rest = 1 - share[:, g]
-        rho = np.sqrt(np.sum(energy[g] * rest**2))
+        rho = np.sqrt(np.sum(squared_norms[g] * rest**2))
         share[g] = rest * (1.0 if rho <= strength[g] else strength[g] / rho)
 
 
-def duality_gap(energy, strength, share, dead):
-    """Primal minus dual for the weights w = keep * v, keep = 1 - share - share^T, and 0 in dead groups.
+def duality_gap(squared_norms, strength, share, dead):
+    """Return the duality gap, the objective and the norms |w_g| of the weights that belong to `share`.
 
-    Returns gap = sum_g (strength_g |w_g| - <xi_g, w>) + 1/2 |w - (v - sum xi)|^2, the primal objective
-    1/2 |w - v|^2 + sum_g strength_g |w_g|, and the norms |w_g|.
+    They are w = factor v, with factor = 1 - share - share^T, and 0 in dead groups. For them
+
+        gap = sum_g (strength_g |w_g| - <xi_g, w>) + 1/2 |w - (v - sum_g xi_g)|^2,
+        objective = 1/2 |w - v|^2 + sum_g strength_g |w_g|;
+
+    the second term of the gap is 0 if no group is dead.
     """
     rest = 1 - share - share.T
-    keep = np.where(dead[:, None] | dead, 0.0, rest)
-    norms = np.sqrt(np.sum(energy * keep**2, axis=1))
-    complementarity = strength @ norms - np.sum(energy * share * keep)
-    gap = complementarity + np.sum(energy * (keep - rest) ** 2) / 4  # each pair stands in the table twice
-    return gap, np.sum(energy * (1 - keep) ** 2) / 4 + strength @ norms, norms
+    factor = np.where(dead[:, None] | dead, 0.0, rest)
+    norms = np.sqrt(np.sum(squared_norms * factor**2, axis=1))
+    complementarity = strength @ norms - np.sum(squared_norms * share * factor)
+    gap = complementarity + np.sum(squared_norms * (factor - rest) ** 2) / 4  # 4: the table has each pair twice
+    return gap, np.sum(squared_norms * (1 - factor) ** 2) / 4 + strength @ norms, norms
 
 
 # ---------------------------------------------------------------- an LSTM, one step and all steps (ops.lstm)
 
 
 def sigmoid(x):
-    """1 / (1 + exp(-x)), written so that large |x| overflow nowhere."""
+    """Return 1 / (1 + exp(-x)), written with tanh, which does not overflow for large |x|."""
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
 def lstm_cell(preactivation, cell):
-    """One step from preactivations (B, 4H), gate order input, candidate, forget, output, and c (B, H).
+    """Compute one step from preactivations (B, 4H), in the order input, candidate, forget, output, and c (B, H).
 
-    i, g, f, o = sigmoid, tanh, sigmoid, sigmoid;  c' = f c + i g;  h' = o tanh(c').
+    i, g, f, o = sigmoid, tanh, sigmoid, sigmoid of its four blocks;  c' = f c + i g;  h' = o tanh(c').
     Returns the gates (B, 4H), c' and h' (B, H).
     """
     i, g, f, o = np.split(preactivation, 4, axis=1)
@@ -74,7 +80,7 @@ def lstm_cell(preactivation, cell):
 
 
 def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
-    """Gradients of the preactivations (B, 4H) and of the previous cell (B, H), from those of h' and c'."""
+    """Return the gradients of the preactivations (B, 4H) and of c (B, H) from those of h' and c'."""
     i, g, f, o = np.split(gates, 4, axis=1)
     squashed = np.tanh(cell)
     dcell = dcell + dhidden * o * (1 - squashed**2)
@@ -84,11 +90,12 @@ def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
 
 
 def lstm_forward(gates, h, c, weights, lengths, reverse):
-    """The steps of an LSTM from h and c (B, H), with recurrent weights (H, 4H).
+    """Compute all steps of an LSTM from h and c (B, H), with recurrent weights (H, 4H).
 
-    `gates` (T, B, 4H) comes with what the input adds to the preactivations, x_t W + b, and leaves as the gates. A
-    sequence takes part in its first `lengths` steps: after them its state stays, its output is 0. Returns hidden
-    (T, B, H), h and c before each step, c after it as if every sequence took part, then the last h and c.
+    On entry `gates` (T, B, 4H) holds the input's part of the preactivations, x_t W + b; it is overwritten by the
+    gates. After its first `lengths` steps a sequence has ended: its state stays the same, and its output is 0.
+    Returns hidden (T, B, H), h and c before each step, c after each step (computed for ended sequences, too), and
+    the last h and c.
     """
     steps = len(gates)
     hidden, h_before, c_before, c_after = (np.empty((steps, *h.shape), h.dtype) for _ in range(4))
@@ -102,9 +109,9 @@ def lstm_forward(gates, h, c, weights, lengths, reverse):
 
 
 def lstm_backward(dhidden, dh, dc, gates, c_before, c_after, weights, lengths, reverse):
-    """Backpropagation through the steps: gradients of the preactivations (T, B, 4H), and of the first h and c.
+    """Backpropagate through all steps; return the gradients of preactivations (T, B, 4H) and of the first h and c.
 
-    What arrives at the state of a sequence that has ended goes on to the state before.
+    For a sequence that has ended, the gradient of its state is passed on unchanged to the step before.
     """
     steps = len(gates)
     dgates = np.empty(gates.shape, dhidden.dtype)
@@ -120,9 +127,10 @@ def lstm_backward(dhidden, dh, dc, gates, c_before, c_after, weights, lengths, r
 
 
 def highway_cell(preactivation, state):
-    """One micro-layer from preactivations (B, 2W), candidate then transform, and s (B, W).
+    """Compute one micro-layer from preactivations (B, 2W), candidate then transform, and s (B, W).
 
-    h, t = tanh, sigmoid;  s' = s + t (h - s), so the carry is 1 - t.  Returns the gates (B, 2W) and s' (B, W).
+    h, t = tanh, sigmoid of its two blocks;  s' = s + t (h - s), so the carry gate is 1 - t.
+    Returns the gates (B, 2W) and s' (B, W).
     """
     h, t = np.split(preactivation, 2, axis=1)
     h, t = np.tanh(h), sigmoid(t)
@@ -130,7 +138,7 @@ def highway_cell(preactivation, state):
 
 
 def highway_cell_backward(dstate, gates, previous):
-    """Gradients of the preactivations (B, 2W) and, through the carry, of s before (B, W), from that of s'."""
+    """Return the gradients of the preactivations (B, 2W) and, through the carry, of s (B, W) from that of s'."""
     h, t = np.split(gates, 2, axis=1)
     dh, dt = dstate * t, dstate * (h - previous)
     return np.concatenate((dh * (1 - h**2), dt * t * (1 - t)), axis=1), dstate * (1 - t)
@@ -140,18 +148,21 @@ def highway_cell_backward(dstate, gates, previous):
 
 
 def add_rows(table, ids, rows):
-    """table[ids[n]] += rows[n]; ids may repeat."""
+    """Add rows[n] to table[ids[n]] for every n; ids may repeat."""
     np.add.at(table, ids, rows)
 
 
 def log_sum_exp(logits):
-    """log sum_k exp(logits[n, k]) of each row n, as m + log sum exp(logits - m) with m the largest (real part)."""
+    """Return log sum_k exp(logits[n, k]) for each row n, as m + log sum_k exp(logits[n, k] - m).
+
+    m is the largest logit of the row (by its real part), so that exp does not overflow.
+    """
     shift = np.real(logits).max(axis=1, keepdims=True).astype(logits.dtype)
     return shift[:, 0] + np.log(np.sum(np.exp(logits - shift), axis=1))
 
 
 def softmax_minus_target(logits, log_sum, targets, scale):
-    """scale * (softmax(logits) - one-hot(targets)): the gradient of scale * cross-entropy in the logits."""
+    """Return scale * (softmax(logits) - one-hot(targets)), the gradient of scale * cross-entropy in the logits."""
     gradient = scale * np.exp(logits - log_sum[:, None])
     gradient[np.arange(len(targets)), targets] -= scale
     return gradient

@@ -1,4 +1,4 @@
-"""The networks: plain functions over a flat dictionary of arrays, whose widths are those of the arrays."""
+"""The networks: plain functions over a flat dictionary of arrays; the shapes of the arrays give the widths."""
 
 from issref.models import ptb_lstm, ptb_rhn
 from issref.models.protocol import LanguageModel

@@ -1,8 +1,9 @@
-"""BiDAF on SQuAD (Seo et al. 2017), the paper's third system (section 4.2): where in a text the answer stands.
+"""BiDAF on SQuAD (Seo et al. 2017), the third system of the paper (section 4.2): find the answer span in a text.
 
-Words and their letters, two highway layers, a contextual LSTM `h`, attention, two modelling LSTMs `g0`, `g1`, and
-the start and, through one more LSTM `g2`, the end of the answer; every LSTM reads in both directions, .fw and .bw.
-ISS learns the sizes of g0, g1, g2, six spaces. T context words, J question words, B batch, W letters of a word.
+The layers are: word and character features, two highway layers, a contextual LSTM `h`, attention, two modelling
+LSTMs `g0` and `g1`, the logits of the answer's start, one more LSTM `g2`, and the logits of its end. Every LSTM is
+bidirectional, .fw and .bw. ISS learns the sizes of g0, g1, g2: six spaces. T context words, J question words, B
+batch, W letters of a word. Tutorial: tutorials/7_highways.py.
 """
 
 import math
@@ -15,23 +16,23 @@ import numpy.typing as npt
 from jaxtyping import Integer, Shaped
 
 from issref.iss.layout import Axis, Layout, Params
-from issref.models.bidaf_layers import HIGHWAYS, Text, attend, features, point, read
+from issref.models.bidaf_layers import HIGHWAYS, Text, attend, bilstm, features, span_logits
 from issref.models.ptb_lstm import lstm_axes
-from issref.ops.attention import join, product, soft_selection
-from issref.ops.losses import BEYOND, span_cross_entropy
+from issref.ops.attention import attention_pool, concatenate, multiply
+from issref.ops.losses import MASKED_LOGIT, span_cross_entropy
 
 NAME = "bidaf"
 LEARNED = ("g0.fw", "g0.bw", "g1.fw", "g1.bw", "g2.fw", "g2.bw")
 
-# A component may go when these slices of it are zero: whatever reads it is a row of one of these kernels.
+# A component may be removed when these slices of it are zero: only rows of these kernels read it.
 readers = (("g*/kernel", 0), ("start/kernel", 0), ("end/kernel", 0))
 
 
 @dataclass(frozen=True)
 class Config:
-    """The sizes and settings of the model: `keep` is the probability that dropout keeps a value."""
+    """Sizes and settings of the model; `keep` is the probability that dropout keeps a value."""
 
-    trainable: int = 1_000  # words with a learned vector, ids from 0: padding, unknown, those without a fixed one
+    trainable: int = 1_000  # words with a learned vector, ids from 0: padding, unknown, words without a fixed one
     word_size: int = 100  # D of a word's vector, fixed or learned
     characters: int = 300  # id 0 is padding, 1 unknown
     char_size: int = 8
@@ -45,14 +46,17 @@ class Config:
 
 
 def layout(config: Config, groups: Literal["all", "released"] = "all") -> Layout:
-    """All of BiDAF's structure. The groups "released" leave out the attended rows of g2, as the paper's code does:
-    a component that is zero by them may still be read, so its removal changes the answer."""
+    """Return the layout of all arrays.
+
+    With groups="released", the attended rows of g2 are not counted, as in the released code. A component whose
+    group is zero may then still be read by these rows, so its removal may change the answer.
+    """
     h, g0, g1, g2 = ((f"{name}.fw", f"{name}.bw") for name in ("h", "g0", "g1", "g2"))
     word = ("filter", "embed")
     p0 = 4 * h  # h, u~, h * u~, h * h~ end to end
     attended = g1 if groups == "all" else tuple(f"~{space}" for space in g1)
-    below = {**dict.fromkeys(h, word), **dict.fromkeys(g0, p0), **dict.fromkeys(g1, g0)}
-    below |= dict.fromkeys(g2, p0 + g1 + attended + g1)  # p0, g1, a, g1 * a
+    inputs = {**dict.fromkeys(h, word), **dict.fromkeys(g0, p0), **dict.fromkeys(g1, g0)}
+    inputs |= dict.fromkeys(g2, p0 + g1 + attended + g1)  # p0, g1, a, g1 * a
     axes: dict[str, tuple[Axis, ...]] = {
         "words/kernel": (("word",), ("embed",)),
         "characters/kernel": (("character",), ("letter",)),
@@ -61,8 +65,8 @@ def layout(config: Config, groups: Literal["all", "released"] = "all") -> Layout
     }
     for name in HIGHWAYS:
         axes |= {f"{name}/kernel": (word, 2 * word), f"{name}/bias": (2 * tuple(f"~{space}" for space in word),)}
-    for name, inputs in below.items():
-        axes |= lstm_axes(name, inputs)
+    for layer in inputs:
+        axes |= lstm_axes(layer, inputs[layer])
     axes |= {
         "attention/kernel": (3 * h, ("similarity",)),
         "attention/bias": (("similarity",),),
@@ -73,29 +77,31 @@ def layout(config: Config, groups: Literal["all", "released"] = "all") -> Layout
     }
     sizes = {"word": config.trainable, "embed": config.word_size, "character": config.characters}
     sizes |= {"letter": config.char_size, "filter": config.filters, "similarity": 1, "logit": 1}
-    return Layout(axes, sizes | dict.fromkeys(below, config.hidden_size))
+    return Layout(axes, sizes | dict.fromkeys(inputs, config.hidden_size))
 
 
 def spaces(arrays: Iterable[str]) -> list[str]:
-    """The spaces whose size ISS learns: the modelling and output LSTMs, each direction by itself."""
+    """Return the spaces whose sizes ISS learns: the modelling and output LSTMs, one space for each direction."""
     found = set(arrays)
     return [space for space in LEARNED if f"{space}/kernel" in found]
 
 
 def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
-    """`readers`, whatever the layout."""
+    """Return `readers`, which are the same for every layout."""
     return readers
 
 
-def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
-    """Kernels uniform in +-sqrt(6 / (inputs + outputs)), trainable words N(0, 1), biases zero (released code)."""
+def init_params(
+    config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64
+) -> Params:
+    """Draw kernels from +-sqrt(6 / (inputs + outputs)), words from N(0, 1); biases are 0 (released code)."""
     params = layout.allocate(dtype)
     for array in (array for array in params if array.endswith("/kernel")):
         inputs, outputs = layout.shape(array)
         if array.startswith("convolution"):
-            outputs *= config.char_width  # each window is a part of as many others
+            outputs *= config.char_width  # every letter is in as many windows
         elif array.startswith("highway"):
-            outputs //= 2  # candidate and gate side by side are two kernels of their own
+            outputs //= 2  # candidate and gate are two kernels side by side
         limit = math.sqrt(6 / max(inputs + outputs, 1))
         shape = layout.shape(array)
         values = rng.standard_normal(shape) if array == "words/kernel" else rng.uniform(-limit, limit, shape)
@@ -104,7 +110,7 @@ def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt
 
 
 def multiply_adds(layout: Layout) -> int:
-    """Multiply-adds for one context word behind the attention: the entries of every kernel that ISS can shrink."""
+    """Return the multiply-adds for one context word after attention: the entries of kernels that ISS shrinks."""
     kernels = (f"{name}/kernel" for name in (*spaces(layout.axes), "start", "end"))
     return sum(math.prod(layout.shape(array)) for array in kernels)
 
@@ -119,9 +125,10 @@ def draw_masks(
     context_shape: tuple[int, int, int],
     question_shape: tuple[int, int, int],
 ) -> Params:
-    """Inverted dropout masks, fresh at each step, for texts whose `characters` are of these shapes, (T, B, W) and
-    (J, B, W): for letters, for the input of each LSTM and of both logits; the contextual LSTM has one where it
-    reads the question, none where it reads the context (released code). None at all if keep is 1.
+    """Draw inverted dropout masks for one batch, whose `characters` have the shapes (T, B, W) and (J, B, W).
+
+    There is a mask for letters, for the input of each LSTM and for the input of both logits. The contextual LSTM
+    has one for the question and none for the context (as in the released code). If keep is 1, there are no masks.
     """
     if config.keep == 1:
         return {}
@@ -133,7 +140,7 @@ def draw_masks(
 
 
 def mask_layout(layout: Layout, masks: Params) -> Layout:
-    """The layout of dropout masks; `compact` cuts them by this."""
+    """Return the layout of dropout masks, so that `compact` can cut them."""
     if not masks:
         return Layout({}, layout.sizes)
     return _mask_layout(layout, *(masks[f"{text}/letters"].shape[:3] for text in ("context", "question")))
@@ -163,9 +170,10 @@ def logits(
     vectors: Shaped[np.ndarray, "F D"],
     masks: Params | None = None,
 ):
-    """Unnormalised log probabilities that the answer starts and ends at a word, (T, B) each; BEYOND, -1e30, at
-    padding. A word's id below the number of trainable words is a row of words/kernel; the rows of `vectors`, which
-    are fixed, follow.
+    """Compute unnormalised log probabilities that the answer starts and ends at each word, (T, B) each.
+
+    At padding they are MASKED_LOGIT, -1e30. Word ids below the number of trainable words are rows of words/kernel;
+    the higher ids are rows of the fixed `vectors`.
 
     Returns (start, end), backward, with backward(dstart, dend) -> grads.
     """
@@ -173,17 +181,17 @@ def logits(
     lengths, valid = context.lengths, np.arange(len(context.words))[:, None] < context.lengths
     x, x_back = features(params, context, vectors, masks.get("context/letters"))
     z, z_back = features(params, question, vectors, masks.get("question/letters"))
-    h, h_back = read(params, "h", x, lengths, {})
-    u, u_back = read(params, "h", z, question.lengths, masks)
+    h, h_back = bilstm(params, "h", x, lengths, {})
+    u, u_back = bilstm(params, "h", z, question.lengths, masks)
     p0, p0_back = attend(params, h, u, lengths, question.lengths)
-    g0, g0_back = read(params, "g0", p0, lengths, masks)
-    g1, g1_back = read(params, "g1", g0, lengths, masks)
-    start, start_back = point(params, "start", (g1, p0), masks)
-    a, a_back = soft_selection(start, g1, lengths=lengths)  # of g1 where the answer seems to start
-    b, b_back = product(g1, a)
-    seen, seen_back = join(p0, g1, np.broadcast_to(a, g1.shape), b)
-    g2, g2_back = read(params, "g2", seen, lengths, masks)
-    end, end_back = point(params, "end", (g2, p0), masks)
+    g0, g0_back = bilstm(params, "g0", p0, lengths, masks)
+    g1, g1_back = bilstm(params, "g1", g0, lengths, masks)
+    start, start_back = span_logits(params, "start", (g1, p0), masks)
+    a, a_back = attention_pool(start, g1, lengths=lengths)  # g1 at the probable start
+    b, b_back = multiply(g1, a)
+    seen, seen_back = concatenate(p0, g1, np.broadcast_to(a, g1.shape), b)
+    g2, g2_back = bilstm(params, "g2", seen, lengths, masks)
+    end, end_back = span_logits(params, "end", (g2, p0), masks)
 
     def backward(dstart: Shaped[np.ndarray, "T B"], dend: Shaped[np.ndarray, "T B"]):
         (dg2, dp0), end_grads = end_back(np.where(valid, dend, 0))
@@ -198,10 +206,10 @@ def logits(
         dz, u_grads = u_back(du)
         dx, h_grads = h_back(dh)
         found = end_grads | g2_grads | start_grads | g1_grads | g0_grads | p0_grads
-        shared = (h_grads | x_back(dx), u_grads | z_back(dz))  # both texts are read by the same layers
+        shared = (h_grads | x_back(dx), u_grads | z_back(dz))  # context and question pass through the same layers
         return found | {array: shared[0][array] + shared[1][array] for array in shared[0]}
 
-    return (np.where(valid, start, BEYOND), np.where(valid, end, BEYOND)), backward
+    return (np.where(valid, start, MASKED_LOGIT), np.where(valid, end, MASKED_LOGIT)), backward
 
 
 def loss(
@@ -214,7 +222,7 @@ def loss(
     vectors: Shaped[np.ndarray, "F D"],
     masks: Params | None = None,
 ):
-    """Cross-entropy of the start plus that of the end, in nats, the mean over the batch: the paper's unit.
+    """Compute the cross-entropies of start and end, added, in nats: the mean over the batch, as in the paper.
 
     Returns loss, backward, with backward(dloss) -> grads. See `logits`.
     """
@@ -228,8 +236,10 @@ def loss(
 
 
 def best_span(start: Shaped[np.ndarray, "T B"], end: Shaped[np.ndarray, "T B"]):
-    """The likeliest answer to each question: starts i, ends j (B,) and probability (B,) of the largest
-    p_start(i) p_end(j) with i <= j, the p softmax of the logits."""
+    """Return the most probable answer to each question: starts i, ends j and probabilities, (B,) each.
+
+    They maximise p_start(i) p_end(j) over i <= j, where p_start and p_end are the softmax of the logits.
+    """
     first, last = (x.astype(np.float64) - np.logaddexp.reduce(x.astype(np.float64), axis=0) for x in (start, end))
     spans = np.maximum.accumulate(first, axis=0) + last
     ends = spans.argmax(axis=0)

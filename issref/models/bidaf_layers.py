@@ -1,4 +1,4 @@
-"""The layers of BiDAF: ops that take their params by name from the flat dictionary, and give gradients so back."""
+"""The layers of BiDAF: ops that take params from the flat dictionary by name, and return gradients by name."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from issref.iss.layout import Params
-from issref.ops.attention import attention_flow, join
+from issref.ops.attention import attention_flow, concatenate
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.bidirectional import bidirectional
 from issref.ops.features import character_convolution, highway
@@ -15,15 +15,15 @@ HIGHWAYS = ("highway0", "highway1")
 
 
 class Text(NamedTuple):
-    """A batch of texts; what stands past a length is padding, whatever its ids are."""
+    """A batch of texts; positions beyond a length are padding, whatever their ids are."""
 
     words: Integer[np.ndarray, "T B"]
-    characters: Integer[np.ndarray, "T B W"]  # 0 behind the last letter of a word
+    characters: Integer[np.ndarray, "T B W"]  # 0 after the last letter of a word
     lengths: Integer[np.ndarray, " B"]  # from 1 up
 
 
 def features(params: Params, text: Text, vectors: np.ndarray, mask: np.ndarray | None):
-    """Each word as its spelling and its vector, through the highways, (T, B, D); backward(dx) -> grads."""
+    """Compute features (T, B, D) from letters and vector of each word, with highways; backward(dx) -> grads."""
     valid = np.arange(len(text.words))[:, None] < text.lengths
     characters = np.where(valid[..., None], text.characters, 0)
     vector, vector_back = _vectors_of(params["words/kernel"], np.where(valid, text.words, 0), vectors)
@@ -32,7 +32,7 @@ def features(params: Params, text: Text, vectors: np.ndarray, mask: np.ndarray |
     spelling, spelling_back = character_convolution(
         letters, params["convolution/kernel"], params["convolution/bias"], lengths=(characters != 0).sum(axis=-1)
     )
-    x, join_back = join(spelling, vector)
+    x, concatenate_back = concatenate(spelling, vector)
     backs = {}
     for name in HIGHWAYS:
         x, backs[name] = highway(x, params[f"{name}/kernel"], params[f"{name}/bias"])
@@ -41,7 +41,7 @@ def features(params: Params, text: Text, vectors: np.ndarray, mask: np.ndarray |
         grads = {}
         for name in reversed(HIGHWAYS):
             dx, grads[f"{name}/kernel"], grads[f"{name}/bias"] = backs[name](dx)
-        dspelling, dvector = join_back(dx)
+        dspelling, dvector = concatenate_back(dx)
         dletters, grads["convolution/kernel"], grads["convolution/bias"] = spelling_back(dspelling)
         grads["characters/kernel"], grads["words/kernel"] = embed_back(drop_back(dletters)), vector_back(dvector)
         return grads
@@ -50,7 +50,7 @@ def features(params: Params, text: Text, vectors: np.ndarray, mask: np.ndarray |
 
 
 def _vectors_of(table, ids, vectors):
-    """Rows of the trainable table for the ids that it has, of the fixed vectors for those above."""
+    """Return rows of the trainable table for ids below its length, rows of the fixed vectors for higher ids."""
     fixed = ids >= len(table)
     learned, embed_back = embed(table, ids=ids[~fixed])
     x = np.empty((*ids.shape, table.shape[1]), table.dtype)
@@ -58,8 +58,8 @@ def _vectors_of(table, ids, vectors):
     return x, lambda dx: embed_back(dx[~fixed])
 
 
-def read(params: Params, name: str, x: np.ndarray, lengths: np.ndarray, masks: Params):
-    """The LSTM of this name in both directions; backward(dy) -> dx, grads."""
+def bilstm(params: Params, name: str, x: np.ndarray, lengths: np.ndarray, masks: Params):
+    """Run the LSTM of this name in both directions; backward(dy) -> dx, grads."""
     ways = (f"{name}.fw", f"{name}.bw")
     weights = [f"{way}/{part}" for way in ways for part in ("kernel", "bias")]
     forward_mask, backward_mask = (masks.get(way) for way in ways)
@@ -79,7 +79,7 @@ def read(params: Params, name: str, x: np.ndarray, lengths: np.ndarray, masks: P
 
 
 def attend(params: Params, h: np.ndarray, u: np.ndarray, lengths: np.ndarray, question_lengths: np.ndarray):
-    """The context h, aware of the question u: p0, (T, B, 4 D); backward(dp0) -> dh, du, grads."""
+    """Combine the context h with the question u by attention: p0 (T, B, 4 D); backward(dp0) -> dh, du, grads."""
     weights = ("attention/kernel", "attention/bias")
     p0, back = attention_flow(
         h, u, *(params[array] for array in weights), lengths=lengths, question_lengths=question_lengths
@@ -92,14 +92,14 @@ def attend(params: Params, h: np.ndarray, u: np.ndarray, lengths: np.ndarray, qu
     return p0, backward
 
 
-def point(params: Params, name: str, parts: tuple[np.ndarray, ...], masks: Params):
-    """A logit for each word from the parts end to end, (T, B); backward(dy) -> dparts, grads."""
-    x, join_back = join(*parts)
+def span_logits(params: Params, name: str, parts: tuple[np.ndarray, ...], masks: Params):
+    """Compute a logit for each word (T, B) from the concatenated parts; backward(dy) -> dparts, grads."""
+    x, concatenate_back = concatenate(*parts)
     x, drop_back = dropout(x, mask=masks.get(name))
     y, linear_back = linear(x, params[f"{name}/kernel"], params[f"{name}/bias"])
 
     def backward(dy):
         dx, dkernel, dbias = linear_back(dy[..., None])
-        return join_back(drop_back(dx)), {f"{name}/kernel": dkernel, f"{name}/bias": dbias}
+        return concatenate_back(drop_back(dx)), {f"{name}/kernel": dkernel, f"{name}/bias": dbias}
 
     return y[..., 0], backward

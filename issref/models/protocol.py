@@ -17,7 +17,7 @@ class Network(Protocol):
         ...
 
     layout: Callable[..., Layout]  # of a config
-    initial: Callable[..., Params]  # of config, layout, random generator, dtype
+    init_params: Callable[..., Params]  # of config, layout, random generator, dtype
     draw_masks: Callable[..., Params]  # of config, sizes, random generator, shape of a batch
 
     def spaces(self, arrays: Iterable[str]) -> list[str]:

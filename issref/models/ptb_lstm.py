@@ -1,4 +1,7 @@
-"""The stacked LSTM language model of the paper (section 4.1), any number of layers, each of any width."""
+"""The stacked LSTM language model of the paper (section 4.1), with any number of layers of any widths.
+
+Tutorials: tutorials/1_one_unit.py, tutorials/3_backward_by_hand.py.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -16,13 +19,13 @@ from issref.ops.lstm import lstm
 
 NAME, EMBEDDING = "lstm", "embed/kernel"
 
-# A component may go when these slices of it are zero: the recurrent and the reading rows of every kernel.
+# A component may be removed when these slices of it are zero: its recurrent row, and its rows in the next kernel.
 readers = (("lstm*/kernel", 0), ("softmax/kernel", 0))
 
 
 @dataclass(frozen=True)
 class Config:
-    """The sizes and settings of the model: `keep` is the probability that dropout keeps a value."""
+    """Sizes and settings of the model; `keep` is the probability that dropout keeps a value."""
 
     vocabulary: int = 10_000  # V
     embed_size: int = 200  # D of the first layer
@@ -56,37 +59,39 @@ def released_thresholded(arrays: Iterable[str]) -> list[str]:
     return list(arrays)
 
 
-def lstm_axes(me: str, below: Axis) -> dict[str, tuple[Axis, ...]]:
-    """One LSTM layer, as the layout states it; `below` are the spaces of its input, end to end."""
-    return {f"{me}/kernel": ((*below, me), 4 * (me,)), f"{me}/bias": (4 * (f"~{me}",),)}
+def lstm_axes(layer: str, inputs: Axis) -> dict[str, tuple[Axis, ...]]:
+    """Return the axes of one LSTM layer; `inputs` are the spaces of its input, end to end."""
+    return {f"{layer}/kernel": ((*inputs, layer), 4 * (layer,)), f"{layer}/bias": (4 * (f"~{layer}",),)}
 
 
 def layout(config: Config) -> Layout:
-    """embed -> lstm0 -> lstm1 ... -> softmax over the words; no weight is shared or tied."""
+    """Return the layout of embed -> lstm0 -> lstm1 ... -> softmax over the words; no weight is shared or tied."""
     axes, sizes = (
         {"embed/kernel": (("word",), ("embed",))},
         {"word": config.vocabulary, "embed": config.embed_size},
     )
-    below = "embed"
+    inputs = "embed"
     for index, size in enumerate(config.hidden_sizes):
-        me = f"lstm{index}"
-        axes, sizes, below = axes | lstm_axes(me, (below,)), sizes | {me: size}, me
-    return Layout(axes | {"softmax/kernel": ((below,), ("word",)), "softmax/bias": (("~word",),)}, sizes)
+        layer = f"lstm{index}"
+        axes, sizes, inputs = axes | lstm_axes(layer, (inputs,)), sizes | {layer: size}, layer
+    return Layout(axes | {"softmax/kernel": ((inputs,), ("word",)), "softmax/bias": (("~word",),)}, sizes)
 
 
 def spaces(arrays: Iterable[str]) -> list[str]:
-    """The spaces whose size ISS learns: the LSTM layers among the names of arrays, from the input up."""
+    """Return the spaces whose sizes ISS learns: the LSTM layers among the names of arrays, from the input up."""
     found = (array.removesuffix("/bias") for array in arrays if _is_lstm_bias(array))
     return sorted(found, key=lambda name: int(name.removeprefix("lstm")))
 
 
 def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
-    """`readers`, whatever the layout."""
+    """Return `readers`, which are the same for every layout."""
     return readers
 
 
-def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
-    """Every parameter uniform in +-init_scale, LSTM biases zero (the released code's initialisation)."""
+def init_params(
+    config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64
+) -> Params:
+    """Draw all parameters uniformly from +-init_scale; LSTM biases are zero (as in the released code)."""
     params = layout.allocate(dtype)
     for array in params:
         values = rng.uniform(-config.init_scale, config.init_scale, layout.shape(array))
@@ -96,13 +101,13 @@ def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt
 
 
 def state_layout(layout: Layout, batch: int) -> Layout:
-    """The layout of the carried state: h and c, (batch, H), for each LSTM layer; `compact` cuts it by this."""
+    """Return the layout of the carried state, h and c (batch, H) of each layer, so that `compact` can cut it."""
     axes = {f"{name}/{part}": (("batch",), (f"~{name}",)) for name in spaces(layout.axes) for part in "hc"}
     return Layout(axes, {**layout.sizes, "batch": batch})
 
 
 def zero_state(params: Params, batch: int) -> Params:
-    """A zero state (batch, H) for params of whatever widths, in their dtype."""
+    """Return a zero state (batch, H) for params of any widths, in their dtype."""
     biases = {name: params[f"{name}/bias"] for name in spaces(params)}
     return {
         f"{name}/{part}": np.zeros((batch, len(bias) // 4), bias.dtype)
@@ -112,7 +117,7 @@ def zero_state(params: Params, batch: int) -> Params:
 
 
 def multiply_adds(layout: Layout) -> int:
-    """Multiply-adds for one token: the entries of every kernel but the embedding, whose look-up is free."""
+    """Return the multiply-adds for one token: the entries of all kernels but the embedding (a look-up)."""
     kernels = (array for array in layout.axes if array.endswith("/kernel") and array != EMBEDDING)
     return sum(math.prod(layout.shape(array)) for array in kernels)
 
@@ -120,9 +125,9 @@ def multiply_adds(layout: Layout) -> int:
 def draw_masks(
     config: Config, sizes: Mapping[str, int], rng: np.random.Generator, steps: int, batch: int
 ) -> Params:
-    """Inverted dropout masks (T, B, H) for the embedded words and each layer's output; none if keep is 1.
+    """Draw inverted dropout masks (T, B, H) for the embedded words and each layer's output; none if keep is 1.
 
-    Zaremba's dropout: a fresh mask at each step, never on the recurrent connections.
+    The dropout of Zaremba et al.: a new mask at each step, and none on the recurrent connections.
     """
     if config.keep == 1:
         return {}
@@ -134,14 +139,14 @@ def draw_masks(
 
 
 def mask_layout(layout: Layout, masks: Params) -> Layout:
-    """The layout of dropout masks; `compact` cuts them by this."""
+    """Return the layout of dropout masks, so that `compact` can cut them."""
     steps, batch, _ = next(iter(masks.values())).shape if masks else (0, 0, 0)
     axes = {space: (("step",), ("batch",), (f"~{space}",)) for space in masks}
     return Layout(axes, {**layout.sizes, "step": steps, "batch": batch})
 
 
 def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"], masks: Params | None = None):
-    """Unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
+    """Compute unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
 
     Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
     """
@@ -180,10 +185,10 @@ def loss(
     targets: Integer[np.ndarray, "T B"],
     masks: Params | None = None,
 ):
-    """Cross-entropy in nats, the sum over the T steps and the mean over the batch, as in the paper.
+    """Compute the cross-entropy in nats, the sum over the T steps and the mean over the batch, as in the paper.
 
-    Returns (loss, state), backward, with backward(dloss, dstate=None) -> (grads, dstate); dstate is the
-    gradient that arrives at the final state, and None, for truncated backpropagation through time, is zero.
+    Returns (loss, state), backward, with backward(dloss, dstate=None) -> (grads, dstate). The argument dstate is
+    the gradient of the final state; None means zero, as in truncated backpropagation through time.
     """
     (y, after), logits_back = logits(params, state, tokens=tokens, masks=masks)
     cost, cost_back = cross_entropy(y, targets=targets)

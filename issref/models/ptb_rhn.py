@@ -1,4 +1,7 @@
-"""The recurrent highway network language model of the paper (section 4.1; Zilly et al. 2017): one width."""
+"""The recurrent highway network language model of the paper (section 4.1; Zilly et al. 2017), with one width.
+
+Tutorial: tutorials/7_highways.py.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -16,15 +19,15 @@ from issref.ops.rhn import rhn
 
 NAME, EMBEDDING, SOFTMAX = "rhn", "embed/kernel", "softmax/kernel"
 
-# A component may go when these slices of it are zero: the input and state rows of every micro-layer, and what the
-# softmax reads, which is the embedding's column if the two are tied.
+# A component may be removed when these slices of it are zero: its input and state rows in every micro-layer, and
+# its row in the softmax kernel, which is its column of the embedding if the two are tied.
 readers = (("micro*/kernel", 0), (EMBEDDING, 1))
 untied_readers = (("micro*/kernel", 0), (SOFTMAX, 0))
 
 
 @dataclass(frozen=True)
 class Config:
-    """The sizes and settings of the model; each `drop` is the probability that dropout zeroes a value."""
+    """Sizes and settings of the model; each `drop` is the probability that dropout zeroes a value."""
 
     vocabulary: int = 10_000  # V
     width: int = 830  # W of the embedding, the state and the softmax
@@ -70,31 +73,32 @@ def released_thresholded(arrays: Iterable[str]) -> list[str]:
 
 
 def layout(config: Config) -> Layout:
-    """embed -> micro0 -> micro1 ... -> softmax over the words; W lies along every axis but the words."""
-    me = "width"
-    axes = {EMBEDDING: (("word",), (me,))}
+    """Return the layout of embed -> micro0 -> micro1 ... -> softmax over the words; all share one width."""
+    axes = {EMBEDDING: (("word",), ("width",))}
     for d in range(config.depth):
         axes |= {
-            f"micro{d}/kernel": ((me, me) if d == 0 else (me,), 2 * (me,)),
-            f"micro{d}/bias": (2 * (f"~{me}",),),
+            f"micro{d}/kernel": (("width", "width") if d == 0 else ("width",), 2 * ("width",)),
+            f"micro{d}/bias": (2 * ("~width",),),
         }
     if not config.tied:
-        axes[SOFTMAX] = ((me,), ("word",))
-    return Layout(axes | {"softmax/bias": (("~word",),)}, {"word": config.vocabulary, me: config.width})
+        axes[SOFTMAX] = (("width",), ("word",))
+    return Layout(axes | {"softmax/bias": (("~word",),)}, {"word": config.vocabulary, "width": config.width})
 
 
 def spaces(arrays: Iterable[str]) -> list[str]:
-    """The spaces whose size ISS learns: the one width."""
+    """Return the spaces whose sizes ISS learns: the one width."""
     return ["width"] if "micro0/kernel" in arrays else []
 
 
 def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
-    """`readers`, or `untied_readers` where the layout has a softmax kernel of its own."""
+    """Return `readers`, or `untied_readers` if the layout has a separate softmax kernel."""
     return untied_readers if SOFTMAX in layout.axes else readers
 
 
-def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Params:
-    """Every parameter uniform in +-init_scale, the transform gates' biases at transform_bias (released code)."""
+def init_params(
+    config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64
+) -> Params:
+    """Draw all parameters uniformly from +-init_scale; transform biases are transform_bias (released code)."""
     params = {
         array: rng.uniform(-config.init_scale, config.init_scale, layout.shape(array)).astype(dtype)
         for array in layout.axes
@@ -106,26 +110,28 @@ def initial(config: Config, layout: Layout, rng: np.random.Generator, dtype: npt
 
 
 def state_layout(layout: Layout, batch: int) -> Layout:
-    """The layout of the carried state s, (batch, W)."""
+    """Return the layout of the carried state s, (batch, W)."""
     return Layout({"rhn/s": (("batch",), ("~width",))}, {**layout.sizes, "batch": batch})
 
 
 def zero_state(params: Params, batch: int) -> Params:
-    """A zero state (batch, W) for params of whatever width, in their dtype."""
+    """Return a zero state (batch, W) for params of any width, in their dtype."""
     bias = params["micro0/bias"]
     return {"rhn/s": np.zeros((batch, len(bias) // 2), bias.dtype)}
 
 
 def multiply_adds(layout: Layout) -> int:
-    """Multiply-adds for one token: every micro-layer's kernel, and V W of the softmax, tied or not."""
+    """Return the multiply-adds for one token: the kernels of all micro-layers, and V W for the softmax."""
     kernels = (array for array in layout.axes if array.startswith("micro") and array.endswith("/kernel"))
     return sum(math.prod(layout.shape(array)) for array in (*kernels, EMBEDDING))
 
 
 def draw_masks(config: Config, sizes: dict[str, int], rng: np.random.Generator, steps: int, batch: int) -> Params:
-    """Inverted variational dropout masks, one for each sequence of a window, whatever the step and micro-layer:
-    input, state and output (B, W); and word (T, B), one value for each word read. Those that drop nothing are left
-    out."""
+    """Draw inverted variational dropout masks, which are the same for all steps and micro-layers of a window.
+
+    These are input, state and output (B, W), and word (T, B), with one value for each word. A mask that drops
+    nothing is left out.
+    """
     shapes = {"word": (steps, batch), **dict.fromkeys(("input", "state", "output"), (batch, sizes["width"]))}
     drops = {name: getattr(config, f"drop_{name}") for name in shapes}
     return {
@@ -136,20 +142,20 @@ def draw_masks(config: Config, sizes: dict[str, int], rng: np.random.Generator, 
 
 
 def mask_layout(layout: Layout, masks: Params) -> Layout:
-    """The layout of dropout masks; `compact` cuts them by this."""
+    """Return the layout of dropout masks, so that `compact` can cut them."""
     axes = {name: (("step",), ("batch",)) if name == "word" else (("batch",), ("~width",)) for name in masks}
     steps, batch = masks["word"].shape if "word" in masks else (0, len(next(iter(masks.values()), ())))
     return Layout(axes, {**layout.sizes, "step": steps, "batch": batch})
 
 
 def by_type(noise: Shaped[np.ndarray, "T B"], tokens: Integer[np.ndarray, "T B"]) -> Shaped[np.ndarray, "T B"]:
-    """Word dropout drops types: a word has the value of its first occurrence in its sequence of the window."""
+    """Return word masks by type: a word gets the value of its first occurrence in its sequence of the window."""
     first = (tokens[:, None] == tokens).argmax(axis=1)
     return np.take_along_axis(noise, first, axis=0)
 
 
 def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"], masks: Params | None = None):
-    """Unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
+    """Compute unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
 
     Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
     """
@@ -195,7 +201,7 @@ def loss(
     targets: Integer[np.ndarray, "T B"],
     masks: Params | None = None,
 ):
-    """Cross-entropy in nats, the sum over the T steps and the mean over the batch, as in the paper.
+    """Compute the cross-entropy in nats, the sum over the T steps and the mean over the batch, as in the paper.
 
     Returns (loss, state), backward, with backward(dloss, dstate=None) -> (grads, dstate), as in `ptb_lstm`.
     """

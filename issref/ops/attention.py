@@ -1,13 +1,14 @@
-"""Attention between a context of T words and a question of J: who looks at whom, and what is seen.
+"""Attention between a context of T words and a question of J words.
 
-Texts are (T, B, D) and (J, B, D) with `lengths` (B,), from 1 up; a softmax runs over the words within them,
-and a word beyond them has the weight 0 and gets the gradient 0. Seo et al. 2017, section 2 (4).
+Texts are (T, B, D) and (J, B, D) with `lengths` (B,), from 1 up. A softmax runs over the words within the length;
+words beyond it have the weight 0 and the gradient 0. Seo et al. 2017, section 2 (4). Tutorial:
+tutorials/7_highways.py.
 """
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from issref.ops.losses import BEYOND
+from issref.ops.losses import MASKED_LOGIT
 
 
 def similarity(
@@ -16,9 +17,9 @@ def similarity(
     kernel: Shaped[np.ndarray, "3*D 1"],
     bias: Shaped[np.ndarray, " 1"],
 ):
-    """s[b, t, j] = [h_t, u_j, h_t * u_j] w + b, shape (B, T, J).
+    """Return s[b, t, j] = [h_t, u_j, h_t * u_j] w + b, shape (B, T, J).
 
-    With w = [w_h, w_u, w_hu] this is  h w_h + u w_u + (h * w_hu) u^T: no product (T, J, 3 D) is ever made.
+    With w = [w_h, w_u, w_hu] this is h w_h + u w_u + (h * w_hu) u^T, so the array (T, J, 3 D) is never formed.
     """
     size = h.shape[-1]
     of_h, of_u, of_both = kernel[:size], kernel[size : 2 * size], kernel[2 * size :, 0]
@@ -40,26 +41,26 @@ def similarity(
 def context_to_query(
     s: Shaped[np.ndarray, "B T J"], u: Shaped[np.ndarray, "J B D"], *, lengths: Integer[np.ndarray, " B"]
 ):
-    """What each context word sees of the question:  u~_t = sum_j softmax_j(s_t) u_j, shape (T, B, D).
+    """Return the attended question for each context word, u~_t = sum_j softmax_j(s_t) u_j, shape (T, B, D).
 
-    `lengths` are those of the questions.
+    `lengths` are the lengths of the questions.
     """
     valid = np.arange(s.shape[2]) < lengths[:, None, None]
     weights, softmax_back = _softmax(s, valid, axis=2)
     u_rows = u.swapaxes(0, 1)
 
-    def backward(dseen: Shaped[np.ndarray, "T B D"]):
-        drows = dseen.swapaxes(0, 1)
+    def backward(dattended: Shaped[np.ndarray, "T B D"]):
+        drows = dattended.swapaxes(0, 1)
         ds = softmax_back(drows @ u_rows.swapaxes(1, 2))
         return ds, (weights.swapaxes(1, 2) @ drows).swapaxes(0, 1)
 
     return (weights @ u_rows).swapaxes(0, 1), backward
 
 
-def best_match(s: Shaped[np.ndarray, "B T J"], *, lengths: Integer[np.ndarray, " B"]):
-    """m_t = max_j s[t, j] over the words of the question, shape (T, B); the gradient goes to the first maximum.
+def max_over_question(s: Shaped[np.ndarray, "B T J"], *, lengths: Integer[np.ndarray, " B"]):
+    """Return m_t = max_j s[t, j] over the words of the question, shape (T, B); the first maximum has the gradient.
 
-    `lengths` are those of the questions. `soft_selection` by m is the query-to-context attention.
+    `lengths` are the lengths of the questions. `attention_pool` with m as logits is query-to-context attention.
     """
     valid = np.arange(s.shape[2]) < lengths[:, None, None]
     best = np.where(valid, np.real(s), -np.inf).argmax(axis=2)[..., None]
@@ -72,15 +73,15 @@ def best_match(s: Shaped[np.ndarray, "B T J"], *, lengths: Integer[np.ndarray, "
     return np.take_along_axis(s, best, axis=2)[..., 0].T, backward
 
 
-def soft_selection(
+def attention_pool(
     logits: Shaped[np.ndarray, "T B"], x: Shaped[np.ndarray, "T B D"], *, lengths: Integer[np.ndarray, " B"]
 ):
-    """The word of a text that the logits point at, softly:  sum_t softmax_t(logits) x_t, shape (B, D)."""
+    """Return the mean word of a text, weighted by a softmax: sum_t softmax_t(logits) x_t, shape (B, D)."""
     valid = np.arange(len(logits))[:, None] < lengths
     weights, softmax_back = _softmax(logits, valid, axis=0)
 
-    def backward(dselected: Shaped[np.ndarray, "B D"]):
-        return softmax_back((x * dselected).sum(axis=2)), weights[..., None] * dselected
+    def backward(dpooled: Shaped[np.ndarray, "B D"]):
+        return softmax_back((x * dpooled).sum(axis=2)), weights[..., None] * dpooled
 
     return (weights[..., None] * x).sum(axis=0), backward
 
@@ -94,33 +95,34 @@ def attention_flow(
     lengths: Integer[np.ndarray, " B"],
     question_lengths: Integer[np.ndarray, " B"],
 ):
-    """p_t = [h_t, u~_t, h_t * u~_t, h_t * h~] end to end, shape (T, B, 4 D): the context, aware of the question.
+    """Return p_t = [h_t, u~_t, h_t * u~_t, h_t * h~] end to end, shape (T, B, 4 D): context with question.
 
-    u~_t is what h_t sees of the question, h~ what the whole question sees of the context.
+    u~_t is the question attended by h_t (`context_to_query`). h~ is the context attended by the whole question
+    (`attention_pool` of `max_over_question`).
     """
     s, s_back = similarity(h, u, kernel, bias)
-    seen, seen_back = context_to_query(s, u, lengths=question_lengths)
-    match, match_back = best_match(s, lengths=question_lengths)
-    focus, focus_back = soft_selection(match, h, lengths=lengths)
-    with_seen, with_seen_back = product(h, seen)
-    with_focus, with_focus_back = product(h, focus)
-    p, p_back = join(h, seen, with_seen, with_focus)
+    attended, attended_back = context_to_query(s, u, lengths=question_lengths)
+    match, match_back = max_over_question(s, lengths=question_lengths)
+    pooled, pooled_back = attention_pool(match, h, lengths=lengths)
+    by_attended, by_attended_back = multiply(h, attended)
+    by_pooled, by_pooled_back = multiply(h, pooled)
+    p, p_back = concatenate(h, attended, by_attended, by_pooled)
 
     def backward(dp: Shaped[np.ndarray, "T B _"]):
-        dh, dseen, dwith_seen, dwith_focus = p_back(dp)
-        dh_focused, dfocus = with_focus_back(dwith_focus)
-        dh_looking, dseen_product = with_seen_back(dwith_seen)
-        dmatch, dh_selected = focus_back(dfocus)
-        ds, du = seen_back(dseen + dseen_product)
-        dh_compared, du_compared, dkernel, dbias = s_back(ds + match_back(dmatch))
-        dh = dh + dh_focused + dh_looking + dh_selected + dh_compared
-        return dh, du + du_compared, dkernel, dbias
+        dh, dattended, dby_attended, dby_pooled = p_back(dp)
+        dh_by_pooled, dpooled = by_pooled_back(dby_pooled)
+        dh_by_attended, dattended_by = by_attended_back(dby_attended)
+        dmatch, dh_pooled = pooled_back(dpooled)
+        ds, du = attended_back(dattended + dattended_by)
+        dh_s, du_s, dkernel, dbias = s_back(ds + match_back(dmatch))
+        dh = dh + dh_by_pooled + dh_by_attended + dh_pooled + dh_s
+        return dh, du + du_s, dkernel, dbias
 
     return p, backward
 
 
-def product(x: Shaped[np.ndarray, "T B D"], z: Shaped[np.ndarray, "... B D"]):
-    """y = x * z, shape (T, B, D); a z of (B, D) is the same for every word of x."""
+def multiply(x: Shaped[np.ndarray, "T B D"], z: Shaped[np.ndarray, "... B D"]):
+    """Return y = x * z, shape (T, B, D); a z of shape (B, D) multiplies every word of x."""
 
     def backward(dy: Shaped[np.ndarray, "T B D"]):
         dz = dy * x
@@ -129,8 +131,8 @@ def product(x: Shaped[np.ndarray, "T B D"], z: Shaped[np.ndarray, "... B D"]):
     return x * z, backward
 
 
-def join(*parts: Shaped[np.ndarray, "..."]):
-    """y = [x, z, ...]: arrays of any widths end to end along their last axis."""
+def concatenate(*parts: Shaped[np.ndarray, "..."]):
+    """Return y = [x, z, ...]: arrays of any widths, concatenated along their last axis."""
     ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
 
     def backward(dy: Shaped[np.ndarray, "..."]):
@@ -140,9 +142,9 @@ def join(*parts: Shaped[np.ndarray, "..."]):
 
 
 def _softmax(x, valid, axis):
-    """exp(x) / sum exp(x) over what is valid along the axis, 0 elsewhere; p and its backward."""
-    inside = np.where(valid, x, BEYOND)
-    powers = np.exp(inside - np.real(inside).max(axis=axis, initial=BEYOND, keepdims=True))
+    """Return p = exp(x) / sum exp(x) over the valid entries along an axis, 0 for the others; and its backward."""
+    inside = np.where(valid, x, MASKED_LOGIT)
+    powers = np.exp(inside - np.real(inside).max(axis=axis, initial=MASKED_LOGIT, keepdims=True))
     p = powers / powers.sum(axis=axis, keepdims=True)
 
     def backward(dp):

@@ -1,4 +1,4 @@
-"""Embedding, linear map and dropout."""
+"""Embedding, linear map and dropout. Tutorial: tutorials/3_backward_by_hand.py."""
 
 import math
 
@@ -9,7 +9,7 @@ from issref import kernels
 
 
 def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
-    """y[n] = table[ids[n]]: one row for each id, shape (*N, D). Its backward adds up the rows of equal ids.
+    """Return y[n] = table[ids[n]], one row for each id, (*N, D). The backward adds up the gradients of equal ids.
 
     >>> y, backward = embed(np.array([[1.0, 2.0], [3.0, 4.0]]), ids=np.array([1, 1]))
     >>> backward(np.ones_like(y))
@@ -26,7 +26,7 @@ def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
 
 
 def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bias: Shaped[np.ndarray, " K"]):
-    """y = x W + b, shape (*N, K).
+    """Return y = x W + b, shape (*N, K).
 
     >>> y, backward = linear(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([0.5]))
     >>> y, backward(np.array([[1.0]]))  # dx, dW, db
@@ -40,14 +40,15 @@ def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bia
         return (drows @ kernel.T).reshape(x.shape), rows.T @ drows, drows.sum(axis=0)
 
     y = np.matmul(rows, kernel, dtype=np.result_type(x, kernel, bias))
-    y += bias  # in place: the logits of a window are the largest array there is
+    y += bias  # in place: the logits of a window are the largest array in training
     return y.reshape(*x.shape[:-1], len(bias)), backward
 
 
 def dropout(x: Shaped[np.ndarray, "*N"], *, mask: Shaped[np.ndarray, "*#N"] | None):
-    """y = x m for a mask of zeros and 1 / keep (inverted dropout), drawn by the caller; None keeps everything.
+    """Return y = x * mask for a mask of zeros and 1 / keep (inverted dropout), drawn by the caller.
 
-    A mask with fewer axes than x, or of length 1 along some, is the same for all steps, say, along the others.
+    A mask of None keeps all values. The mask is broadcast: with a missing axis, or one of length 1, it is the same
+    along this axis, for example for all steps.
     """
 
     def backward(dy: Shaped[np.ndarray, "*N"]):

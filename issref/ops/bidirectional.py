@@ -1,4 +1,4 @@
-"""A bidirectional LSTM: the same text read from both ends."""
+"""A bidirectional LSTM: the same text read from both ends. Tutorial: tutorials/7_highways.py."""
 
 import numpy as np
 from jaxtyping import Integer, Shaped
@@ -19,10 +19,11 @@ def bidirectional(
     forward_mask: Shaped[np.ndarray, "#T B D"] | None = None,
     backward_mask: Shaped[np.ndarray, "#T B D"] | None = None,
 ):
-    """y_t = [h_t reading forward, h_t reading backward], shape (T, B, H + K), both from a zero state.
+    """Return y_t = [forward h_t, backward h_t], shape (T, B, H + K); both directions start from a zero state.
 
-    The kernels are those of `lstm`, (D + H, 4 H) and (D + K, 4 K); each direction has its own dropout mask for its
-    input. Past its length a text has the output 0. The forget bias is the released code's (TF 1 BasicLSTMCell).
+    The kernels have the shapes of `lstm`, (D + H, 4 H) and (D + K, 4 K). Each direction has its own dropout mask
+    for its input. Beyond its length the output of a text is 0. The default forget bias is that of the released
+    code (TF 1 BasicLSTMCell).
     """
     ways = (
         (forward_kernel, forward_bias, forward_mask, False),

@@ -1,4 +1,4 @@
-"""What a word looks like: a convolution over its characters, and highway layers."""
+"""Features of words: character convolution and highway layers. Tutorial: tutorials/7_highways.py."""
 
 import math
 
@@ -15,11 +15,11 @@ def character_convolution(
     *,
     lengths: Integer[np.ndarray, "*N"],
 ):
-    """y = max_p relu([x_p, ..., x_{p+width-1}] K + b): one value for each filter, shape (*N, F).
+    """Return y = max_p relu([x_p, ..., x_{p+width-1}] K + b), one value for each filter, shape (*N, F).
 
-    K is (width C, F): the letters of a window end to end. The windows lie inside the word's `lengths` letters; a
-    word shorter than a window is filled up with zeros to one. What stands behind a word, and how much, is seen
-    nowhere. Seo et al. 2017, section 2 (1); the max over time is Kim's (2014).
+    K is (width C, F), for the letters of a window end to end. All windows lie inside the first `lengths` letters;
+    a word shorter than a window is padded with zeros to the length of one. Padding after a word never affects the
+    output. Seo et al. 2017, section 2 (1); the max over positions is from Kim (2014).
     """
     letters, size = x.shape[-2:]
     words, width = math.prod(x.shape[:-2]), len(kernel) // size
@@ -52,9 +52,9 @@ def character_convolution(
 
 
 def highway(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D 2*D"], bias: Shaped[np.ndarray, " 2*D"]):
-    """[c g] = x K + b;  y = sigmoid(g) relu(c) + (1 - sigmoid(g)) x, shape (*N, D).
+    """Return y = sigmoid(g) relu(c) + (1 - sigmoid(g)) x with [c g] = x K + b, shape (*N, D).
 
-    The columns are the candidate's, then the gate's. Srivastava et al. 2015, section 2 (3).
+    The first D columns of K are the candidate c, the others the gate g. Srivastava et al. 2015, section 2 (3).
     """
     size = x.shape[-1]
     rows = x.reshape(math.prod(x.shape[:-1]), size)

@@ -1,17 +1,20 @@
-"""The losses: of a language model, and of the span of an answer."""
+"""Losses of a language model and of an answer span.
+
+Tutorials: tutorials/3_backward_by_hand.py, tutorials/7_highways.py.
+"""
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 
 from issref import kernels
 
-BEYOND = -1e30  # the logit of a position that is no choice: its probability is 0
+MASKED_LOGIT = -1e30  # the logit of a masked position: its probability is 0
 
 
 def cross_entropy(logits: Shaped[np.ndarray, "T B V"], *, targets: Integer[np.ndarray, "T B"]):
-    """-log softmax(logits)[targets], in nats: the sum over the T steps, the mean over the batch of B.
+    """Return -log softmax(logits)[targets] in nats: the sum over the T steps, the mean over the batch of B.
 
-    The paper's unit, in which its strengths and learning rates are meant; perplexity is exp(loss / T).
+    The paper uses this unit, so its strengths and learning rates carry over. The perplexity is exp(loss / T).
     """
     batch = targets.shape[1]
     rows, aims = logits.reshape(targets.size, logits.shape[-1]), targets.ravel()
@@ -32,15 +35,15 @@ def span_cross_entropy(
     ends: Integer[np.ndarray, " B"],
     lengths: Integer[np.ndarray, " B"],
 ):
-    """-log softmax(start)[starts] - log softmax(end)[ends], in nats: the mean over the batch of B.
+    """Return -log softmax(start)[starts] - log softmax(end)[ends] in nats: the mean over the batch of B.
 
-    Each softmax runs over the first `lengths` of the T positions, in which the span must lie; beyond them the
-    logits may be anything, and their gradient is 0. Seo et al. 2017, section 2 (6).
+    Each softmax runs over the first `lengths` of the T positions; the span must lie in them. Logits beyond them do
+    not matter, and their gradient is 0. Seo et al. 2017, section 2 (6).
     """
     valid = np.arange(len(start))[:, None] < lengths
     costs, backs = [], []
     for logits, targets in ((start, starts), (end, ends)):
-        rows = np.ascontiguousarray(np.where(valid, logits, BEYOND).T)
+        rows = np.ascontiguousarray(np.where(valid, logits, MASKED_LOGIT).T)
         cost, back = cross_entropy(rows[None], targets=targets[None])
         costs.append(cost)
         backs.append(back)

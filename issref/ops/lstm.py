@@ -1,4 +1,7 @@
-"""The LSTM over a sequence, and backpropagation through time by hand."""
+"""The LSTM over a sequence, with backpropagation through time by hand.
+
+Tutorial: tutorials/3_backward_by_hand.py.
+"""
 
 import numpy as np
 from jaxtyping import Integer, Shaped
@@ -19,16 +22,16 @@ def lstm(
     lengths: Integer[np.ndarray, " B"] | None = None,
     reverse: bool = False,
 ):
-    """An LSTM layer over a sequence. Returns (hidden (T, B, H), h (B, H), c (B, H)), backward.
+    """Run an LSTM layer over a sequence. Returns (hidden (T, B, H), h (B, H), c (B, H)), backward.
 
         [i g f o] = [x_t, h_{t-1}] K + b
         c_t = sigmoid(f + forget_bias) c_{t-1} + sigmoid(i) tanh(g)
         h_t = sigmoid(o) tanh(c_t)
 
-    The kernel's rows are the input's, then the recurrent ones; its columns are in the order of GATES. With
-    `lengths`, a sequence that has ended keeps its state and its output is 0; with `reverse` time runs from
-    the last step to the first, so each sequence starts at its last valid step. Paper, section 3.1; gate
-    order, forget bias and single bias are those of the released code (TF 1 BasicLSTMCell).
+    The first D rows of the kernel multiply the input, the others the hidden state; its columns are in the order of
+    GATES. With `lengths`, a sequence that has ended keeps its state, and its output is 0. With `reverse`, time
+    runs from the last step to the first, so each sequence starts at its last valid step. Paper, section 3.1. The
+    order of the gates, the forget bias and the single bias follow the released code (TF 1 BasicLSTMCell).
 
     >>> rng, h0, c0 = np.random.default_rng(0), np.zeros((2, 4)), np.zeros((2, 4))  # T, B, D, H = 5, 2, 3, 4
     >>> (hidden, h, c), backward = lstm(rng.normal(size=(5, 2, 3)), h0, c0, np.ones((7, 16)), np.zeros(16))
@@ -53,8 +56,9 @@ def lstm(
 
     def backward(dhidden, dh, dc):
         wide = np.result_type(dtype, dhidden, dh, dc)
-        given = (dhidden, dh, dc, gates, c_before, c_after, from_hidden)
-        dgates, dh, dc = kernels.lstm_backward(*(one.astype(wide, copy=False) for one in given), until, reverse)
+        arrays = (dhidden, dh, dc, gates, c_before, c_after, from_hidden)
+        saved = [*(array.astype(wide, copy=False) for array in arrays), until, reverse]
+        dgates, dh, dc = kernels.lstm_backward(*saved)
         drows, h_rows = dgates.reshape(len(x_rows), len(bias)), h_before.reshape(len(x_rows), h0.shape[1])
         dkernel = np.empty(kernel.shape, wide)
         np.matmul(x_rows.T, drows, out=dkernel[:inputs])
@@ -65,9 +69,9 @@ def lstm(
 
 
 def _check_shapes(batch, inputs, h0, c0, kernel, lengths):
-    """The loops over the steps look at no bounds, so what they are given is looked at here."""
+    """Check the shapes here, because the compiled loops do not check bounds."""
     size = h0.shape[1]
     found = (h0.shape, c0.shape, kernel.shape, (batch,) if lengths is None else lengths.shape)
-    needed = ((batch, size), (batch, size), (inputs + size, 4 * size), (batch,))
-    if found != needed:
-        raise ValueError(f"lstm: h0, c0, kernel, lengths need the shapes {needed}, got {found}")
+    expected = ((batch, size), (batch, size), (inputs + size, 4 * size), (batch,))
+    if found != expected:
+        raise ValueError(f"lstm: expected shapes {expected} of h0, c0, kernel, lengths, got {found}")

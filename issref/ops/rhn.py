@@ -1,4 +1,7 @@
-"""A recurrent highway layer over a sequence, and backpropagation through its depth and through time by hand."""
+"""A recurrent highway layer over a sequence, with backpropagation through depth and time by hand.
+
+Tutorial: tutorials/7_highways.py.
+"""
 
 import numpy as np
 from jaxtyping import Shaped
@@ -15,18 +18,18 @@ def rhn(
     input_mask: Shaped[np.ndarray, "B D"] | None = None,
     state_mask: Shaped[np.ndarray, "B W"] | None = None,
 ):
-    """A recurrent highway layer over a sequence. Returns (hidden (T, B, W), s (B, W)), backward.
+    """Run a recurrent highway layer over a sequence. Returns (hidden (T, B, W), s (B, W)), backward.
 
-    At each step s begins as s_{t-1}, goes through each micro-layer d = 0, 1, ..., and ends as s_t:
+    At each step s starts as s_{t-1}, is changed by the micro-layers d = 0, 1, ... in turn, and ends as s_t:
 
         h = tanh(u H_d + b_d),  t = sigmoid(u T_d + b'_d)
         s <- s + t (h - s)
 
-    u is [x_t, s] in micro-layer 0 and s in the deeper ones: the input enters once, the carry gate is 1 - t.
-    `weights` are kernel, bias of each micro-layer in turn: [H_0 T_0] (D+W, 2W), its rows the input's, then the
-    state's; [H_d T_d] (W, 2W); biases (2W,). The masks (inverted dropout) multiply x_t and s where they enter u,
-    the same for all steps, micro-layers and both gates; the carry takes the undropped s. Paper, section 4.1;
-    Zilly et al. 2017, section 4.
+    u is [x_t, s] in micro-layer 0 and s in the deeper ones, so the input enters once; the carry gate is 1 - t.
+    `weights` are the kernel and bias of each micro-layer in turn: kernels [H_0 T_0] (D+W, 2W), with the rows of
+    the input first, and [H_d T_d] (W, 2W); biases (2W,). The masks (inverted dropout) multiply x_t and s where
+    they enter u; they are the same for all steps, micro-layers and both gates. The carry uses s without dropout.
+    Paper, section 4.1; Zilly et al. 2017, section 4.
 
     >>> weights = np.ones((3 + 4, 8)), np.zeros(8), np.ones((4, 8)), np.zeros(8)  # D, W = 3, 4; two micro-layers
     >>> (hidden, s), backward = rhn(np.ones((5, 2, 3)), np.zeros((2, 4)), *weights)

@@ -18,7 +18,7 @@ from issref.iss.compact import zero_small_weights
 from issref.iss.layout import Layout, Params
 from issref.models import bidaf
 from issref.models.bidaf import Text
-from issref.ops.losses import BEYOND
+from issref.ops.losses import MASKED_LOGIT
 from issref.squad.console import print_result
 from issref.squad.settings import SquadSettings
 from issref.training import console
@@ -162,7 +162,7 @@ def output_difference(
         chosen = [examples[number] for number in numbers]
         y, z = (np.array(_logits(params, chosen, vectors, code)[0]) for params in (full, small))
         difference = max(difference, float(np.abs(y - z).max()))
-        largest = max(largest, float(np.abs(y[y > BEYOND]).max()))
+        largest = max(largest, float(np.abs(y[y > MASKED_LOGIT]).max()))
     return difference, largest
 
 

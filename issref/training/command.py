@@ -79,7 +79,7 @@ def run_command(parse: Callable[[], C], execute: Callable[[C], Any]) -> int:
     tune_malloc()
     try:
         command = parse()
-        with parallel.limited(command.settings.run.threads):
+        with parallel.thread_limit(command.settings.run.threads):
             execute(command)
     except (ValueError, InvalidSettings) as error:
         return console.failed(str(error), 2)

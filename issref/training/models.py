@@ -25,7 +25,7 @@ Model = tuple[Params, Layout]
 def init_params(model: Network, config: Any, options: RunOptions) -> tuple[Params, Layout, np.random.Generator]:
     """Return the initial weights, their layout, and the random generator after drawing them."""
     layout, rng = model.layout(config), np.random.default_rng(options.seed)
-    return model.initial(config, layout, rng, options.dtype), layout, rng
+    return model.init_params(config, layout, rng, options.dtype), layout, rng
 
 
 def load_initial_params(folder: Path, layout: Layout, corpus: Any, dtype: str) -> Params:

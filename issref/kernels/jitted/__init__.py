@@ -1,13 +1,20 @@
-"""The loops of `reference`, compiled by numba for float32 and float64."""
+"""The kernels of `reference`, compiled by numba for float32 and float64; docstrings are in `reference`."""
 
 from issref.kernels.jitted.cells import highway_cell, highway_cell_backward, lstm_cell, lstm_cell_backward
-from issref.kernels.jitted.groups import add_pair_energies, duality_gap, plus_transpose, scale_by_pair, sweep
+from issref.kernels.jitted.groups import (
+    add_pair_squared_norms,
+    dual_block_pass,
+    duality_gap,
+    plus_transpose,
+    scale_by_pair,
+)
 from issref.kernels.jitted.rows import add_rows, log_sum_exp, softmax_minus_target
 from issref.kernels.jitted.sequences import lstm_backward, lstm_forward
 
 __all__ = [
-    "add_pair_energies",
+    "add_pair_squared_norms",
     "add_rows",
+    "dual_block_pass",
     "duality_gap",
     "highway_cell",
     "highway_cell_backward",
@@ -19,5 +26,4 @@ __all__ = [
     "plus_transpose",
     "scale_by_pair",
     "softmax_minus_target",
-    "sweep",
 ]

@@ -1,26 +1,26 @@
-"""One step of an LSTM and one micro-layer of a highway network, elementwise."""
+"""One step of an LSTM and one micro-layer of a highway network, after the matrix products."""
 
 import numpy as np
 
-from issref.kernels.jitted.compiled import loop
+from issref.kernels.jitted.compiled import jit
 from issref.kernels.jitted.vector_math import ONE, sigmoid, tanh
 
 # ---------------------------------------------------------------- one step of an LSTM (ops.lstm)
 
 
-@loop
+@jit
 def _apply_sigmoid(x, y):
     for k in range(x.size):
         y[k] = sigmoid(x[k])
 
 
-@loop
+@jit
 def _apply_tanh(x, y):
     for k in range(x.size):
         y[k] = tanh(x[k])
 
 
-@loop
+@jit
 def lstm_row(a, before, gate, after, out):
     hidden = before.size  # loops over slices from 0: LLVM vectorises those
     _apply_sigmoid(a[:hidden], gate[:hidden])
@@ -32,7 +32,7 @@ def lstm_row(a, before, gate, after, out):
         out[k] = o[k] * tanh(after[k])
 
 
-@loop
+@jit
 def lstm_row_backward(dh, dc, gate, before, after, da, dbefore):
     hidden = before.size
     i, g, f, o = gate[:hidden], gate[hidden : 2 * hidden], gate[2 * hidden : 3 * hidden], gate[3 * hidden :]
@@ -49,7 +49,7 @@ def lstm_row_backward(dh, dc, gate, before, after, da, dbefore):
         dbefore[k] = dbefore[k] * f[k]
 
 
-@loop
+@jit
 def lstm_cell(preactivation, cell):
     gates, next_cell, output = np.empty_like(preactivation), np.empty_like(cell), np.empty_like(cell)
     for b in range(len(cell)):
@@ -57,7 +57,7 @@ def lstm_cell(preactivation, cell):
     return gates, next_cell, output
 
 
-@loop
+@jit
 def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
     dpreactivation, dprevious = np.empty_like(gates), np.empty_like(cell)
     for b in range(len(cell)):
@@ -68,7 +68,7 @@ def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
 # ---------------------------------------------------------------- one micro-layer of a highway network (ops.rhn)
 
 
-@loop
+@jit
 def highway_cell(preactivation, state):
     batch, width = state.shape
     gates, next_state = np.empty_like(preactivation), np.empty_like(state)
@@ -82,7 +82,7 @@ def highway_cell(preactivation, state):
     return gates, next_state
 
 
-@loop
+@jit
 def highway_cell_backward(dstate, gates, previous):
     batch, width = previous.shape
     dpreactivation, dprevious = np.empty_like(gates), np.empty_like(previous)

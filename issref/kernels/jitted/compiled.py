@@ -1,9 +1,9 @@
-"""How the loops are compiled: nothing of Python inside, so threads may share one out (`threads`)."""
+"""Decorators that compile a loop with numba, without the GIL, so that several threads can run it (`parallel`)."""
 
 import numba
 
-# contract: a * b + c rounded once; reassoc: a sum kept in several lanes. Both move last digits only. nnan, in the
-# search for the largest of a row, leaves NaN to the sum that follows it.
-loop = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-sum_loop = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-max_loop = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})
+# contract: a * b + c is rounded once. reassoc: a sum is kept in several lanes. Both change last digits only.
+# nnan: the search for the largest entry of a row ignores NaN; the sum that follows it returns NaN.
+jit = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+jit_sum = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+jit_max = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})

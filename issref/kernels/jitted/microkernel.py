@@ -1,13 +1,11 @@
-"""A tile of a matrix product, kept in registers, for any number of its rows up to ROWS; numba has no such loop.
+"""The innermost loop of a matrix product, with its sums in registers, for up to ROWS rows; written in LLVM code.
 
-The loop over k of
+    out[row + r, 0:width] = sum_k rows[row + r, k] panel[k, 0:width],    r = 0, ..., count - 1
 
-    out[row + r, 0:width] = sum_k rows[row + r, k] panel[k, 0:width],    r = 0 ... count - 1,
-
-holds its count x 2 sums in vector registers and reads a row of the panel, one line of the cache, for all of them.
-That is what a BLAS does too, after it has copied the weights into panels, at every call. A recurrent network
-multiplies twenty rows or so by the same weights at each step: the copy costs as much as the product, and here it
-is made once.
+The loop over k keeps its count x 2 sums in vector registers. It reads each row of the panel, one line of the
+cache, once for all of them. numba does not compile such a loop from Python. A BLAS does the same, but copies the
+weights into panels at every call. A recurrent network multiplies about twenty rows by the same weights at each
+step, so the copy would cost as much as the product; `products` makes it once for all steps.
 """
 
 from typing import Any
@@ -17,13 +15,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LINE = 64  # bytes: what a row of a panel takes
-ROWS = 5  # 5 x 2 sums, 2 vectors of the panel and 1 of a row fit into 16 registers
+LINE = 64  # bytes in a line of the cache, which is one row of a panel
+ROWS = 5  # 5 x 2 sums, 2 vectors of the panel and 1 of a row fit into 16 vector registers
 INDEX, LANE = ir.IntType(64), ir.IntType(32)
 
 
 def _multiply_rows(count):
-    """The intrinsic for `count` rows."""
+    """Return the intrinsic for `count` rows."""
 
     @intrinsic
     def multiply_rows(typing_context, rows, panel, out, row):
@@ -43,7 +41,7 @@ def _multiply_rows(count):
             halves = [INDEX(0), INDEX(width // 2)]
 
             def first(array, r):
-                """A pointer to row `row + r` of an array."""
+                """Return a pointer to row `row + r` of an array."""
                 step = builder.mul(builder.add(arguments[3], INDEX(r)), builder.extract_value(array.strides, 0))
                 address = builder.add(builder.ptrtoint(array.data, INDEX), step)
                 return builder.inttoptr(address, number.as_pointer())
@@ -80,7 +78,7 @@ def _multiply_rows(count):
     return multiply_rows
 
 
-# Any: the first parameter of an intrinsic is the compiler's.
+# Any: numba passes the first parameter of an intrinsic itself, so a type checker would miscount them.
 one_row: Any = _multiply_rows(1)
 two_rows: Any = _multiply_rows(2)
 three_rows: Any = _multiply_rows(3)

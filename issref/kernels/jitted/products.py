@@ -1,16 +1,17 @@
-"""A product with weights that were packed once: their columns in panels (P, D, w), a line of the cache wide.
+"""Matrix products with weights that are packed once and used at every step of a recurrent network.
 
-panels[j, k, c] = weights[k, w j + c]; the last panel is filled up with zeros.
+Packing copies the columns of weights (D, K) into panels (P, D, w), each as wide as one line of the cache:
+panels[j, k, c] = weights[k, w j + c]. The last panel is padded with zeros.
 """
 
 import numpy as np
 
 from issref.kernels.jitted import microkernel
-from issref.kernels.jitted.compiled import loop
-from issref.kernels.parallel import share_out
+from issref.kernels.jitted.compiled import jit
+from issref.kernels.parallel import parallel_for
 
 
-@loop
+@jit
 def _pack(start, stop, weights, panels):
     width, (depth, columns) = microkernel.LINE // weights.itemsize, weights.shape
     for j in range(start, stop):
@@ -24,17 +25,17 @@ def _pack(start, stop, weights, panels):
 
 
 def packed(weights):
-    """The panels of a matrix (D, K)."""
+    """Return the panels of a matrix (D, K)."""
     depth, columns = weights.shape
     width = microkernel.LINE // weights.itemsize
     panels = np.empty((-(-columns // width), depth, width), weights.dtype)
-    share_out(_pack, len(panels), 0.3 * weights.size, weights, panels)
+    parallel_for(_pack, len(panels), 0.3 * weights.size, weights, panels)
     return panels
 
 
-@loop
+@jit
 def multiply(rows, panels, out):
-    """out = rows @ weights, (B, P w): as wide as all panels together."""
+    """Write rows @ weights into out (B, P w), which is as wide as all panels together."""
     width = panels.shape[2]
     for j in range(len(panels)):
         panel, columns, row = panels[j], out[:, j * width : (j + 1) * width], 0

@@ -1,20 +1,20 @@
-"""Embedding and softmax, row by row."""
+"""The backward of an embedding, and the softmax, row by row."""
 
 import numpy as np
 
-from issref.kernels.jitted.compiled import loop, max_loop, sum_loop
+from issref.kernels.jitted.compiled import jit, jit_max, jit_sum
 from issref.kernels.jitted.vector_math import exp
-from issref.kernels.parallel import share_out
+from issref.kernels.parallel import parallel_for
 
 
-@loop
+@jit
 def add_rows(table, ids, rows):
     for n in range(ids.size):
         for k in range(rows.shape[1]):
             table[ids[n], k] += rows[n, k]
 
 
-@max_loop
+@jit_max
 def _largest(row):
     largest = row[0]
     for k in range(row.size):
@@ -22,7 +22,7 @@ def _largest(row):
     return largest
 
 
-@sum_loop
+@jit_sum
 def _sum_exp(row, shift):
     total = row.dtype.type(0)
     for k in range(row.size):
@@ -30,7 +30,7 @@ def _sum_exp(row, shift):
     return total
 
 
-@loop
+@jit
 def _log_sum_exp(start, stop, logits, result):
     for n in range(start, stop):
         shift = _largest(logits[n])
@@ -39,11 +39,11 @@ def _log_sum_exp(start, stop, logits, result):
 
 def log_sum_exp(logits):
     result = np.empty(len(logits), logits.dtype)
-    share_out(_log_sum_exp, len(logits), 0.7 * logits.size, logits, result)
+    parallel_for(_log_sum_exp, len(logits), 0.7 * logits.size, logits, result)
     return result
 
 
-@loop
+@jit
 def _softmax_minus_target(start, stop, logits, log_sum, targets, scale, gradient):
     for n in range(start, stop):
         row, slope, shift = logits[n], gradient[n], log_sum[n]
@@ -54,5 +54,5 @@ def _softmax_minus_target(start, stop, logits, log_sum, targets, scale, gradient
 
 def softmax_minus_target(logits, log_sum, targets, scale):
     gradient, scale = np.empty_like(logits), logits.dtype.type(scale)
-    share_out(_softmax_minus_target, len(logits), 0.6 * logits.size, logits, log_sum, targets, scale, gradient)
+    parallel_for(_softmax_minus_target, len(logits), 0.6 * logits.size, logits, log_sum, targets, scale, gradient)
     return gradient

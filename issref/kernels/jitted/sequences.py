@@ -1,18 +1,18 @@
-"""All steps of an LSTM: a thread takes some of the sequences through all of them."""
+"""All steps of an LSTM; each thread computes all steps of some of the sequences."""
 
 import numpy as np
 
 from issref.kernels.jitted.cells import lstm_row, lstm_row_backward
-from issref.kernels.jitted.compiled import loop
+from issref.kernels.jitted.compiled import jit
 from issref.kernels.jitted.products import multiply, packed
-from issref.kernels.parallel import share_out
+from issref.kernels.parallel import parallel_for
 
 
 def _nanoseconds(weights, sequences, steps):
     return steps * sequences * (weights.size / 45 + 4 * len(weights))
 
 
-@loop
+@jit
 def _forward(start, stop, gates, panels, lengths, reverse, sums, hidden, h_before, c_before, c_after, h, c):
     steps, mine = len(gates), slice(start, stop)
     for step in range(steps):
@@ -38,11 +38,11 @@ def lstm_forward(gates, h, c, weights, lengths, reverse):
     sums = np.empty((batch, len(panels) * panels.shape[2]), h.dtype)
     work = _nanoseconds(weights, batch, steps)
     results = hidden, h_before, c_before, c_after, h, c
-    share_out(_forward, batch, work, gates, panels, lengths, reverse, sums, *results)
+    parallel_for(_forward, batch, work, gates, panels, lengths, reverse, sums, *results)
     return results
 
 
-@loop
+@jit
 def _backward(start, stop, dhidden, gates, c_before, c_after, panels, lengths, reverse, sums, dgates, dh, dc):
     steps, mine, size = len(gates), slice(start, stop), dh.shape[1]
     dcell = np.empty_like(dc[0])
@@ -70,6 +70,6 @@ def lstm_backward(dhidden, dh, dc, gates, c_before, c_after, weights, lengths, r
         np.empty((batch, len(panels) * panels.shape[2]), gates.dtype),
     )
     work = _nanoseconds(weights, batch, steps)
-    kept = gates, c_before, c_after, panels, lengths, reverse
-    share_out(_backward, batch, work, dhidden, *kept, sums, dgates, dh, dc)
+    saved = gates, c_before, c_after, panels, lengths, reverse
+    parallel_for(_backward, batch, work, dhidden, *saved, sums, dgates, dh, dc)
     return dgates, dh, dc

@@ -1,12 +1,12 @@
-"""exp, tanh and sigmoid that LLVM turns into vector code inside a jitted loop; numba itself has none.
+"""exp, tanh and sigmoid that LLVM vectorises inside a jitted loop, which those of numba do not allow.
 
-All three come from one polynomial. With n = round(x / ln 2) and r = x - n ln 2, |r| <= ln(2) / 2,
+All three use one polynomial. With n = round(x / ln 2) and r = x - n ln 2, |r| <= ln(2) / 2,
 
     exp(x) = 2^n (1 + p(r)),    expm1(x) = 2^n p(r) + (2^n - 1),    p(r) = r + r^2/2! + r^3/3! + ...
 
-the Taylor series cut at degree 7 (float32) or 13 (float64), where its remainder is below half a unit in the
-last place. Then tanh(x) = e / (e + 2) with e = expm1(2x), and sigmoid(x) = 1 / (1 + exp(-x)). tanh(0) is
-exactly 0, NaN stays NaN; the largest errors are stated and held in tests/test_kernels.py.
+the Taylor series up to degree 7 (float32) or 13 (float64), where its remainder is below half a unit in the last
+place. Then tanh(x) = e / (e + 2) with e = expm1(2x), and sigmoid(x) = 1 / (1 + exp(-x)). tanh(0) is exactly 0, and
+NaN stays NaN. tests/test_kernels.py states and checks the largest errors.
 """
 
 import math
@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-# contract: a * b + c rounded once, which moves last digits only.
+# contract: a * b + c is rounded once, which changes last digits only.
 _scalar = numba.njit(cache=True, error_model="numpy", fastmath={"contract"})
 
 LN2 = Decimal("0.693147180559945309417232121458176568075500134360255254120680")
@@ -28,7 +28,7 @@ FORMATS = {types.float32: (np.float32, 23, 16, 7, 87), types.float64: (np.float6
 
 @intrinsic
 def _power_of_two(typing_context, shifted):
-    """2^n from n + 1.5 * 2^(mantissa bits): the low bits of that sum hold n; move them to the exponent."""
+    """Return 2^n from n + 1.5 * 2^(mantissa bits), whose low bits hold n: they are moved to the exponent."""
     width, mantissa, bias = (32, 23, 127) if shifted == types.float32 else (64, 52, 1023)
 
     def codegen(context, builder, signature, arguments):
@@ -43,7 +43,7 @@ def _power_of_two(typing_context, shifted):
 
 
 def _exp_parts(x):
-    """2^n and p(r) of x, which is first clipped to where 2^n is a normal number; numba puts _exp_parts_of here."""
+    """Return 2^n and p(r) for x, clipped so that 2^n is a normal number; numba compiles _exp_parts_of instead."""
     return x, x
 
 
@@ -80,14 +80,14 @@ def _exp_parts_of(x):
 
 @_scalar
 def exp(x):
-    """exp(x) for |x| <= 87 (float32) or 708 (float64); outside, the value at that bound."""
+    """Return exp(x) for |x| <= 87 (float32) or 708 (float64); beyond, the value at that bound."""
     scale, p = _exp_parts(x)
     return scale + scale * p
 
 
 @_scalar
 def tanh(x):
-    """tanh(x) = e / (e + 2) with e = expm1(2x); exactly 0 at 0."""
+    """Return tanh(x) = e / (e + 2) with e = expm1(2x); exactly 0 at 0."""
     scale, p = _exp_parts(x + x)
     e = scale * p + (scale - ONE)
     return e / (e + TWO)
@@ -95,5 +95,5 @@ def tanh(x):
 
 @_scalar
 def sigmoid(x):
-    """1 / (1 + exp(-x))."""
+    """Return 1 / (1 + exp(-x))."""
     return ONE / (ONE + exp(-x))

@@ -13,9 +13,9 @@ import numpy as np
 
 from issref.iss.groups import Groups, iss_groups
 from issref.iss.layout import Layout, Params
-from issref.kernels.reference import sweep
+from issref.kernels.reference import dual_block_pass
 from issref.models import ptb_lstm, ptb_rhn
-from issref.verify.suite.long_double import shared_energy
+from issref.verify.suite.long_double import shared_squared_norms
 
 Draw = Callable[[np.random.Generator], Params]
 
@@ -167,9 +167,9 @@ def dual_point(layout: Layout, strength: float) -> Draw:
 
     def draw(rng):
         given, groups = params(layout)(rng), iss_groups(layout, spaces(layout))
-        energy = shared_energy(given, groups)
-        share = np.zeros_like(energy)
-        sweep(energy, np.append(np.full(groups.count, strength), 0), share)
+        squared_norms = shared_squared_norms(given, groups)
+        share = np.zeros_like(squared_norms)
+        dual_block_pass(squared_norms, np.append(np.full(groups.count, strength), 0), share)
         return {**given, "share": share}
 
     return draw

@@ -11,7 +11,7 @@ one equation for each group, whose fixed point is iterated from |v_g|.
 import numpy as np
 
 from issref.iss.compact import zero_small_weights
-from issref.iss.groups import Groups, pair_energies
+from issref.iss.groups import Groups, pair_squared_norms
 from issref.iss.layout import Params
 from issref.iss.penalty import penalty
 from issref.iss.prox import prox as certified_prox
@@ -25,13 +25,13 @@ def global_norm(grads: Params) -> np.longdouble:
     return np.sqrt(sum(np.sum(np.square(gradient, dtype=np.longdouble)) for gradient in grads.values()))
 
 
-def shared_energy(params: Params, groups: Groups) -> np.ndarray:
+def shared_squared_norms(params: Params, groups: Groups) -> np.ndarray:
     """S[g, h]: the sum of v^2 over the weights of both g and h; in the last row and column, of g alone."""
-    table = pair_energies(params, groups)
-    energy = table + table.T
-    energy[-1] = energy[:, -1] = energy[-1] + table.diagonal()
-    np.fill_diagonal(energy, 0)
-    return energy
+    table = pair_squared_norms(params, groups)
+    squared_norms = table + table.T
+    squared_norms[-1] = squared_norms[:, -1] = squared_norms[-1] + table.diagonal()
+    np.fill_diagonal(squared_norms, 0)
+    return squared_norms
 
 
 def prox(params: Params, groups: Groups, strength) -> tuple[Params, np.ndarray]:
@@ -41,14 +41,14 @@ def prox(params: Params, groups: Groups, strength) -> tuple[Params, np.ndarray]:
     """
     double = {array: values.astype(np.float64) for array, values in params.items()}
     dead = np.append(certified_prox(double, groups, strength)[1].dead, False)
-    energy, strengths = shared_energy(params, groups), np.append(strength, 0)
-    norms, before = np.where(dead, 0, np.sqrt(energy.sum(axis=1))), np.inf
+    squared_norms, strengths = shared_squared_norms(params, groups), np.append(strength, 0)
+    norms, before = np.where(dead, 0, np.sqrt(squared_norms.sum(axis=1))), np.inf
     for _ in range(ROUNDS):
         if np.abs(norms - before).max() <= 2 * EPSILON * norms.max():
             break
         pull = np.divide(strengths, norms, out=np.zeros_like(norms), where=norms > 0)
         keep = np.where(dead[:, None] | dead, 0, 1 / (1 + pull[:, None] + pull))
-        norms, before = np.sqrt((energy * keep**2).sum(axis=1)), norms
+        norms, before = np.sqrt((squared_norms * keep**2).sum(axis=1)), norms
     else:
         raise ArithmeticError(f"proximal step: needs its fixed point, found none in {ROUNDS} rounds")
     np.fill_diagonal(keep, keep[-1])

@@ -119,10 +119,13 @@ def _prox(given: Params, *, layout: Mapping, strength: Strengths) -> Outputs:
 
 def _gap(given: Params, *, layout: Mapping, strength: Strengths) -> Params:
     groups = iss_groups(_layout(layout), strength)
-    energy, strengths = long_double.shared_energy(given, groups), np.append(groups.spread(strength), 0.0)
-    share, nobody = given["share"].astype(energy.dtype), np.zeros(groups.count + 1, bool)
-    gap, objective, norms = kernels.duality_gap(energy, strengths, share, nobody)
-    dual = np.sqrt((energy * share**2).sum(axis=1))
+    squared_norms, strengths = (
+        long_double.shared_squared_norms(given, groups),
+        np.append(groups.spread(strength), 0.0),
+    )
+    share, nobody = given["share"].astype(squared_norms.dtype), np.zeros(groups.count + 1, bool)
+    gap, objective, norms = kernels.duality_gap(squared_norms, strengths, share, nobody)
+    dual = np.sqrt((squared_norms * share**2).sum(axis=1))
     return {
         "gap": gap,
         "objective": objective,
