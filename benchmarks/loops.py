@@ -49,11 +49,7 @@ def recorded(
         return record
 
     work = task(lstm, vocabulary)
-<<<<<<< HEAD
     config = ptb_rhn.configure(vocabulary, rhn.network.flat())
-=======
-    config = ptb_rhn.Config(vocabulary=vocabulary, width=rhn.network.hidden_sizes[0], depth=rhn.network.depth)
->>>>>>> docs
     layout = ptb_rhn.layout(config)
     params = ptb_rhn.init_params(config, layout, np.random.default_rng(0), np.float32)
     with replaced(kernels, {name: recording(name, getattr(kernels, name)) for name in kernel_names()}):

@@ -43,7 +43,7 @@ from issref.squad.evaluation import (
 )
 from issref.squad.settings import PRESETS, SquadSettings
 from issref.training import command as shell
-from issref.training.checkpoint import part
+from issref.training.checkpoint import strip_prefix
 from issref.training.options import strengths
 from issref.training.pruning import cut_out, draw_masks, zero_out
 from issref.training.recorder import Prune, Recorder
@@ -84,7 +84,7 @@ def train(settings: SquadSettings, run: RunState, recorder: Recorder, corpus: Co
                 layout = prune(run, layout, penalty.groups.split(~died))
                 penalty = group_penalty(settings, layout)
             recorder.record(run, loss, penalty.groups)
-        average = part(run.optimizer_state, "average")
+        average = strip_prefix(run.optimizer_state, "average")
         exact_match, f1 = evaluated(predict(average, sample, vectors, corpus.code), sample)
         rate = settings.schedule.rate(first_step + run.step - 1)
         recorder.end_epoch(run, rate, valid_em=exact_match, valid_f1=f1)
@@ -194,7 +194,7 @@ def resume(command: Command, stack: ExitStack) -> tuple[SquadSettings, RunState,
     shell.check_corpus(corpus, sha256)
     layout = current_layout(run, bidaf.layout(model_config(settings, corpus)))
     for copy in ("first", "second", "average"):
-        layout.check(part(run.optimizer_state, copy))
+        layout.check(strip_prefix(run.optimizer_state, copy))
     return settings, run, recorder, corpus, folder
 
 
@@ -219,7 +219,7 @@ def run_training(command: Command) -> None:
         console.header(settings, corpus, layout, folder)
         with shell.reported(run, folder, epochs(settings, corpus)):
             train(settings, run, recorder, corpus, folder)
-            average = replace(run, params=part(run.optimizer_state, "average"))
+            average = replace(run, params=strip_prefix(run.optimizer_state, "average"))
             full = final_params(settings, full_params(average, layout))
             finish(settings, full, layout, recorder, corpus, folder)
             report.draw_run(folder, recorder.rows, full, layout)

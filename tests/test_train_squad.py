@@ -186,9 +186,9 @@ def test_moments_and_average_of_the_dead_are_zero(both_ways, moved_run):
     _, about = checkpoint.load(kept / "model.safetensors")
     layout = Layout.from_json(json.dumps(about["layout"]))
     for name in ("average", "first", "second"):
-        params = checkpoint.part(smaller.state, name)
+        params = checkpoint.strip_prefix(smaller.state, name)
         full, _ = expand(params, layout, smaller.alive)
-        same, nearby = (checkpoint.part(run.state, name) for run in (whole, moved))
+        same, nearby = (checkpoint.strip_prefix(run.state, name) for run in (whole, moved))
         allowed = max(np.abs(nearby[array] - same[array]).max() for array in same if array not in UNMOVED)
         for array, values in full.items():
             found = whole.state[f"{name}/{array}"]

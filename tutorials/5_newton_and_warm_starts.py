@@ -337,7 +337,7 @@ entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
 print(f"entropy of the next word: {entropy:.3f} nats")
 assert f"{entropy:.3f}" == "0.325"
 
-initial = ptb_lstm.initial(config, layout, np.random.default_rng(1))
+initial = ptb_lstm.init_params(config, layout, np.random.default_rng(1))
 dense, *_ = train(initial, "dense", 200)
 runs = {method: train(dense, method, 500) for method in ("subgradient", "proximal")}
 

@@ -101,12 +101,12 @@ def _checksum(content: bytes, said: str) -> str:
     return digest.hexdigest()
 
 
-def join(**parts: Arrays) -> dict[str, np.ndarray]:
+def add_prefix(**parts: Arrays) -> dict[str, np.ndarray]:
     """Several dictionaries as one, their names under the part's: params/lstm0/kernel."""
     return {f"{part}/{name}": values for part, arrays in parts.items() for name, values in arrays.items()}
 
 
-def part(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
+def strip_prefix(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
     """One of the dictionaries that `join` put together."""
     prefix = f"{name}/"
     return {key.removeprefix(prefix): values for key, values in arrays.items() if key.startswith(prefix)}

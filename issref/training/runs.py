@@ -65,7 +65,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 def save_run(path: Path, run: RunState, recorder: Recorder, *, previous: Path | None = None, **about: Any) -> None:
     """Write a checkpoint atomically, `about` in its metadata; the old file is kept as `previous`, if given."""
-    arrays = checkpoint.join(**{part: getattr(run, part) for part in PARTS})
+    arrays = checkpoint.add_prefix(**{part: getattr(run, part) for part in PARTS})
     position = {"epoch": run.epoch, "step": run.step}
     random, measured = run.rng.bit_generator.state, recorder.to_dict()
     checkpoint.save(path, arrays, previous=previous, position=position, random=random, measured=measured, **about)
@@ -80,7 +80,8 @@ def load_run(path: Path) -> tuple[RunState, dict[str, Any]]:
     try:
         rng = np.random.default_rng()
         rng.bit_generator.state = about.pop("random")
-        run = RunState(**{part: checkpoint.part(arrays, part) for part in PARTS}, rng=rng, **about.pop("position"))
+        arrays = {part: checkpoint.strip_prefix(arrays, part) for part in PARTS}
+        run = RunState(**arrays, rng=rng, **about.pop("position"))
         run.check()
         check_measured(about["measured"])
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

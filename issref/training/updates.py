@@ -22,7 +22,7 @@ from issref.iss.groups import Groups
 from issref.iss.layout import Params
 from issref.iss.penalty import penalty as group_lasso
 from issref.iss.prox import prox
-from issref.training.checkpoint import join, part
+from issref.training.checkpoint import add_prefix, strip_prefix
 from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
 
 Arrays = dict[str, np.ndarray]
@@ -61,7 +61,7 @@ def clipped_adam(clip: float | None) -> Descent:
         if scale < 1:
             grads = {array: gradient * gradient.dtype.type(scale) for array, gradient in grads.items()}
         optimizer_state["steps"] = optimizer_state["steps"] + 1
-        moments = part(optimizer_state, "first"), part(optimizer_state, "second")
+        moments = strip_prefix(optimizer_state, "first"), strip_prefix(optimizer_state, "second")
         return adam(params, grads, *moments, rate, int(optimizer_state["steps"][0]))
 
     return descend
@@ -71,8 +71,8 @@ def adam_state(params: Params) -> Arrays:
     """Return Adam's state before the first step, and the moving average of the weights, which begins at them."""
     zeros = {array: np.zeros_like(values) for array, values in params.items()}
     copies = {array: values.copy() for array, values in params.items()}
-    moments = join(first=zeros, second={array: values.copy() for array, values in zeros.items()})
-    return {"steps": np.array([0]), **moments, **join(average=copies)}
+    moments = add_prefix(first=zeros, second={array: values.copy() for array, values in zeros.items()})
+    return {"steps": np.array([0]), **moments, **add_prefix(average=copies)}
 
 
 # ---------------------------------------------------------------- updates
@@ -141,7 +141,7 @@ def averaged(update: Update, decay: float) -> Update:
 
     def averaged_update(params, grads, rate, penalty, optimizer_state):
         params, optimizer_state, newly_dead = update(params, grads, rate, penalty, optimizer_state)
-        move_average(part(optimizer_state, "average"), params, decay)
+        move_average(strip_prefix(optimizer_state, "average"), params, decay)
         return params, optimizer_state, newly_dead
 
     return averaged_update
