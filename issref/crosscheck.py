@@ -167,9 +167,9 @@ def imported(name: str) -> conformance.Port:
         port: conformance.Port | None = getattr(importlib.import_module(module), function, None)
     except Exception as error:  # of whatever kind: the module is the port's
         why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{name}: needs a module that can be imported, found {why}") from error
+        raise ValueError(f"{name}: expected a module that can be imported, got {why}") from error
     if port is None or not callable(port):
-        raise ValueError(f"{name}: needs module:function, found no such function")
+        raise ValueError(f"{name}: expected module:function, got no such function")
     return port
 
 

@@ -148,9 +148,9 @@ def test_of_two_lstms_one_is_chosen(tmp_path):
     path, other = tmp_path / "model.safetensors", random_params((3, 2))
     both = under("encoder.", torch.from_reference(PARAMS)) | under("decoder.", torch.from_reference(other))
     save_file({name: np.ascontiguousarray(values) for name, values in both.items()}, path)
-    with pytest.raises(ValueError, match=rf"{path}: more than one LSTM needs a choice of stack, found \['decoder"):
+    with pytest.raises(ValueError, match=rf"{path}: expected one LSTM, or a choice by stack, got \['decoder"):
         load(path)
-    with pytest.raises(ValueError, match=rf"{path}: stack 'x.\*_l#' needs to be there, found \['decoder"):
+    with pytest.raises(ValueError, match=rf"{path}: stack: expected one of \['decoder.*, got 'x.\*_l#'$"):
         load(path, "x.*_l#")
     same_bits(load(path, "encoder.*_l#").params, PARAMS)
     convert(path, tmp_path / "out.safetensors", stack="decoder.*_l#")
@@ -160,7 +160,7 @@ def test_of_two_lstms_one_is_chosen(tmp_path):
 def test_any_name_is_taken_if_it_is_given(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(renamed(PARAMS, ("lstm", "cell")), path)
-    with pytest.raises(ValueError, match="an LSTM needs arrays of names like"):
+    with pytest.raises(ValueError, match="expected an LSTM's arrays, with names like"):
         load(path)
     same_bits(load(path, "cell#/*").params, PARAMS)
 
@@ -173,7 +173,7 @@ def test_the_forget_bias_of_a_tf1_cell_goes_in_and_out(tmp_path):
     convert(tmp_path / "out.safetensors", tmp_path / "back.tf1.safetensors", forget_bias=1.0)
     for name, values in files.read(tmp_path / "back.tf1.safetensors").items():
         np.testing.assert_allclose(values, files.read(source)[name], rtol=1e-14, atol=1e-15)
-    with pytest.raises(ValueError, match="forget_bias: needs a file of tf1, found issref and keras"):
+    with pytest.raises(ValueError, match="forget_bias: expected a file of tf1, got issref and keras"):
         convert(tmp_path / "out.safetensors", tmp_path / "out.keras.safetensors", forget_bias=1.0)
 
 
@@ -206,14 +206,14 @@ def refused(source, target, sentence, **choices):
 @pytest.mark.parametrize("name", ["out", "out.h5", "out.keras", "out.npz", "out.safetensor"])
 def test_a_target_of_unknown_suffix_is_refused(name, source, tmp_path):
     refused(
-        source, tmp_path / name, rf"^{tmp_path / name}: needs a name that ends in \.pt, .*\.safetensors, found"
+        source, tmp_path / name, rf"^{tmp_path / name}: expected a name that ends in \.pt, .*\.safetensors, got"
     )
 
 
 def test_a_source_of_unknown_suffix_is_refused(tmp_path):
     path = tmp_path / "model.npz"
     path.write_bytes(b"")
-    refused(path, tmp_path / "out.safetensors", rf"^{path}: needs a name that ends in .*, found '\.npz'")
+    refused(path, tmp_path / "out.safetensors", rf"^{path}: expected a name that ends in .*, got '\.npz'")
 
 
 def test_a_file_is_never_written_over_itself_and_another_only_with_leave(source, tmp_path):
@@ -222,18 +222,18 @@ def test_a_file_is_never_written_over_itself_and_another_only_with_leave(source,
     (tmp_path / "folder.safetensors").mkdir()
     for leave in (False, True):
         for itself in (source, tmp_path / "linked.keras.safetensors"):
-            refused(source, itself, f"^{itself}: needs to be another file", overwrite=leave)
+            refused(source, itself, f"^{itself}: expected another file than the source", overwrite=leave)
         refused(
-            source, tmp_path / "folder.safetensors", "folder.safetensors: needs to be a new file", overwrite=leave
+            source, tmp_path / "folder.safetensors", "folder.safetensors: expected a new file", overwrite=leave
         )
-    refused(source, there, f"^{there}: needs to be a new file, or leave to overwrite it, found something there")
+    refused(source, there, f"^{there}: expected a new file, or leave to overwrite, got one that exists")
     convert(source, there, overwrite=True)
     same_bits(load(there).params, PARAMS)
 
 
 def test_a_target_in_no_folder_is_refused(source, tmp_path):
     refused(
-        source, tmp_path / "no" / "out.safetensors", f"needs a folder to be written to, found no {tmp_path / 'no'}"
+        source, tmp_path / "no" / "out.safetensors", f"expected a folder to write to, got no {tmp_path / 'no'}"
     )
 
 
@@ -253,27 +253,27 @@ def test_a_source_that_is_not_there_or_not_whole_is_refused(suffix, tmp_path):
     path = write(tmp_path / f"in{suffix}", PARAMS)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     refused(
-        path, tmp_path / "out.safetensors", rf"^{path}: needs a whole .*, found one that cannot be read \(.+\)$"
+        path, tmp_path / "out.safetensors", rf"^{path}: expected a whole .*, got one that cannot be read \(.+\)$"
     )
     path.unlink()
-    refused(path, tmp_path / "out.safetensors", f"^{path}: needs a whole .*, found no file")
+    refused(path, tmp_path / "out.safetensors", f"^{path}: expected a whole .*, got no file")
 
 
 def test_a_pickle_that_needs_more_than_weights_is_refused(tmp_path):
     pytest.importorskip("torch")
     path = tmp_path / "in.pt"
     path.write_bytes(pickle.dumps({"weight_ih_l0": print}, protocol=2))
-    refused(path, tmp_path / "out.safetensors", f"^{path}: needs tensors in dictionaries, .* refuses$")
+    refused(path, tmp_path / "out.safetensors", f"^{path}: expected tensors in dictionaries, .* refuses$")
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"lstm0/bias": np.full(12, np.nan)}, "lstm0/bias: needs finite numbers, found 12"),
+        ({"lstm0/bias": np.full(12, np.nan)}, "lstm0/bias: expected finite numbers, got 12"),
         ({"lstm0/bias": np.ones(8)}, r"lstm0/bias: axes .* need shape \(12,\), got \(8,\)"),
-        ({"lstm0/kernel": np.ones(8)}, "kernel: needs 2 axes, found shape"),
-        ({"lstm3/kernel": np.ones((6, 12)), "lstm3/bias": np.ones(12)}, "layers need numbers that leave none out"),
-        ({"lstm0/kernel": np.ones((7, 12), np.int64)}, "lstm0/kernel: needs floating point numbers, found int64"),
+        ({"lstm0/kernel": np.ones(8)}, "kernel: expected 2 axes, got shape"),
+        ({"lstm3/kernel": np.ones((6, 12)), "lstm3/bias": np.ones(12)}, "expected layers numbered without gaps"),
+        ({"lstm0/kernel": np.ones((7, 12), np.int64)}, "lstm0/kernel: expected floating point numbers, got int64"),
     ],
 )
 def test_what_is_no_lstm_is_refused_under_the_file_s_name(change, sentence, tmp_path):
@@ -287,7 +287,9 @@ def test_a_file_without_an_lstm_is_refused(arrays, tmp_path):
     save_file(arrays, path := tmp_path / "in.safetensors")
     found = ", ".join(sorted(arrays)) or "none"
     refused(
-        path, tmp_path / "out.keras.safetensors", f"^{path}: an LSTM needs arrays of names like .*, found {found}$"
+        path,
+        tmp_path / "out.keras.safetensors",
+        f"^{path}: expected an LSTM's arrays, with .*, got {found}$",
     )
 
 
@@ -295,24 +297,24 @@ def test_a_file_without_an_lstm_is_refused(arrays, tmp_path):
 def test_what_a_format_cannot_hold_is_refused(target, tmp_path):
     path, target = tmp_path / "in.safetensors", tmp_path / target
     save_file(random_params((4, 3, 0)), path)
-    refused(path, target, rf"^{target}: \w+ needs widths from 1 up, found \[4, 3, 0\]")
+    refused(path, target, rf"^{target}: expected widths from 1 up for \w+, got \[4, 3, 0\]")
     convert(path, tmp_path / "out.keras.safetensors")
     save_file({name: values.astype(np.complex64) for name, values in PARAMS.items()}, path)
-    refused(path, target, rf"^{target}: \w+ needs float16, float32 or float64, found complex64")
+    refused(path, target, rf"^{target}: expected float16, float32 or float64 for \w+, got complex64")
 
 
 def test_numbers_that_numpy_has_not_are_refused(tmp_path):
     path, data = tmp_path / "in.safetensors", {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}
     header = json.dumps({"weight_ih_l0": data}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
-    refused(path, tmp_path / "out.safetensors", rf"^{path}: needs numbers that NumPy has, found .*BF16")
+    refused(path, tmp_path / "out.safetensors", rf"^{path}: expected numbers that NumPy has, got .*BF16")
 
 
 @pytest.mark.parametrize(("suffix", "package"), [(".pt", "torch"), (".onnx", "onnx")])
 def test_a_package_that_is_missing_is_named(suffix, package, source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     (there := tmp_path / f"there{suffix}").write_bytes(b"")
-    sentence = f"needs the package {package}, found it is not installed"
+    sentence = f"expected the package {package}, got none installed"
     refused(there, tmp_path / "out.safetensors", f"^{there}: {sentence}")
     refused(source, tmp_path / f"out{suffix}", f"^{tmp_path}/out{suffix}: {sentence}")
 
@@ -332,6 +334,6 @@ def test_the_command_converts_and_says_so_or_refuses_in_a_sentence(source, tmp_p
     assert crosscheck.main(["convert", str(source), str(target)]) == 2
     failed = capsys.readouterr()
     assert failed.out == ""
-    assert failed.err.startswith(f"issref: {target}: needs to be a new file")
+    assert failed.err.startswith(f"issref: {target}: expected a new file")
     assert failed.err.count("\n") == 1
     assert crosscheck.main(["convert", str(source), str(target), "--overwrite"]) == 0

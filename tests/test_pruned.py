@@ -478,14 +478,14 @@ def spoilt(**changes):
 @pytest.mark.parametrize(
     ("after", "sentence"),
     [
-        (random_params(network((3, 4), False), np.random.default_rng(1)), "needs 2 layers, as before, found 1"),
+        (random_params(network((3, 4), False), np.random.default_rng(1)), "expected 2 layers, as before, got 1"),
         (random_params(network((3, 4, 3), False), np.random.default_rng(1)),
-         "lstm1 needs at most 2 units, as before, found 3"),
+         "expected at most 2 units in lstm1, as before, got 3"),
         (random_params(network((2, 4, 2), False), np.random.default_rng(1)),
-         "needs an input of width 3, as before, found 2"),
-        (spoilt(lstm0__bias=np.full(16, np.nan)), "lstm0/bias: needs finite numbers, found 16"),
+         "expected an input of width 3, as before, got 2"),
+        (spoilt(lstm0__bias=np.full(16, np.nan)), "lstm0/bias: expected finite numbers, got 16"),
         (spoilt(lstm0__bias=np.ones(12)), r"lstm0/bias: axes .* need shape \(16,\), got \(12,\)"),
-        ({"embed/kernel": np.ones((3, 4))}, "an LSTM needs arrays of names like .*, found embed/kernel"),
+        ({"embed/kernel": np.ones((3, 4))}, "expected an LSTM's arrays, with names like .*, got embed/kernel"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_compared_are_refused_in_a_sentence(after, sentence):
@@ -503,7 +503,7 @@ def test_a_truncated_file_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     files.write(path, SMALL)
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ValueError, match=f"^{path}: needs a whole safetensors file"):
+    with pytest.raises(ValueError, match=f"^{path}: expected a whole safetensors file"):
         pruned(path, path)
 
 
@@ -570,5 +570,5 @@ def test_the_command_says_what_was_removed_and_that_nothing_changed_or_what_brok
     assert crosscheck.main(["pruned", str(before), str(tmp_path / "no.pt")]) == 2
     failed = capsys.readouterr()
     assert failed.out == ""
-    assert failed.err.startswith(f"issref: {tmp_path / 'no.pt'}: needs ")
+    assert failed.err.startswith(f"issref: {tmp_path / 'no.pt'}: expected ")
     assert failed.err.count("\n") == 1

@@ -56,12 +56,12 @@ def windows(tokens: np.ndarray, batch: int, steps: int, *, tail: bool = False) -
     with batch 1 every word but the first is a target.  ValueError if the text is too short for one window.
     """
     if min(batch, steps) < 1:
-        raise ValueError(f"windows: needed batch and steps of at least 1, found {batch} and {steps}")
+        raise ValueError(f"windows: expected batch and steps of at least 1, got {batch} and {steps}")
     length = len(tokens) // batch
     stop = length - 1 if tail else (length - 1) // steps * steps
     if stop < 1:
         needed = batch * (2 if tail else steps + 1)
-        raise ValueError(f"windows: needed {needed} words for {batch} x {steps} steps, found {len(tokens)}")
+        raise ValueError(f"windows: expected {needed} words for {batch} x {steps} steps, got {len(tokens)}")
     stream = np.ascontiguousarray(tokens[: batch * length].reshape(batch, length).T)
     inputs, targets = stream[:stop], stream[1 : stop + 1]
     return [(inputs[at : at + steps], targets[at : at + steps]) for at in range(0, stop, steps)]
@@ -77,8 +77,8 @@ def _folder(folder: Path) -> Corpus:
     """The user's own text."""
     if not os.path.isdir(folder):
         raise ValueError(
-            "corpus: needed auto, ptb, embedded or a folder of train.txt, valid.txt, test.txt, "
-            f"found {str(folder)!r}, which is no folder"
+            "corpus: expected auto, ptb, embedded or a folder of train.txt, valid.txt, test.txt, "
+            f"got {str(folder)!r}, which is no folder"
         )
     paths = [folder / f"{split}.txt" for split in ("train", "valid", "test")]
     texts = {str(path): download.read(path) for path in paths}
@@ -102,9 +102,9 @@ def _lines(file: str, text: bytes) -> list[list[str]]:
         decoded = text.decode()
     except UnicodeDecodeError as error:
         byte = text[error.start]
-        raise ValueError(f"{file}: needed UTF-8, found 0x{byte:02x} at byte offset {error.start}") from error
+        raise ValueError(f"{file}: expected UTF-8, got 0x{byte:02x} at byte offset {error.start}") from error
     if not decoded.strip():
-        raise ValueError(f"{file}: needed at least one word, found none in {len(text)} bytes")
+        raise ValueError(f"{file}: expected at least one word, got none in {len(text)} bytes")
     return [[*line.split(), "<eos>"] for line in io.StringIO(decoded, newline=None)]
 
 
@@ -115,7 +115,7 @@ def _ids(file: str, lines: list[list[str]], index: dict[str, int]) -> np.ndarray
         for word in line:
             if unknown is None and word not in index:
                 raise ValueError(
-                    f"{file}: needed words of the training text, which has no <unk>, "
-                    f"found {word!r} in line {number}"
+                    f"{file}: expected words of the training text, which has no <unk>, "
+                    f"got {word!r} in line {number}"
                 )
     return np.array([index.get(word, unknown) for line in lines for word in line], np.int32)

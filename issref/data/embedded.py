@@ -28,8 +28,8 @@ def read() -> dict[str, bytes]:
     found = sum(map(len, lines))
     if found < LEAST:
         raise ValueError(
-            f"embedded text: needed {LEAST:,} words of documentation in Python's own sources, "
-            f"found {found:,} ({library} was installed without them)"
+            f"embedded text: expected {LEAST:,} words of documentation in Python's own sources, "
+            f"got {found:,} ({library} was installed without them)"
         )
     return _texts(_split(lines))
 
@@ -48,7 +48,7 @@ def _reference() -> list[str]:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise ValueError("embedded text: needed pydoc_data.topics, found a Python without it") from error
+        raise ValueError("embedded text: expected pydoc_data.topics, got a Python without it") from error
     return [topics[name] for name in sorted(topics)]
 
 

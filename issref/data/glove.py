@@ -26,22 +26,22 @@ def read(path: Path, wanted: Collection[str], width: int) -> tuple[tuple[str, ..
             word, *values = line.rstrip().split(b" ")
             if len(values) != width:
                 raise ValueError(
-                    f"{path}: needed {width} numbers after each word, found {len(values)} in line {number}"
+                    f"{path}: expected {width} numbers after each word, got {len(values)} in line {number}"
                 )
             try:
                 if (name := word.decode()) in wanted:
                     words.append(name)
                     rows.append(np.array(values, np.float32))
             except UnicodeDecodeError as error:
-                raise ValueError(f"{path}: needed UTF-8, found {word!r} in line {number}") from error
+                raise ValueError(f"{path}: expected UTF-8, got {word!r} in line {number}") from error
             except ValueError as error:
-                raise ValueError(f"{path}: needed numbers, found others in line {number} ({error})") from error
+                raise ValueError(f"{path}: expected numbers, got others in line {number} ({error})") from error
     if not rows:
-        raise ValueError(f"{path}: needed vectors for some of {len(wanted)} words, found none")
+        raise ValueError(f"{path}: expected vectors for some of {len(wanted)} words, got none")
     vectors = np.array(rows)
     if not np.isfinite(vectors).all():
         bad = words[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
-        raise ValueError(f"{path}: needed finite numbers, found others for {bad!r}")
+        raise ValueError(f"{path}: expected finite numbers, got others for {bad!r}")
     return tuple(words), vectors
 
 
@@ -56,9 +56,9 @@ def _opened(path: Path, width: int) -> Iterator[tuple[IO[bytes], int]]:
             with path.open("rb") as file:
                 yield file, path.stat().st_size
     except OSError as error:
-        raise ValueError(f"{path}: needed a readable file, found {error.strerror}") from error
+        raise ValueError(f"{path}: expected a readable file, got {error.strerror}") from error
     except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path}: needed a zip file with glove.6B.{width}d.txt, found {error}") from error
+        raise ValueError(f"{path}: expected a zip file with glove.6B.{width}d.txt, got {error}") from error
 
 
 def _bar(path: Path, size: int) -> tqdm:

@@ -55,7 +55,7 @@ def load(files: Files, width: int, question: int, context: int, articles: int | 
     train, train_source = read(files.train, [TRAIN, *subset], files.data_dir)
     examples = squad.for_training(squad.read("train", train, articles), question, context)
     if not examples:
-        raise ValueError(f"train: needed a question of {question} words answered in {context}, found none")
+        raise ValueError(f"train: expected a question of {question} words answered in {context}, got none")
     dev, dev_source = read(files.dev, [DEV], files.data_dir)
     judges = squad.read("dev", dev)
     known, vectors, glove_source = vectors_of([*examples, *judges], files, width)
@@ -73,7 +73,7 @@ def vectors_of(examples: Sequence[Example], files: Files, width: int) -> tuple[W
     Raises ValueError for a width that GloVe 6B is not registered with, unless a file is named.
     """
     if width not in VECTORS and files.glove is None:
-        raise ValueError(f"--word-size: needed one of {sorted(VECTORS)} without --glove, found {width}")
+        raise ValueError(f"--word-size: expected one of {sorted(VECTORS)} without --glove, got {width}")
     path, source = _find(files.glove, VECTORS.get(width, ()), files.data_dir)
     return *glove.read(path, lower_case(examples), width), source
 
@@ -88,5 +88,5 @@ def _find(path: Path | None, names: Sequence[str], data_dir: Path | None) -> tup
     if path is None:
         return download.find_first(names, data_dir)
     if not os.path.isfile(path):
-        raise ValueError(f"{path}: needed a file, found none")
+        raise ValueError(f"{path}: expected a file, got none")
     return path, str(path)

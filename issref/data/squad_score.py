@@ -45,5 +45,5 @@ def score(predictions: Mapping[str, str], golds: Iterable[tuple[str, Sequence[st
         matches.append(given is not None and any(exact_match(given, gold) for gold in answers))
         overlaps.append(0.0 if given is None else max(f1(given, gold) for gold in answers))
     if not matches:
-        raise ValueError("score: needed at least one question, found none")
+        raise ValueError("score: expected at least one question, got none")
     return Score(100 * sum(matches) / len(matches), 100 * sum(overlaps) / len(overlaps))

@@ -36,7 +36,9 @@ def check_backward(op, arguments, *, rng=None, complex_tolerance=1e-12, differen
         most = tolerances.get(check, 0.0)
         for name, error in errors.items():
             if not error <= most:
-                raise ValueError(f"{_name(op)}: {check} in {name} needs an error up to {most:g}, got {error:.3g}")
+                raise ValueError(
+                    f"{_name(op)}: expected an error up to {most:g} for {check} in {name}, got {error:.3g}"
+                )
 
 
 def backward_errors(op, arguments, *, rng=None, entries=500, **keywords) -> dict[str, dict[str, float]]:
@@ -65,10 +67,10 @@ def backward_errors(op, arguments, *, rng=None, entries=500, **keywords) -> dict
     def transposed(g):  # J^T g
         found = _tuple(backward(*_nested(outputs, g).values()))
         if len(found) != len(named):
-            raise ValueError(f"{_name(op)}: backward needs gradients of {', '.join(named)}, got {len(found)}")
+            raise ValueError(f"{_name(op)}: expected gradients of {', '.join(named)}, got {len(found)}")
         found = _flat(dict(zip(named, found, strict=True)))
         if _shapes(found) != _shapes(x):
-            raise ValueError(f"{_name(op)}: backward needs gradients of shape {_shapes(x)}, got {_shapes(found)}")
+            raise ValueError(f"{_name(op)}: expected gradients of shape {_shapes(x)}, got {_shapes(found)}")
         return found
 
     outputs, backward = run(x)

@@ -13,8 +13,10 @@ penalty of a file is that of `issref.iss.penalty` with self_weight=2, smoothing=
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
+from pydantic import BaseModel, Field
+
+from issref.data import schema
 from issref.iss.groups import iss_groups
 from issref.iss.layout import Axis, Layout, Segment
 from issref.models import bidaf
@@ -23,14 +25,18 @@ Shapes = Mapping[str, tuple[int, ...]]
 FILLER = "in no group: "  # begins the names of the spaces that no entry names
 
 
-class Entry(NamedTuple):
-    """One entry, its fields named as in the files."""
+class Entry(BaseModel, frozen=True, extra="forbid"):
+    """One entry, with the fields of the files."""
 
     var_name: str
     multi: float
-    axis: int
+    axis: int = Field(ge=0, le=1)
     start: int
     end: int
+
+
+class _File(BaseModel):
+    groups: list[list[Entry]]
 
 
 def rhn_variables(width: int, depth: int, vocabulary: int = 10_000) -> Layout:
@@ -75,12 +81,12 @@ def write_groups(layout: Layout, spaces: Iterable[str], comments: Iterable[str] 
     groups = iss_groups(layout, spaces)
     for array in groups.ids:
         if (axes := len(layout.axes[array])) != 2:
-            raise ValueError(f"{array}: a group file needs matrices, got one of {axes} axes")
+            raise ValueError(f"{array}: expected a matrix, as in every group file, got {axes} axes")
     families = {space: _entries(layout, space) for space in groups.first}
     for space, family in families.items():
         if layout.sizes[space] and not family:
-            raise ValueError(f"space {space!r}: a group file needs a counted segment of it, got none")
-    found = [[entry._asdict() for entry in family] for family in families.values()]
+            raise ValueError(f"space {space!r}: expected a counted segment, got none")
+    found = [[entry.model_dump() for entry in family] for family in families.values()]
     return json.dumps({"comments": list(comments), "groups": found}, indent=1)
 
 
@@ -109,58 +115,41 @@ def read_groups(text: str, shapes: Shapes, spaces: Sequence[str] | None = None) 
 
 def _entries(layout: Layout, space: str) -> list[Entry]:
     return [
-        Entry(array, 1.0, 1 - axis, int(start), int(stop))
+        Entry(var_name=array, multi=1.0, axis=1 - axis, start=int(start), end=int(stop))
         for array, axis, (_, start, stop, counted) in layout.occurrences(space)
         if counted and start < stop
     ]
 
 
 def _families(text: str, shapes: Shapes) -> list[list[Entry]]:
-    """The entries of a file, each checked against the shapes, in their families."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"groups: needs JSON text, got {text[:60]!r}") from error
-    lists = content.get("groups") if isinstance(content, dict) else None
-    if not isinstance(lists, list) or not all(isinstance(family, list) for family in lists):
-        raise ValueError(f'groups: needs {{"groups": [[entry, ...], ...]}}, got {text[:60]!r}')
-    families = [
-        [_entry(f"groups[{n}][{k}]", fields, shapes) for k, fields in enumerate(family)]
-        for n, family in enumerate(lists)
-    ]
+    """Return the entries of a file by family, each checked against the shapes."""
+    families = schema.parse("group file", _File, text).groups
     for n, family in enumerate(families):
+        for k, entry in enumerate(family):
+            _check_entry(f"groups[{n}][{k}], {entry.var_name[:60]!r}", entry, shapes.get(entry.var_name))
         if len(lengths := {entry.end - entry.start for entry in family}) > 1:
-            raise ValueError(f"groups[{n}]: its slices need one length, got {sorted(lengths)}")
+            raise ValueError(f"groups[{n}]: expected slices of one length, got {sorted(lengths)}")
     return families
 
 
-def _entry(where: str, fields, shapes: Shapes) -> Entry:
-    if not isinstance(fields, dict) or fields.keys() != set(Entry._fields):
-        raise ValueError(f"{where}: an entry needs {', '.join(Entry._fields)}, got {json.dumps(fields)[:60]}")
-    entry = Entry(**fields)
-    numbers = (entry.axis, entry.start, entry.end)
-    shape = shapes.get(entry.var_name) if isinstance(entry.var_name, str) else None
+def _check_entry(where: str, entry: Entry, shape: tuple[int, ...] | None) -> None:
     if shape is None:
-        problem = "needs a variable of known shape, got none of this name"
-    elif len(shape) != 2:
-        problem = f"needs a matrix, got shape {tuple(shape)}"
-    elif entry.multi != 1:
-        problem = f"needs multi 1 (a family's factor c is sqrt(c) in its strength), got {entry.multi!r}"
-    elif not all(type(number) is int for number in numbers) or entry.axis not in (0, 1):
-        problem = f"needs axis 0 or 1 and whole numbers start, end, got {numbers}"
-    elif not 0 <= entry.start < entry.end <= shape[1 - entry.axis]:
-        problem = (
-            f"needs a slice of 0:{shape[1 - entry.axis]} for axis {entry.axis}, got {entry.start}:{entry.end}"
-        )
-    else:
-        return entry
-    raise ValueError(f"{where}, {str(entry.var_name)[:60]!r}: {problem}")
+        raise ValueError(f"{where}: expected a variable of known shape, got none")
+    if len(shape) != 2:
+        raise ValueError(f"{where}: expected a matrix, got shape {tuple(shape)}")
+    if entry.multi != 1:
+        need = "multi 1 (the factor c of a family is sqrt(c) in its strength)"
+        raise ValueError(f"{where}: expected {need}, got {entry.multi!r}")
+    length = shape[1 - entry.axis]
+    if not 0 <= entry.start < entry.end <= length:
+        finding = f"{entry.start}:{entry.end}"
+        raise ValueError(f"{where}: expected a slice of 0:{length} for axis {entry.axis}, got {finding}")
 
 
 def _names(spaces: Sequence[str] | None, count: int) -> list[str]:
     names = [f"group{n}" for n in range(count)] if spaces is None else list(spaces)
     if not len(names) == len(set(names)) == count or any(name.startswith(("~", FILLER)) for name in names):
-        raise ValueError(f'spaces: needs {count} different names without "~" or "{FILLER}", got {names}')
+        raise ValueError(f'spaces: expected {count} different names without "~" or "{FILLER}", got {names}')
     return names
 
 
@@ -170,7 +159,9 @@ def _filled(array: str, axis: int, length: int, segments: Iterable[Segment]) -> 
     for segment in [*sorted(segments, key=lambda each: each.start), Segment("", length, length, counted=True)]:
         if segment.start < reached:
             pair = " and ".join(f"{start}:{stop}" for _, start, stop, _ in (result[-1], segment))
-            raise ValueError(f"{array}: its slices of {('rows', 'columns')[axis]} need to lie apart, got {pair}")
+            raise ValueError(
+                f"{array}: expected slices of {('rows', 'columns')[axis]} that do not overlap, got {pair}"
+            )
         if segment.start > reached:
             gap = f"{FILLER}axis {axis} of {array}, {reached}:{segment.start}"
             result.append(Segment(gap, reached, segment.start, counted=True))

@@ -66,10 +66,9 @@ def load(path: Path | str, stack: str | None = None, *, forget_bias: float = 0.0
     """
     path = Path(path)
     if path.suffix not in READERS:
-        raise ValueError(f"{path}: needs a name that ends in {', '.join(READERS)}, found {path.suffix!r}")
-    with _naming(path), files.reading(path, "numbers that NumPy has", KeyError):
-        arrays = READERS[path.suffix](path)
+        raise ValueError(f"{path}: expected a name that ends in {', '.join(READERS)}, got {path.suffix!r}")
     with _naming(path):
+        arrays = READERS[path.suffix](path)
         framework, stack = _recognise(arrays, stack)
         spelling = DIALECTS[framework]
         params = spelling.to_reference(arrays, stack)
@@ -99,7 +98,7 @@ def convert(
     framework = _check_target(source, target, overwrite)
     found = load(source, stack, forget_bias=forget_bias)
     if forget_bias and "tf1" not in (found.framework, framework):
-        raise ValueError(f"forget_bias: needs a file of tf1, found {found.framework} and {framework}")
+        raise ValueError(f"forget_bias: expected a file of tf1, got {found.framework} and {framework}")
     params = _held(found, framework, target)
     with _naming(target):
         _write(framework, target, params, forget_bias)
@@ -113,7 +112,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ValueError(f"{path}: needs the package {error.name}, found it is not installed") from error
+        raise ValueError(f"{path}: expected the package {error.name}, got none installed") from error
     except ValueError as error:
         if str(error).startswith(str(path)):
             raise
@@ -130,13 +129,13 @@ def _recognise(names: Iterable[str], stack: str | None) -> tuple[str, str]:
         if framework in _COMMON:
             places = {place for place in places if "lstm" in place.lower() or place == stack}
         if stack is None and len(places) > 1:
-            raise ValueError(f"more than one LSTM needs a choice of stack, found {sorted(places)}")
+            raise ValueError(f"expected one LSTM, or a choice by stack, got {sorted(places)}")
         if places and (stack or min(places)) not in places:
-            raise ValueError(f"stack {stack!r} needs to be there, found {sorted(places)}")
+            raise ValueError(f"stack: expected one of {sorted(places)}, got {stack!r}")
         if places:
             return framework, stack or min(places)
     found = ", ".join(names[:4]) or "none"
-    raise ValueError(f"an LSTM needs arrays of names like weight_ih_l0 or lstm0/kernel, found {found}")
+    raise ValueError(f"expected an LSTM's arrays, with names like weight_ih_l0 or lstm0/kernel, got {found}")
 
 
 def _beside(arrays: Params, spelling: Dialect, stack: str) -> Params:
@@ -152,13 +151,13 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> str:
     """The framework that the target's name says; ValueError unless it can be written there."""
     framework = next((of for suffix, of in TARGETS.items() if target.name.endswith(suffix)), None)
     if framework is None:
-        raise ValueError(f"{target}: needs a name that ends in {', '.join(TARGETS)}, found {target.suffix!r}")
+        raise ValueError(f"{target}: expected a name that ends in {', '.join(TARGETS)}, got {target.suffix!r}")
     if not target.parent.is_dir():
-        raise ValueError(f"{target}: needs a folder to be written to, found no {target.parent}")
+        raise ValueError(f"{target}: expected a folder to write to, got no {target.parent}")
     if target.exists() and source.exists() and target.samefile(source):
-        raise ValueError(f"{target}: needs to be another file than the one that is read")
+        raise ValueError(f"{target}: expected another file than the source, got the source itself")
     if target.is_dir() or (target.exists() and not overwrite):
-        raise ValueError(f"{target}: needs to be a new file, or leave to overwrite it, found something there")
+        raise ValueError(f"{target}: expected a new file, or leave to overwrite, got one that exists")
     return framework
 
 
@@ -166,9 +165,9 @@ def _held(found: Checkpoint, framework: str, target: Path) -> Params:
     """The params in one dtype, the widest of theirs; ValueError if the format cannot hold them."""
     dtype = np.result_type(*found.params.values())
     if dtype not in _HELD:
-        raise ValueError(f"{target}: {framework} needs float16, float32 or float64, found {dtype}")
+        raise ValueError(f"{target}: expected float16, float32 or float64 for {framework}, got {dtype}")
     if framework in ("torch", "onnx") and 0 in widths(found.params):
-        raise ValueError(f"{target}: {framework} needs widths from 1 up, found {widths(found.params)}")
+        raise ValueError(f"{target}: expected widths from 1 up for {framework}, got {widths(found.params)}")
     return {name: values.astype(dtype) for name, values in found.params.items()}
 
 

@@ -82,7 +82,7 @@ class Dialect(NamedTuple):
         """How long each block is, told by the first array; ValueError if that has not its number of axes."""
         (array, axes), *_ = self.arrays.items()
         if layer[array].ndim != len(axes):
-            raise ValueError(f"{array}: needs {len(axes)} axes, found shape {layer[array].shape}")
+            raise ValueError(f"{array}: expected {len(axes)} axes, got shape {layer[array].shape}")
         ends = zip(layer[array].shape, axes, strict=True)
         (rows, blocks), (columns, gates) = sorted(ends, key=lambda end: end[1][0] in GATES)
         units = columns // len(gates)
@@ -129,6 +129,6 @@ def _name(place: str, layer: int, array: str) -> str:
 
 def _check_values(name: str, values: np.ndarray) -> None:
     if not np.issubdtype(values.dtype, np.inexact):
-        raise ValueError(f"{name}: needs floating point numbers, found {values.dtype}")
+        raise ValueError(f"{name}: expected floating point numbers, got {values.dtype}")
     if strange := np.count_nonzero(~np.isfinite(values)):
-        raise ValueError(f"{name}: needs finite numbers, found {strange} that are infinite or NaN")
+        raise ValueError(f"{name}: expected finite numbers, got {strange} that are infinite or NaN")

@@ -25,9 +25,9 @@ def reading(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]:
 def unreadable(path: Path, kind: str, error: Exception) -> ValueError:
     """What to raise, in a sentence, for an error of a file's reader."""
     if isinstance(error, FileNotFoundError):
-        return ValueError(f"{path}: needs {kind}, found no file")
+        return ValueError(f"{path}: expected {kind}, got no file")
     why = " ".join(str(error).split())[:100] or type(error).__name__
-    return ValueError(f"{path}: needs {kind}, found one that cannot be read ({why})")
+    return ValueError(f"{path}: expected {kind}, got one that cannot be read ({why})")
 
 
 def read(path: Path | str) -> Params:
@@ -35,8 +35,10 @@ def read(path: Path | str) -> Params:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    with reading(Path(path), "a whole safetensors file", SafetensorError, TypeError):
-        return load(Path(path).read_bytes())
+    path = Path(path)
+    whole = reading(path, "a whole safetensors file", SafetensorError, TypeError)
+    with reading(path, "numbers that NumPy has", KeyError), whole:
+        return load(path.read_bytes())
 
 
 def write(path: Path | str, arrays: Arrays) -> None:

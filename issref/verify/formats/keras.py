@@ -27,7 +27,7 @@ def arrays(layers: Iterable[Any]) -> Params:
         settings = layer.get_config()
         for name, value in _PLAIN.items():
             if settings.get(name) != value:
-                raise ValueError(f"{layer.name}: needs {name} {value!r}, found {settings.get(name)!r}")
+                raise ValueError(f"{layer.name}: expected {name} {value!r}, got {settings.get(name)!r}")
         weights = zip(SPELLING.arrays, layer.get_weights(), strict=False)  # without a bias, there are two
         found |= {f"lstm{number}/{array}": values for array, values in weights}
     return found

@@ -20,7 +20,7 @@ def find(names: Collection[str], matrices: Sequence[str], biases: Sequence[str],
     for place, layer in layers.items():
         for array in arrays if biased else matrices:
             if array not in layer:
-                raise ValueError(f"{place.replace('*', array)}: needs to be there, found {sorted(layer.values())}")
+                raise ValueError(f"{place.replace('*', array)}: expected this array, got {sorted(layer.values())}")
     _check_numbers([*layers])
     _check_strangers(names, places, layers, arrays)
     return layers
@@ -40,11 +40,11 @@ def _choose(places: Iterable[str], arrays: Iterable[str], stack: str | None) -> 
     for place in sorted(places, key=_numbers):
         stacks.setdefault(re.sub(r"\d+", "#", place), []).append(place)
     if not stacks:
-        raise ValueError(f"arrays: an LSTM needs {', '.join(arrays)}, found none of them")
+        raise ValueError(f"arrays: expected the arrays {', '.join(arrays)} of an LSTM, got none of them")
     if stack is None and len(stacks) > 1:
-        raise ValueError(f"arrays: more than one LSTM needs a choice of stack, found {sorted(stacks)}")
+        raise ValueError(f"arrays: expected one LSTM, or a choice by stack, got {sorted(stacks)}")
     if stack is not None and stack not in stacks:
-        raise ValueError(f"arrays: stack {stack!r} needs to be there, found {sorted(stacks)}")
+        raise ValueError(f"stack: expected one of {sorted(stacks)}, got {stack!r}")
     return stacks[stack or next(iter(stacks))]
 
 
@@ -56,9 +56,9 @@ def _check_numbers(layers: list[str]) -> None:
     """One number counts the layers up by one; that of a PyTorch LSTM (_l0, _l1) from 0."""
     for pair in pairwise(map(_numbers, layers)):
         if sum(abs(below - above) for below, above in zip(*pair, strict=True)) != 1:
-            raise ValueError(f"arrays: layers need numbers that leave none out, found {layers}")
+            raise ValueError(f"arrays: expected layers numbered without gaps, got {layers}")
     if re.search(r"\*_l[1-9]", layers[0]):
-        raise ValueError(f"arrays: layers need numbers from 0 up, found {layers}")
+        raise ValueError(f"arrays: expected layers numbered from 0 up, got {layers}")
 
 
 def _check_strangers(names: Iterable[str], places: Places, layers: Iterable[str], arrays: Iterable[str]) -> None:
@@ -68,4 +68,4 @@ def _check_strangers(names: Iterable[str], places: Places, layers: Iterable[str]
         beside = re.compile(re.escape(place.partition("*")[0]) + r"[^/.]*")
         for name in names:
             if name not in known and beside.fullmatch(name):
-                raise ValueError(f"{name}: a plain LSTM has {', '.join(arrays)}, and no such array")
+                raise ValueError(f"{name}: expected only {', '.join(arrays)} in a plain LSTM, got another")

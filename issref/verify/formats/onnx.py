@@ -39,7 +39,7 @@ def arrays(model: Any) -> Params:
     for number, node in enumerate(node for node in model.graph.node if node.op_type == "LSTM"):
         _check_plain(node)
         if _reads(node, made) != below:
-            raise ValueError(f"{node.name}: needs to read the LSTM before it, found {node.input[0]}")
+            raise ValueError(f"{node.name}: expected the LSTM before it as input, got {node.input[0]}")
         below = node.output[0]
         for array, name in zip(SPELLING.arrays, node.input[1:4], strict=False):
             if name:  # B may be left out
@@ -113,13 +113,15 @@ def _check_plain(node: Any) -> None:
     from onnx.helper import get_attribute_value
 
     if not (node.input and node.output):
-        raise ValueError(f"{node.name}: needs an input and an output, found {len(node.input)}, {len(node.output)}")
+        raise ValueError(
+            f"{node.name}: expected an input and an output, got {len(node.input)} and {len(node.output)}"
+        )
     for attribute in node.attribute:
         value = get_attribute_value(attribute)
         if attribute.name not in _ABOUT_AXES and value != _PLAIN.get(attribute.name):
-            raise ValueError(f"{node.name}: needs {attribute.name} {_PLAIN.get(attribute.name)}, found {value}")
+            raise ValueError(f"{node.name}: expected {attribute.name} {_PLAIN.get(attribute.name)}, got {value}")
     if any(node.input[_PEEPHOLES:]):
-        raise ValueError(f"{node.name}: needs no peepholes, found {node.input[_PEEPHOLES]}")
+        raise ValueError(f"{node.name}: expected no peepholes, got {node.input[_PEEPHOLES]}")
 
 
 def _reads(node: Any, made: dict[str, Any]) -> str | None:
@@ -133,7 +135,7 @@ def _reads(node: Any, made: dict[str, Any]) -> str | None:
 
 def _one_direction(name: str, stored: dict[str, np.ndarray]) -> np.ndarray:
     if name not in stored:
-        raise ValueError(f"{name}: weights need to be stored in the file, found them computed or fed")
+        raise ValueError(f"{name}: expected weights stored in the file, got computed or fed ones")
     if stored[name].shape[:1] != (1,):
-        raise ValueError(f"{name}: needs one direction along its first axis, found shape {stored[name].shape}")
+        raise ValueError(f"{name}: expected one direction along its first axis, got shape {stored[name].shape}")
     return stored[name][0]

@@ -73,8 +73,8 @@ def read(path: Path | str) -> Params:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: needs tensors in dictionaries, as of torch.save(model.state_dict(), ...), "
-            "found what torch.load(weights_only=True) refuses"
+            f"{path}: expected tensors in dictionaries, as of torch.save(model.state_dict(), ...), "
+            "got what torch.load(weights_only=True) refuses"
         ) from error
     except Exception as error:  # of whatever kind: over bytes that are no pickle an unpickler may raise anything
         raise unreadable(path, "a whole file of torch.save", error) from error
@@ -107,13 +107,13 @@ def _array(name: str, value: Any) -> np.ndarray:
 
     strided = value.layout == torch.strided and value.device.type != "meta" and not value.is_quantized
     if not strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise ValueError(f"{name}: needs its numbers stored one by one, found a tensor of {value.dtype} without")
+        raise ValueError(f"{name}: expected a tensor stored number by number, got {value.dtype} in another form")
     value = value.detach().cpu()
     has = value.dtype in (torch.float16, torch.float32, torch.float64) or not value.is_floating_point()
     try:
         return (value if has else value.float()).numpy()
     except TypeError as error:
-        raise ValueError(f"{name}: needs numbers that NumPy has, found {value.dtype}") from error
+        raise ValueError(f"{name}: expected numbers that NumPy has, got {value.dtype}") from error
 
 
 def _lstm(layers: list[Layer]):

@@ -105,12 +105,12 @@ def lines(report: Report) -> list[str]:
 def _check_comparable(before: Checkpoint, after: Checkpoint) -> None:
     old, new = widths(before.params), widths(after.params)
     if len(old) != len(new):
-        raise ValueError(f"{after.path}: needs {len(old) - 1} layers, as before, found {len(new) - 1}")
+        raise ValueError(f"{after.path}: expected {len(old) - 1} layers, as before, got {len(new) - 1}")
     if old[0] != new[0]:
-        raise ValueError(f"{after.path}: needs an input of width {old[0]}, as before, found {new[0]}")
+        raise ValueError(f"{after.path}: expected an input of width {old[0]}, as before, got {new[0]}")
     for number, (was, now) in enumerate(zip(old[1:], new[1:], strict=True)):
         if now > was:
-            raise ValueError(f"{after.path}: lstm{number} needs at most {was} units, as before, found {now}")
+            raise ValueError(f"{after.path}: expected at most {was} units in lstm{number}, as before, got {now}")
 
 
 def _alike(before: Checkpoint, after: Checkpoint) -> _Pair:
@@ -142,7 +142,7 @@ def _readout(found: Checkpoint) -> Readout | None:
     if len(candidates) != 1:
         return None
     if not all(np.isfinite(values).all() for values in candidates[0][1:]):
-        raise ValueError(f"{found.path}: {candidates[0].name} and its bias need finite numbers, found others")
+        raise ValueError(f"{found.path}: expected finite numbers in {candidates[0].name} and its bias, got others")
     return candidates[0]
 
 

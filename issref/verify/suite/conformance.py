@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
+from issref.data import download, schema
 from issref.iss.layout import Params
 from issref.training.checkpoint import part
+from issref.verify.formats import files
 
 VECTORS = Path(__file__).parent / "vectors"
 DTYPES = ("float32", "float64")
@@ -26,6 +29,10 @@ VERSION = 1
 
 Case = Mapping[str, Any]  # as the manifest says it
 Port = Callable[[str, str, Params, Mapping[str, Any]], Mapping[str, Any]]
+
+
+class _Manifest(BaseModel):
+    suite: int
 
 
 class Suite(NamedTuple):
@@ -42,7 +49,7 @@ class Suite(NamedTuple):
         names, wanted = [case["name"] for case in self.cases], set()
         for pattern in patterns:
             if not (found := fnmatch.filter(names, pattern)):
-                raise ValueError(f"cases: {pattern!r} needs to match one of {', '.join(names)}, found none")
+                raise ValueError(f"cases: expected a match for one of {', '.join(names)}, got {pattern!r}")
             wanted.update(found)
         cases = (case for case in self.cases if case["name"] in wanted)
         return self._replace(cases=tuple(map(_without_gradients, cases) if forward else cases))
@@ -71,14 +78,14 @@ def load(version: int = VERSION) -> Suite:
     """The installed suite; ValueError if there is none of this version, or if a file is not as it was shipped."""
     folder = VECTORS / str(version)
     if not (folder / "manifest.json").is_file():
-        raise ValueError(f"suite: needs version {VERSION}, found {version}")
+        raise ValueError(f"suite: expected version {VERSION}, got {version}")
     manifest = json.loads((folder / "manifest.json").read_text())
     for name, file in manifest["files"].items():
         found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         if found != file["sha256"]:
-            raise ValueError(f"{folder / name}: needs sha256 {file['sha256']}, found {found}")
+            raise ValueError(f"{folder / name}: expected sha256 {file['sha256']}, got {found}")
     inputs, expected = (
-        {dtype: read(folder / f"{dtype}.{side}.safetensors") for dtype in DTYPES}
+        {dtype: files.read(folder / f"{dtype}.{side}.safetensors") for dtype in DTYPES}
         for side in ("inputs", "expected")
     )
     return Suite(version, tuple(manifest["cases"]), manifest["pitfalls"], inputs, expected)
@@ -87,40 +94,22 @@ def load(version: int = VERSION) -> Suite:
 def copy_to(folder: Path, version: int = VERSION) -> None:
     """The suite's files in a folder; ValueError if something is there already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: needs a folder that is new or empty, found something there")
+        raise ValueError(f"{folder}: expected a new or empty folder, got one with files, or a file")
     shutil.copytree(VECTORS / str(version), folder, dirs_exist_ok=True)
 
 
-def read(path: Path) -> Params:
-    """The tensors of a safetensors file; ValueError in a sentence if it is not one."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as from_bytes
-
-    try:
-        return from_bytes(path.read_bytes())
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: needs a whole safetensors file, found {error}") from error
-
-
 def version_in(folder: Path) -> int:
-    """Which suite a folder that `copy_to` wrote holds; ValueError if its manifest does not say."""
+    """Return the version of the suite in a folder that `copy_to` wrote. Raises ValueError if there is none."""
     path = folder / "manifest.json"
-    try:
-        version = json.loads(path.read_text())["suite"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path}: needs the manifest of a suite, found {why}") from error
-    if type(version) is not int:
-        raise ValueError(f"{path}: needs the version of its suite, found {version!r}")
-    return version
+    return schema.parse(str(path), _Manifest, download.read(path)).suite
 
 
 def outputs_in(folder: Path) -> dict[str, Params]:
     """What a port wrote, float32.outputs.safetensors, float64.outputs.safetensors; ValueError if neither."""
     paths = {dtype: folder / f"{dtype}.outputs.safetensors" for dtype in DTYPES}
-    found = {dtype: read(path) for dtype, path in paths.items() if path.exists()}
+    found = {dtype: files.read(path) for dtype, path in paths.items() if path.exists()}
     if not found:
-        raise ValueError(f"{folder}: needs {' or '.join(path.name for path in paths.values())}, found neither")
+        raise ValueError(f"{folder}: expected {' or '.join(path.name for path in paths.values())}, got neither")
     return found
 
 
@@ -135,7 +124,7 @@ def run(port: Port, suite: Suite, dtypes: Iterable[str]) -> tuple[dict[str, Para
                 answers = port(name, case["op"], copied, copy.deepcopy(case["keywords"]))
                 found |= {f"{name}/{key}": np.asarray(values) for key, values in answers.items()}
             except Exception as error:  # of whatever kind: it is the port's, and a verdict on this case
-                raised[dtype, name] = f"needs outputs, found {type(error).__name__}: {error}"
+                raised[dtype, name] = f"expected outputs, got {type(error).__name__}: {error}"
     return outputs, raised
 
 
@@ -169,7 +158,7 @@ def lines(suite: Suite, scores: list[Score]) -> Iterator[str]:
     guards = {}
     for one in scores:
         if one.verdict != "pass":
-            off = f"{one.tensor}: needs an error of at most {one.most} ulp, found {one.ulp:.3g}"
+            off = f"{one.tensor}: expected an error of at most {one.most} ulp, got {one.ulp:.3g}"
             yield f"{one.case}, {one.dtype}: {one.problem or off}"
             guards |= dict.fromkeys(one.guards)
     yield from (f"guarded here: {suite.pitfalls[key]}" for key in guards)
@@ -197,15 +186,15 @@ def _problems(outputs: Mapping[str, Any], dtype: str, found: Params, expected: P
     for key, kind in outputs.items():
         wanted = dtype if kind["dtype"] == "float" else kind["dtype"]
         if key not in found:
-            yield f"{key}: needs to be there, found {', '.join(sorted(found)) or 'no outputs'}"
+            yield f"{key}: expected this output, got {', '.join(sorted(found)) or 'no outputs'}"
         elif list(found[key].shape) != kind["shape"]:
-            yield f"{key}: needs shape {tuple(kind['shape'])}, found {found[key].shape}"
+            yield f"{key}: expected shape {tuple(kind['shape'])}, got {found[key].shape}"
         elif str(found[key].dtype) != wanted:
-            yield f"{key}: needs {wanted}, found {found[key].dtype}"
+            yield f"{key}: expected {wanted}, got {found[key].dtype}"
         elif strange := np.count_nonzero(~np.isfinite(found[key])):
-            yield f"{key}: needs finite numbers, found {strange} that are infinite or NaN"
+            yield f"{key}: expected finite numbers, got {strange} that are infinite or NaN"
     for key in sorted(found.keys() - expected.keys()):
-        yield f"{key}: needs to be one of {', '.join(outputs)}, found another name"
+        yield f"{key}: expected one of {', '.join(outputs)}, got another name"
 
 
 def _without_gradients(case: Case) -> Case:

@@ -50,7 +50,7 @@ def prox(params: Params, groups: Groups, strength) -> tuple[Params, np.ndarray]:
         keep = np.where(dead[:, None] | dead, 0, 1 / (1 + pull[:, None] + pull))
         norms, before = np.sqrt((energy * keep**2).sum(axis=1)), norms
     else:
-        raise ArithmeticError(f"proximal step: needs its fixed point, found none in {ROUNDS} rounds")
+        raise ArithmeticError(f"proximal step: expected a fixed point, got none in {ROUNDS} rounds")
     np.fill_diagonal(keep, keep[-1])
     keep[-1, -1] = 1
     moved = {array: scale_by_pair(params[array], *ids, keep) for array, ids in groups.ids.items()}
