@@ -22,7 +22,7 @@ from issref.training.checkpoint import part
 from issref.verify.formats import files
 from issref.verify.suite import cases, conformance, long_double, reference_port
 from issref.verify.suite.diagnosis import explain
-from issref.verify.suite.naive_lstm import plain_lstm
+from issref.verify.suite.naive_lstm import naive_lstm
 
 FOLDER = conformance.VECTORS / "1"
 SUITE = conformance.load()
@@ -127,7 +127,7 @@ def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path)
 @pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.op == "lstm"])
 def test_a_plain_lstm_in_long_double_gives_the_expected_values(name):
     """Two programs that share nothing agree to the last digits; the plain one keeps its sums in float64."""
-    found = plain_lstm(to_long_double(part(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
+    found = naive_lstm(to_long_double(part(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
     for key, values in part(SUITE.expected["float64"], name).items():
         assert conformance.ulps(found[key], values, "float64") <= 4, key
 
@@ -266,7 +266,7 @@ def test_a_failure_is_reported_with_its_size_and_its_pitfalls(folder, capsys):
     said = capsys.readouterr().out
     assert re.search(r"^lstm +\d+\.\d+ of 64 +FAIL \S+ of 64$", said, re.MULTILINE)
     assert re.search(r"^lstm, float64: dkernel: expected an error of at most 64 ulp, got \S+$", said, re.MULTILINE)
-    assert f"guarded here: {SUITE.pitfalls['gates']}" in said
+    assert f"pitfall: {SUITE.pitfalls['gates']}" in said
     assert "explains all LSTM cases: none of the known mistakes" in said
     assert json.loads((folder / "report.json").read_text())["fail"] == 1
 

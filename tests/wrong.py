@@ -165,7 +165,7 @@ LSTM_GIVEN = {
     "kernel reshaped where it should be transposed": lambda a: {
         "kernel": a["kernel"].ravel(order="F").reshape(a["kernel"].shape)
     },
-    "rows of the state read before those of the input": lambda a: {
+    "rows of the state read before rows of the input": lambda a: {
         "kernel": np.concatenate((a["kernel"][a["h0"].shape[1] :], a["kernel"][: a["h0"].shape[1]]))
     },
     "bias left out": zeros("bias"),
@@ -185,7 +185,7 @@ LSTM_TOLD = {
     "forget_bias added twice": lambda k: {"forget_bias": 2 * k.get("forget_bias", 0.0)},
     "forget_bias 1 where none is asked for": lambda k: {"forget_bias": 1.0},
     "forget_bias subtracted": lambda k: {"forget_bias": -k.get("forget_bias", 0.0)},
-    "reverse not heeded": lambda k: {"reverse": False},
+    "reverse ignored": lambda k: {"reverse": False},
     "time reversed where it should not be": lambda k: {"reverse": not k.get("reverse", False)},
 }
 LSTM_RETURNED = {
@@ -228,7 +228,7 @@ LSTM_STEP = {
         )
         for gate in GATES if gate != "forget"
     },
-    "lengths not heeded": ("if lengths is None else", "if True else"),
+    "lengths ignored": ("if lengths is None else", "if True else"),
 }  # fmt: skip
 LSTM_FORWARD = {
     "hidden[t] is the output of the step before": (
