@@ -61,7 +61,7 @@ def test_every_way_is_the_conversion_of_the_arrays(source, target, params, tmp_p
     expected = write(tmp_path / f"expected{target}", params)
     told = convert(before, after)
     assert told[0].startswith(f"{before}: {SUFFIXES[source]} ")
-    assert told[-1] == f"{after}: written, for {SUFFIXES[target]}"
+    assert told[-1] == f"{after}: written for {SUFFIXES[target]}"
     same_bits(load(after).params, params)
     assert {path.name for path in tmp_path.iterdir()} == {before.name, after.name, expected.name}
     if SUFFIXES[target] in ("torch", "onnx"):
@@ -77,14 +77,14 @@ def test_what_was_done_is_said(tmp_path):
     save_file({**arrays, "decoder.weight": np.ones((5, 2)), "decoder.bias": np.ones(5)}, path)
     assert convert(path, tmp_path / "out.safetensors") == [
         f"{path}: torch rnn.*_l#, 4 -> 3 -> 2, float64",
-        "the two biases of each gate are added up",
-        "left out, being no part of this LSTM: decoder.bias, decoder.weight",
-        f"{tmp_path / 'out.safetensors'}: written, for issref",
+        "the two biases of each gate were added up",
+        "left out, not part of this LSTM: decoder.bias, decoder.weight",
+        f"{tmp_path / 'out.safetensors'}: written for issref",
     ]
     pytest.importorskip("torch")
     assert convert(tmp_path / "out.safetensors", tmp_path / "out.pt")[1:3] == [
-        "of the two biases of each gate, the second is zero",
-        "widths differ, so this is an nn.ModuleList of an nn.LSTM for each layer",
+        "the second bias of each gate is zero",
+        "widths differ, so this is an nn.ModuleList with an nn.LSTM for each layer",
     ]
 
 
@@ -168,7 +168,7 @@ def test_any_name_is_taken_if_it_is_given(tmp_path):
 def test_the_forget_bias_of_a_tf1_cell_goes_in_and_out(tmp_path):
     source = write(tmp_path / "in.tf1.safetensors", UNEQUAL)
     told = convert(source, tmp_path / "out.safetensors", forget_bias=1.0)
-    assert "the constant forget_bias of the TF 1 cell is taken to be 1 (1 is its default)" in told
+    assert "the forget_bias of the TF 1 cell was taken to be 1 (its default is 1)" in told
     same_bits(load(tmp_path / "out.safetensors").params, tf1.to_reference(files.read(source), forget_bias=1.0))
     convert(tmp_path / "out.safetensors", tmp_path / "back.tf1.safetensors", forget_bias=1.0)
     for name, values in files.read(tmp_path / "back.tf1.safetensors").items():
@@ -181,7 +181,7 @@ def test_layers_of_several_dtypes_are_written_in_the_widest(tmp_path):
     mixed = {name: values.astype("float64" if "lstm1" in name else "float32") for name, values in PARAMS.items()}
     told = convert(write(tmp_path / "in.safetensors", mixed), tmp_path / "out.keras.safetensors")
     assert told[0].endswith("float32 and float64")
-    assert told[1] == "all is written as float64"
+    assert told[1] == "all arrays are written as float64"
     same_bits(load(tmp_path / "out.keras.safetensors").params, {n: v.astype("float64") for n, v in PARAMS.items()})
 
 
@@ -328,7 +328,7 @@ def test_the_command_converts_and_says_so_or_refuses_in_a_sentence(source, tmp_p
     assert crosscheck.main(["convert", str(source), str(target)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{source}: issref lstm#/*, 4 -> 3 -> 3, float32",
-        f"{target}: written, for keras",
+        f"{target}: written for keras",
     ]
     same_bits(load(target).params, PARAMS)
     assert crosscheck.main(["convert", str(source), str(target)]) == 2

@@ -1,4 +1,4 @@
-"""GloVe word vectors: a word and its numbers a line; only the words that are asked for are kept."""
+"""Read GloVe word vectors, one word and its numbers per line; only the wanted words are kept."""
 
 import zipfile
 import zlib
@@ -10,14 +10,14 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-LONGEST = 2**20  # bytes of a line, which a small zip file could make as long as it likes
+LONGEST = 2**20  # bytes of a line: a small zip file could unpack to an endless one
 
 
 def read(path: Path, wanted: Collection[str], width: int) -> tuple[tuple[str, ...], np.ndarray]:
-    """The wanted words that a file has, in its order, and their vectors (words, width) in float32.
+    """Return the wanted words that a file has, in its order, and their vectors (words, width) in float32.
 
-    A zip file is that of all of GloVe 6B: its member of this width is read. ValueError in a sentence for a file
-    that cannot be read, of another width, not UTF-8, with other than finite numbers, or with none of the words.
+    A zip file must be GloVe 6B's, of which the member of this width is read. Raises ValueError if the file cannot
+    be read, has another width, is not UTF-8, has other than finite numbers, or has none of the words.
     """
     words, rows, wanted = [], [], set(wanted)
     with _opened(path, width) as (file, size), _bar(path, size) as bar:
@@ -47,7 +47,7 @@ def read(path: Path, wanted: Collection[str], width: int) -> tuple[tuple[str, ..
 
 @contextmanager
 def _opened(path: Path, width: int) -> Iterator[tuple[IO[bytes], int]]:
-    """The file open for reading bytes, or the member of this width of a zip file; and how many bytes it has."""
+    """Open a file, or the member of this width in a zip file, and yield it with its size in bytes."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive, archive.open(name := f"glove.6B.{width}d.txt") as file:
@@ -62,7 +62,7 @@ def _opened(path: Path, width: int) -> Iterator[tuple[IO[bytes], int]]:
 
 
 def _bar(path: Path, size: int) -> tqdm:
-    """Progress over the bytes of a file, shown if reading it takes longer than two seconds."""
+    """Return a progress bar over the bytes of a file, shown after two seconds."""
     return tqdm(
         total=size,
         desc=path.name,

@@ -1,4 +1,4 @@
-"""The group files of the paper's released code: written from a layout, and read back as one.
+"""Write a layout as a group file of the paper's released code, and read such a file as a layout.
 
 A file (github.com/wenwei202/iss-rnns, rhns/groups_hidden830.json) names slices of variables,
 
@@ -6,8 +6,8 @@ A file (github.com/wenwei202/iss-rnns, rhns/groups_hidden830.json) names slices 
     entry = {"var_name": "model/embedding", "multi": 1.0, "axis": 0, "start": 0, "end": 830},
 
 and its penalty is  sum_families sum_k sqrt(1e-8 + sum_entries multi * v[start + k]),  v = (var ** 2).sum(axis):
-a family is a space, an entry a counted segment of it. `axis` is the one summed away, not the one the slice
-lies along: axis 0 cuts columns, axis 1 rows. A weight of a component with itself is in two entries, so the
+a family is a space, an entry a counted segment of it. `axis` is the axis of the sum, not the axis of the slice:
+axis 0 selects columns, axis 1 rows. A weight of a component with itself is in two entries, so the
 penalty of a file is that of `issref.iss.penalty` with self_weight=2, smoothing=1e-8.
 """
 
@@ -22,7 +22,7 @@ from issref.iss.layout import Axis, Layout, Segment
 from issref.models import bidaf
 
 Shapes = Mapping[str, tuple[int, ...]]
-FILLER = "in no group: "  # begins the names of the spaces that no entry names
+FILLER = "in no group: "  # prefix of spaces without an entry
 
 
 class Entry(BaseModel, frozen=True, extra="forbid"):
@@ -40,10 +40,10 @@ class _File(BaseModel):
 
 
 def rhn_variables(width: int, depth: int, vocabulary: int = 10_000) -> Layout:
-    """The released recurrent highway network, one layer with tied embedding, under its TensorFlow names.
+    """Return the layout of the released recurrent highway network, with a tied embedding, in TensorFlow names.
 
     The embedding (V, W); of micro-layer d the matrices H_d, T_d, (2W, W) with rows input, state for d = 0 and
-    (W, W) above; their biases and the softmax's, in no group. ISS learns the one space "width".
+    (W, W) above; their biases and the softmax's, in no group. ISS learns one space, "width".
     """
     axes = {"model/embedding": (("word",), ("width",))}
     for layer in range(depth):
@@ -54,7 +54,7 @@ def rhn_variables(width: int, depth: int, vocabulary: int = 10_000) -> Layout:
 
 
 def bidaf_variables(hidden_size: int) -> Layout:
-    """The released BiDAF behind its attention under its TensorFlow names, with its groups: without attended rows.
+    """Return the layout of the released BiDAF after its attention, in TensorFlow names, without attended rows.
 
     The LSTM kernels g0 (9 d, 4 d), g1 (3 d, 4 d), g2 (15 d, 4 d), forward and backward, the logits' (10 d, 1), and
     their biases, in no group. ISS learns the six spaces of `issref.models.bidaf`.
@@ -72,11 +72,11 @@ def bidaf_variables(hidden_size: int) -> Layout:
 
 
 def write_groups(layout: Layout, spaces: Iterable[str], comments: Iterable[str] = ()) -> str:
-    """The JSON text of a group file: a family for each space, its counted segments in the layout's order.
+    """Return the JSON text of a group file: a family for each space, with its counted segments in layout order.
 
-    A space of no components is an empty family. (The released RHN code heeds only the first family.)
-    Raises ValueError for what a file cannot say: a space that is unknown or named twice, a counted segment
-    along an array that is no matrix, components that are counted nowhere.
+    A space without components is an empty family. (The released RHN code uses only the first family.) Raises
+    ValueError if a space is unknown or repeated, if an array with a counted segment is no matrix, or if components
+    are counted nowhere: a file cannot express these.
     """
     groups = iss_groups(layout, spaces)
     for array in groups.ids:
@@ -91,12 +91,12 @@ def write_groups(layout: Layout, spaces: Iterable[str], comments: Iterable[str] 
 
 
 def read_groups(text: str, shapes: Shapes, spaces: Sequence[str] | None = None) -> tuple[Layout, list[str]]:
-    """The layout that a group file states for variables {name: shape}, and its spaces, one for each family.
+    """Return the layout of a group file for variables {name: shape}, and its spaces, one for each family.
 
-    `spaces` names them; "group0", "group1", ... if it is None. Stretches that no entry names, biases too,
-    become spaces of their own: right for groups, norms and penalty, while `compact` needs a layout that knows
-    whose bias is whose. Raises ValueError for a text that is not such a file, for entries that do not fit the
-    shapes, overlap, or differ in length within a family, and for a `multi` other than 1.
+    `spaces` are their names, by default "group0", "group1", ... Slices without an entry, such as biases, become
+    separate spaces. The layout is right for groups, norms and penalty, but not for `compact`, which must know the
+    biases of each component. Raises ValueError if the text is not a group file, if entries do not fit the shapes,
+    overlap, or differ in length within a family, or if a `multi` is not 1.
     """
     families = _families(text, shapes)
     names = _names(spaces, len(families))
@@ -154,7 +154,7 @@ def _names(spaces: Sequence[str] | None, count: int) -> list[str]:
 
 
 def _filled(array: str, axis: int, length: int, segments: Iterable[Segment]) -> list[Segment]:
-    """The segments of an axis end to end, each gap filled with a space of its own."""
+    """Return the segments of an axis end to end, with a separate space in each gap."""
     result, reached = [], 0
     for segment in [*sorted(segments, key=lambda each: each.start), Segment("", length, length, counted=True)]:
         if segment.start < reached:

@@ -1,7 +1,7 @@
 # pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 """Keras' LSTM layer: kernel (D, 4H), recurrent_kernel (H, 4H), bias (4H,), in the order of get_weights().
 
-The forget gate has no further bias: unit_forget_bias is about the first values only.
+The forget gate has no other bias: unit_forget_bias only sets initial values.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _PLAIN = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards
 
 
 def arrays(layers: Iterable[Any]) -> Params:
-    """The weights of keras.layers.LSTM, from the input up; ValueError if one computes with other activations."""
+    """Return the weights of keras.layers.LSTM, from the input up. Raises ValueError for other activations."""
     found = {}
     for number, layer in enumerate(layers):
         settings = layer.get_config()
@@ -34,7 +34,7 @@ def arrays(layers: Iterable[Any]) -> Params:
 
 
 def build(arrays: Arrays) -> list[Any]:
-    """A built keras.layers.LSTM for each layer, that returns (outputs, h, c); the axes are batch, time, D."""
+    """Build a keras.layers.LSTM for each layer; it returns (outputs, h, c), with axes batch, time, D."""
     import keras
 
     built = []

@@ -156,7 +156,7 @@ def ulps(found: np.ndarray, expected: np.ndarray, dtype: str) -> float:
 
 
 def lines(suite: Suite, scores: list[Score]) -> Iterator[str]:
-    """Yield a table of the largest errors by case and precision, the failures, and the pitfalls of failed cases."""
+    """Yield a table of the largest errors by case and precision, then failures, then pitfalls of failed cases."""
     dtypes, cells = dict.fromkeys(one.dtype for one in scores), {}
     for one in scores:
         off = f"{one.ulp:.3g} of {one.most:.4g}"
