@@ -545,38 +545,61 @@ PENALTY = {
 # ---------------------------------------------------------------- training steps
 
 
-def prox_first(params, grads, rate, clip, found, strength, warm_start):
-    params, certificate = prox.prox(params, found, rate * strength)
-    return updates.dense_update(params, grads, rate, clip), certificate
+def prox_first(descend):
+    def update(params, grads, rate, lasso, state):
+        params, _ = prox.prox(params, lasso.groups, rate * lasso.strengths)
+        return descend(params, grads, rate, state), state, updates.NONE
+
+    return update
 
 
-def clip_by_the_sum(params, grads, rate, clip, found, strength, warm_start):
-    _, pulls = penalty.penalty(params, found, strength)
-    summed = {array: gradient + pulls.get(array, 0) for array, gradient in grads.items()}
-    scale = optimizers.clip_scale(optimizers.global_norm(summed), clip)
-    return prox.prox(optimizers.sgd(params, grads, rate * scale), found, rate * strength)
+def clip_by_the_sum(descend):
+    def update(params, grads, rate, lasso, state):
+        summed = with_penalty(params, grads, lasso)
+        norm = optimizers.global_norm(summed)
+        after = descend(params, summed, rate, state)
+        step = optimizers.global_norm({array: after[array] - params[array] for array in after}) / norm
+        params, _ = prox.prox(optimizers.sgd(params, grads, step), lasso.groups, rate * lasso.strengths)
+        return params, state, updates.NONE
+
+    return update
 
 
-def subgradient(params, grads, rate, clip, found, strength, warm_start):
-    _, pulls = penalty.penalty(params, found, strength)
-    summed = {array: gradient + pulls.get(array, 0) for array, gradient in grads.items()}
-    return updates.dense_update(params, summed, rate, clip), None
+def subgradient(descend):
+    def update(params, grads, rate, lasso, state):
+        return descend(params, with_penalty(params, grads, lasso), rate, state), state, updates.NONE
+
+    return update
 
 
-def penalty_after_clip(params, grads, rate, clip, found, strength, threshold, small):
-    _, pulls = penalty.penalty(params, found, strength, self_weight=2, smoothing=1e-8)
-    params = updates.dense_update(params, grads, rate, clip)
-    params = {array: values - rate * pulls.get(array, 0) for array, values in params.items()}
-    return compact.zero_small_weights(params, threshold)
+def with_penalty(params, grads, lasso):
+    _, penalty_grads = penalty.penalty(params, *lasso)
+    return {array: gradient + penalty_grads.get(array, 0) for array, gradient in grads.items()}
 
 
-def threshold_first(params, grads, rate, clip, found, strength, threshold, small):
-    params = compact.zero_small_weights(params, threshold)
-    return RELEASED(params, grads, rate, clip, found, strength, 0.0, small)
+def penalty_after_clip(descend, threshold, thresholded):
+    def update(params, grads, rate, lasso, state):
+        _, penalty_grads = penalty.penalty(params, *lasso, self_weight=2, smoothing=1e-8)
+        params = descend(params, grads, rate, state)
+        params = {array: values - rate * penalty_grads.get(array, 0) for array, values in params.items()}
+        return compact.zero_small_weights(params, threshold), state, updates.NONE
+
+    return update
 
 
-def threshold_by_group(params, grads, rate, clip, found, strength, threshold, small):
-    return cut_off(RELEASED(params, grads, rate, clip, found, strength, 0.0, small), found, threshold)[0]
+def threshold_first(descend, threshold, thresholded):
+    right = RELEASED(descend, 0.0, thresholded)
+    return lambda params, *arguments: right(compact.zero_small_weights(params, threshold), *arguments)
+
+
+def threshold_by_group(descend, threshold, thresholded):
+    right = RELEASED(descend, 0.0, thresholded)
+
+    def update(params, grads, rate, lasso, state):
+        params, *rest = right(params, grads, rate, lasso, state)
+        return cut_off(params, lasso.groups, threshold)[0], *rest
+
+    return update
 
 
 RELEASED = updates.released_update
@@ -593,7 +616,7 @@ TRAINING = {
             "first = np.unique(ids, return_index=True)[1]; table[ids[first]] = rows[first]",
         ),
     }),
-    "train: no clip": edit("train", updates, "dense_update", "clip_scale(global_norm(grads), clip)", "1"),
+    "train: no clip": edit("train", updates, "clipped_sgd", "clip_scale(global_norm(grads), clip)", "1"),
     "train: uphill": edit("train", optimizers, "sgd", "gradient *= -rate", "gradient *= rate"),
     "train: mean over the steps": edit("train", losses, "cross_entropy", "targets.shape[1]", "targets.size"),
     "train: the softmax's gradient does not reach the tied embedding": edit(
@@ -603,12 +626,14 @@ TRAINING = {
         "train", ptb_rhn, "by_type", "np.take_along_axis(noise, first, axis=0)", "noise"
     ),
     **edits("train", updates, "prox_update", {
-        "prox step: strength without the rate": ("rate * strength", "strength"),
+        "prox step: strength without the rate": ("rate * strengths", "strengths"),
         "prox step: strength times the scale of the clip": (
-            "params = dense", "scale = clip_scale(global_norm(grads), clip)\n    params = dense",
-            "rate * strength", "rate * scale * strength",
+            "params = descend", "norm, before = global_norm(grads), params\n        params = descend",
+            "params, certificate", "moved = {array: params[array] - before[array] for array in params}\n"
+            "        step = global_norm(moved) / norm\n        params, certificate",
+            "rate * strengths", "step * strengths",
         ),
-        "prox step: no prox": ("rate * strength", "0 * strength"),
+        "prox step: no prox": ("rate * strengths", "0 * strengths"),
     }),
     "prox step: before the gradient step": replace("train", updates, "prox_update", prox_first),
     "prox step: clip by the sum with the penalty": replace("train", updates, "prox_update", clip_by_the_sum),
@@ -616,9 +641,11 @@ TRAINING = {
     **edits("train", updates, "released_update", {
         "released step: self weights once": ("self_weight=2, ", ""),
         "released step: smoothing left out": (", smoothing=1e-8", ""),
-        "released step: no penalty": ("+= pull", "+= 0 * pull"),
-        "released step: penalty subtracted": ("+= pull", "-= pull"),
-        "released step: biases spared by the threshold": ("in small}", 'in small if "bias" not in array}'),
+        "released step: no penalty": ("+= gradient", "+= 0 * gradient"),
+        "released step: penalty subtracted": ("+= gradient", "-= gradient"),
+        "released step: biases spared by the threshold": (
+            "in thresholded}", 'in thresholded if "bias" not in array}'
+        ),
     }),
     "released step: clip before the penalty": replace("train", updates, "released_update", penalty_after_clip),
     "released step: threshold before the step": replace("train", updates, "released_update", threshold_first),
