@@ -184,7 +184,7 @@ def test_a_language_model_before_and_after_is_read_as_train_ptb_writes_it(tmp_pa
     checkpoint.save(tmp_path / "full.safetensors", full)
     found = compare_checkpoints(tmp_path / "full.safetensors", tmp_path / "model.safetensors")
     assert found.preserved
-    assert found.notes == ["outputs are those of softmax/kernel, which reads the top layer"]
+    assert found.notes == ["outputs are computed with softmax/kernel, which reads the top layer"]
 
 
 def test_a_pytorch_model_and_its_onnx_file(tmp_path):
@@ -201,7 +201,7 @@ def test_a_pytorch_model_and_its_onnx_file(tmp_path):
     onnx.write(paths["after.onnx"], onnx.from_reference(small))
     found = compare_checkpoints(paths["before.pt"], paths["after.pt"])
     assert found.preserved
-    assert found.notes == ["outputs are those of model.decoder.weight, which reads the top layer"]
+    assert found.notes == ["outputs are computed with model.decoder.weight, which reads the top layer"]
     found = compare_checkpoints(paths["before.pt"], paths["after.onnx"])
     assert found.preserved
     assert kept_in(found) == {space: units.tolist() for space, units in drawn.kept.items()}
@@ -218,7 +218,7 @@ def test_a_unit_that_stays_at_zero_may_be_read(rng):
     found = report(before, compact(before, drawn.layout, drawn.keep)[0])
     assert found.preserved
     assert found.findings == []
-    assert sum("at any time" in note for note in found.notes) == len(drawn.keep)
+    assert sum("stay at 0" in note for note in found.notes) == len(drawn.keep)
 
 
 # a pruning that is wrong
@@ -512,10 +512,10 @@ def test_a_readout_of_another_size_is_no_readout():
     rng, layout = np.random.default_rng(0), network((3, 4))
     before = random_params(layout, rng)
     after = {**before, "softmax/kernel": np.ones((4, OUT - 1)), "softmax/bias": np.ones(OUT - 1)}
-    assert report(before, before).notes == ["outputs are those of softmax/kernel, which reads the top layer"]
-    assert "no one matrix in both files reads it" in report(before, after).notes[0]
+    assert report(before, before).notes == ["outputs are computed with softmax/kernel, which reads the top layer"]
+    assert "no single matrix in both files reads it" in report(before, after).notes[0]
     again = {f"again/{name}": values for name, values in before.items() if "softmax" in name}
-    assert "no one matrix in both files reads it" in report({**before, **again}, before).notes[0]
+    assert "no single matrix in both files reads it" in report({**before, **again}, before).notes[0]
 
 
 # what the numbers tell
