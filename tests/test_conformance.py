@@ -1,4 +1,4 @@
-"""The conformance suite: what it is, that issref passes it, and what the command says of ports and bad files."""
+"""The conformance suite: its contents, issref's own scores, and the command with ports and bad files."""
 
 import json
 import math
@@ -100,7 +100,7 @@ def test_a_changed_file_is_not_the_suite(tmp_path, monkeypatch):
 
 
 def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path):
-    """Another libm may round a long double otherwise: what was shipped is compared within 1 ulp, or the budget."""
+    """Another libm may round long doubles differently: shipped values may differ by 1 ulp or the tolerance."""
     for folder in ("one", "two"):
         command = (sys.executable, "-m", "issref.verify.suite.generate", str(tmp_path / folder))
         subprocess.run(command, cwd=Path(__file__).parents[1], check=True)
@@ -125,8 +125,8 @@ def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.op == "lstm"])
-def test_a_plain_lstm_in_long_double_gives_the_expected_values(name):
-    """Two programs that share nothing agree to the last digits; the plain one keeps its sums in float64."""
+def test_the_naive_lstm_in_long_double_gives_the_expected_values(name):
+    """Two independent programs agree to the last digits; the naive one keeps its sums in float64."""
     found = naive_lstm(to_long_double(part(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
     for key, values in part(SUITE.expected["float64"], name).items():
         assert conformance.ulps(found[key], values, "float64") <= 4, key
@@ -161,7 +161,7 @@ def test_expected_proximal_steps_are_minima_beyond_float64(name):
 
 
 def test_the_jitted_kernels_pass_with_half_of_what_is_allowed_to_spare():
-    """The budgets are no tighter than another order of summation needs."""
+    """Tolerances leave room for another order of summation."""
     outputs, raised = conformance.run(reference_port.answer, SUITE, conformance.DTYPES)
     for one in conformance.score(SUITE, outputs, raised):
         assert one.verdict == "pass", one
@@ -237,7 +237,7 @@ def folder(tmp_path):
 
 
 def rewrite(folder, dtype="float64", **changes):
-    """Change tensors of what the port wrote, name="case/tensor" spelled with __; None leaves one out."""
+    """Change tensors in a port's outputs, with __ for / in case/tensor; None removes one."""
     path = folder / f"{dtype}.outputs.safetensors"
     arrays = files.read(path)
     for name, change in changes.items():

@@ -1,4 +1,4 @@
-"""Checkpoints between formats: every way converts the arrays, to the bit; bad input is one sentence."""
+"""Conversion of checkpoints between formats is exact to the bit; bad input gives one line."""
 
 import json
 import os
@@ -32,7 +32,7 @@ PARAMS, UNEQUAL = random_params((4, 3, 3)), random_params((4, 3, 2), "float64")
 
 
 def write(path, params):
-    """A file of the framework that its suffix says, as users have it: by that framework's own module."""
+    """Write a file in the format of its suffix, with that framework's module."""
     framework = next(of for suffix, of in SUFFIXES.items() if path.name.endswith(suffix))
     if framework in ("torch", "onnx"):
         pytest.importorskip(framework)
@@ -195,7 +195,7 @@ def source(tmp_path):
 
 
 def refused(source, target, sentence, **choices):
-    """ValueError with these words, and nothing new in the folder."""
+    """Expect ValueError with this text, and no new file in the folder."""
     before = {path: path.read_bytes() for path in source.parent.iterdir() if path.is_file()}
     with pytest.raises(ValueError, match=sentence) as raised:
         convert(source, target, **choices)

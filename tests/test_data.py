@@ -1,4 +1,4 @@
-"""Windows as theorems, Penn TreeBank by its numbers, downloads by a local server, errors by sentence."""
+"""Windows, Penn TreeBank and its known sizes, downloads from a local server, error messages."""
 
 import hashlib
 import itertools
@@ -89,7 +89,7 @@ def test_too_short_a_text_is_told(length, batch, steps, tail, needed):
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path, monkeypatch):
-    """No test sees the user's cache, folders, proxies or network."""
+    """Isolate tests from the user's cache, folders, proxies and network."""
     for variable in ("ISSREF_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("ISSREF_PTB_URL", "http://127.0.0.1:9")  # nobody listens
@@ -106,14 +106,14 @@ def write(folder, texts=TINY, name="{}.txt"):
 
 @pytest.fixture
 def tiny_ptb(monkeypatch):
-    """A registry in which the tiny texts are Penn TreeBank."""
+    """Register the tiny texts as Penn TreeBank."""
     for split, text in TINY.items():
         name = f"ptb/ptb.{split}.txt"
         monkeypatch.setitem(download.REGISTRY, name, hashlib.sha256(text).hexdigest())
 
 
 class Server(HTTPServer):
-    """Serves files by name from a thread, each `promised` bytes short; `asked` lists what was asked for."""
+    """Serve files by name from a thread, each `promised` bytes short; `asked` lists the requests."""
 
     def __init__(self, files, promised=0):
         super().__init__(("127.0.0.1", 0), Answer)
@@ -152,7 +152,7 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """A function that starts a server of Penn TreeBank's three files, and names it to issref."""
+    """Return a function that starts a server of Penn TreeBank's files and sets its URL."""
     servers = []
 
     def start(texts=TINY, **broken):
@@ -183,14 +183,14 @@ def refuse(message):
 def test_a_named_folder_is_read_with_or_without_subfolder(tmp_path, monkeypatch, tiny_ptb, inside, named):
     write(tmp_path / "data" / inside, name="ptb.{}.txt")
     monkeypatch.setenv("ISSREF_DATA", str(tmp_path / ("data" if named == "ISSREF_DATA" else "nowhere")))
-    text = load("auto", tmp_path / "data" if named == "data-dir" else None, say=refuse)
+    text = load("auto", tmp_path / "data" if named == "data-dir" else None, log=refuse)
     assert (text.name, text.source) == ("Penn TreeBank", f"{named} {tmp_path / 'data' / inside}")
     assert text.sha256 == hashlib.sha256(b"".join(TINY.values())).hexdigest()
 
 
 def test_the_cache_is_read_without_the_network(tmp_path, tiny_ptb):
     folder = write(tmp_path / "cache" / "ptb", name="ptb.{}.txt")
-    assert load("ptb", say=refuse).source == f"cache {folder}"
+    assert load("ptb", log=refuse).source == f"cache {folder}"
 
 
 @pytest.mark.parametrize("choice", ["auto", "ptb"])
@@ -201,9 +201,9 @@ def test_a_named_folder_without_it_is_an_error(tmp_path, monkeypatch, serve, tin
     monkeypatch.setenv("ISSREF_DATA", str(tmp_path) if named == "ISSREF_DATA" else "")
     found = rf"^{named} {re.escape(str(tmp_path))}: expected ptb/ptb\.train\.txt, got other\.txt$"
     with pytest.raises(ValueError, match=found):
-        load(choice, tmp_path if named == "data-dir" else None, say=refuse)
+        load(choice, tmp_path if named == "data-dir" else None, log=refuse)
     with pytest.raises(ValueError, match=r"expected ptb/ptb\.train\.txt, got No such file or directory$"):
-        load(choice, tmp_path / "nowhere", say=refuse)
+        load(choice, tmp_path / "nowhere", log=refuse)
     assert server.asked == []
 
 
@@ -213,7 +213,7 @@ def test_a_local_file_with_other_contents_is_an_error(tmp_path, tiny_ptb, serve,
     server = serve()
     folder = write(tmp_path / place / "ptb", {**TINY, "valid": b"a\n"}, name="ptb.{}.txt")
     with pytest.raises(ValueError, match=r"ptb\.valid\.txt: expected sha256 \w{64}, got \w{64} \("):
-        load(choice, tmp_path / "data" if place == "data" else None, say=refuse)
+        load(choice, tmp_path / "data" if place == "data" else None, log=refuse)
     assert (folder / "ptb.valid.txt").read_bytes() == b"a\n"
     assert server.asked == []
 
@@ -224,7 +224,7 @@ def test_a_file_that_cannot_be_read_is_an_error_not_a_download(tmp_path, tiny_pt
         ValueError,
         match=r"train\.txt: expected a readable file, got (a folder, a pipe or a device|Permission)",
     ):
-        load("auto", tmp_path, say=refuse)
+        load("auto", tmp_path, log=refuse)
 
 
 # the download
@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_read_is_an_error_not_a_download(tmp_path, tiny_pt
 
 def test_a_download_is_made_once_and_kept(tmp_path, serve, tiny_ptb, capsys):
     server = serve()
-    first, second = load("auto", say=refuse), load("auto", say=refuse)
+    first, second = load("auto", log=refuse), load("auto", log=refuse)
     assert server.asked == ["ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"]
     assert first.source == f"download from {server.url}"
     assert second.source == f"cache {tmp_path / 'cache' / 'ptb'}"
@@ -244,7 +244,7 @@ def test_a_download_is_made_once_and_kept(tmp_path, serve, tiny_ptb, capsys):
 def test_a_download_goes_on_where_it_was_cut_short(tmp_path, serve, tiny_ptb):
     write(tmp_path / "cache" / "ptb", {"train": TINY["train"]}, name="ptb.{}.txt")
     server = serve()
-    source = load("auto", say=refuse).source
+    source = load("auto", log=refuse).source
     assert source == f"cache {tmp_path / 'cache' / 'ptb'}, download from {server.url}"
     assert server.asked == ["ptb.valid.txt", "ptb.test.txt"]
 
@@ -253,7 +253,7 @@ def test_a_download_that_breaks_off_is_tried_again(serve, tiny_ptb, monkeypatch)
     server = serve(promised=1000)
     monkeypatch.setattr(download, "RETRIES", 1)
     monkeypatch.setattr("time.sleep", lambda seconds: setattr(server, "promised", 0))  # pooch waits between tries
-    assert load("ptb", say=refuse).source == f"download from {server.url}"
+    assert load("ptb", log=refuse).source == f"download from {server.url}"
     assert server.asked == ["ptb.train.txt", "ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"]
 
 
@@ -261,7 +261,7 @@ def test_a_download_that_breaks_off_is_tried_again(serve, tiny_ptb, monkeypatch)
 def test_a_download_with_other_contents_is_an_error_and_not_kept(tmp_path, serve, tiny_ptb, choice):
     serve({**TINY, "valid": b"<html>Please log in</html>"})
     with pytest.raises(ValueError, match=r"valid\.txt: expected sha256 \w{64}, got other bytes") as error:
-        load(choice, say=refuse)
+        load(choice, log=refuse)
     assert not isinstance(error.value, download.NotDownloaded)
     assert cached(tmp_path) == ["ptb/ptb.train.txt"]
 
@@ -286,12 +286,12 @@ def test_without_a_download_auto_says_one_line_and_is_embedded_and_ptb_is_an_err
         (tmp_path / "cache").write_text("a file where the folder should be")
     monkeypatch.setattr(corpus, "_embedded", lambda: "embedded")
     said = []
-    assert load("auto", say=said.append) == "embedded"
+    assert load("auto", log=said.append) == "embedded"
     line = rf"No Penn TreeBank \(http://\S+ expected a download into \S+, got {found}\): using the text .*"
     assert len(said) == 1
     assert re.fullmatch(line, said[0])
     with pytest.raises(ValueError, match=rf"expected a download into .*, got {found}$"):
-        load("ptb", say=refuse)
+        load("ptb", log=refuse)
     assert cached(tmp_path) == []
     assert capsys.readouterr() == ("", "")
 
@@ -344,7 +344,7 @@ def test_penn_treebank_reads_back_as_its_text(penn):
 
 def test_penn_treebank_downloads(penn, serve):
     serve({split: (REAL / f"ptb/ptb.{split}.txt").read_bytes() for split in TINY})
-    assert load("auto", say=refuse).sha256 == penn.sha256
+    assert load("auto", log=refuse).sha256 == penn.sha256
 
 
 # one's own text
@@ -407,7 +407,7 @@ def test_a_corpus_of_no_such_name_is_told(tmp_path):
 
 
 def python(code):
-    """What a fresh Python prints, its own hash seed, every warning an error."""
+    """Run code in a new Python, with another hash seed and warnings as errors, and return its output."""
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code], env=environment, text=True, capture_output=True, check=True

@@ -1,4 +1,4 @@
-"""Weights of other frameworks: moved to the bit, there and back; the frameworks then compute what issref does."""
+"""Weights of other frameworks convert exactly in both directions, and the frameworks then compute the same."""
 
 import itertools
 import os
@@ -169,7 +169,7 @@ def test_the_forget_bias_of_a_tf1_cell_is_folded_into_its_biases(rng, widths, fo
 
 
 def members(arrays, groups):
-    """Of each group, the set of the values in it."""
+    """Return for each group the set of its values."""
     found = [set() for _ in range(groups.count)]
     for array in groups.ids:
         values, (rows, columns) = groups.matrix(arrays, array), groups.ids[array]
@@ -248,7 +248,7 @@ def run_torch(arrays, inputs, cotangents):
 
 
 def forward_torch(th, module, inputs):
-    """The outputs of an nn.LSTM, or of a list of them, one upon another."""
+    """Return the outputs of an nn.LSTM, or of a stack of several."""
     below, outputs = inputs["x"], {}
     for part_of_stack in [module] if isinstance(module, th.nn.LSTM) else module:
         mine = [f"lstm{len(outputs) // 2 + n}" for n in range(part_of_stack.num_layers)]

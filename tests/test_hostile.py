@@ -1,4 +1,4 @@
-"""What files may do to whoever reads them: be refused in a sentence of ValueError, or be read. Nothing else.
+"""Hostile files: every loader either reads a file or raises ValueError with one line.
 
 Every loader is given arbitrary bytes, and valid files that are cut, flipped, spliced and, where they have a
 structure (JSON, safetensors, ONNX, a zip file of PyTorch), changed inside it, their checksums made right again.

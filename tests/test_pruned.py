@@ -1,4 +1,4 @@
-"""A pruned LSTM held against the one before: what was removed is named, and so is whatever broke."""
+"""Comparison of an LSTM before and after pruning: removed units and mistakes are found."""
 
 import json
 import tempfile
@@ -226,7 +226,7 @@ def test_a_unit_that_stays_at_zero_may_be_read(rng):
 
 
 def outputs(params, widths, kept=None):
-    """What `pruned` compares, computed from its own random numbers; `kept` of the widths have a random state."""
+    """Compute the compared outputs from the same random numbers, with a random state for kept units."""
     rng = np.random.default_rng(compare.SEED)
     x = rng.standard_normal((compare.STEPS, compare.BATCH, widths[0]))
     for me, units in kept.items():

@@ -1,4 +1,4 @@
-"""The released group files come out of the layout, and go back in: same groups, same sizes, same penalty."""
+"""The released group files are written from layouts and read back with the same groups, sizes and penalty."""
 
 import itertools
 import json

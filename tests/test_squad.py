@@ -1,4 +1,4 @@
-"""SQuAD read, split, batched and scored; GloVe read; and what each says of bad input."""
+"""SQuAD: reading, splitting, batches, scores; GloVe; error messages."""
 
 import itertools
 import json
@@ -146,7 +146,7 @@ def test_buckets_hold_every_text_once_and_like_lengths_together(lengths, size, s
 
 
 def apart(lengths, batches):
-    """Whether no batch has texts whose tens lie between those of another."""
+    """Return whether the ranges of length // 10 in different batches do not overlap."""
     tens = sorted(((lengths[batch] // 10).min(), (lengths[batch] // 10).max()) for batch in batches)
     return all(one[1] <= following[0] for one, following in itertools.pairwise(tens))
 

@@ -30,7 +30,7 @@ class Corpus:
     choice: str  # the argument of `load`: ptb, embedded, or a folder's full path
 
 
-def load(corpus: str = "auto", data_dir: Path | None = None, *, say: Callable[[str], None] = print) -> Corpus:
+def load(corpus: str = "auto", data_dir: Path | None = None, *, log: Callable[[str], None] = print) -> Corpus:
     """Load the corpus "ptb", "embedded", "auto" (ptb, or embedded if the download fails), or a folder.
 
     Penn TreeBank is looked for in data_dir, else in $ISSREF_DATA, else in the cache, else downloaded. A folder has
@@ -46,7 +46,7 @@ def load(corpus: str = "auto", data_dir: Path | None = None, *, say: Callable[[s
     except download.NotDownloaded as error:
         if corpus == "ptb":
             raise
-        say(f"No Penn TreeBank ({error}): using the text embedded in Python, whose results are not comparable.")
+        log(f"No Penn TreeBank ({error}): using the text embedded in Python, whose results are not comparable.")
         return _embedded()
 
 

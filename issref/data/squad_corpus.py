@@ -49,8 +49,8 @@ class Corpus:
 def load(files: Files, width: int, question: int, context: int, articles: int | None = None) -> Corpus:
     """Load the training questions, all dev questions, and vectors of `width` numbers.
 
-    The training questions are those of the first `articles` with at most `question` words and an answer within
-    `context` words. Raises ValueError if anything is wrong with a file.
+    The training questions come from the first `articles` and have at most `question` words and an answer
+    within `context` words. Raises ValueError if anything is wrong with a file.
     """
     subset = [SUBSET] if articles and articles <= ARTICLES else []
     train, train_source = read(files.train, [TRAIN, *subset], files.data_dir)

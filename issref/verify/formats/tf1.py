@@ -1,6 +1,6 @@
 """The released code's kernels: BasicLSTMCell of TensorFlow 1.0, weights (D+H, 4H) and biases (4H,).
 
-The arrays are those of issref under other names (kernel and bias from TensorFlow 1.2 on). The cell adds a constant
+The arrays equal issref's, under other names (kernel and bias from TensorFlow 1.2 on). The cell adds a constant
 forget_bias to its forget gate: 0 in the released language model, 1 in the released BiDAF and by default.
 """
 

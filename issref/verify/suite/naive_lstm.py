@@ -35,7 +35,7 @@ RIGHT = Wrong()
 def naive_lstm(given: Params, *, forget_bias: float = 0.0, reverse: bool = False, wrong: Wrong = RIGHT) -> Params:
     """Return the outputs and gradients of  [i g f o] = [x_t, h] K + b,  c = f c + i g,  h = o tanh(c).
 
-    Names and shapes are those of `ops.lstm`, with gates before their nonlinearities in the first equation.
+    See `ops.lstm` for names and shapes. The first equation gives the gates before their nonlinearities.
     """
     x, h, c, kernel, bias = (given[name] for name in ("x", "h0", "c0", "kernel", "bias"))
     steps, _, inputs = x.shape
