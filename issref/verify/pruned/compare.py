@@ -64,8 +64,8 @@ def compare_checkpoints(
     Units are matched by their weights, from the input up; every other difference is a finding. The function is
     preserved if the outputs are equal, on random input and from a random state of the kept units, with the others
     at 0. The outputs come from the linear map that reads the top layer, if both files have one, otherwise from
-    the kept units of the top layer. Raises ValueError as `load` does, and if the numbers of layers or the widths of
-    the input differ, or if there are more units after than before.
+    the kept units of the top layer. Raises ValueError as `load` does, and if the numbers of layers or the widths
+    of the input differ, or if there are more units after than before.
     """
     one, other = load(before, stack), load(after, stack_after)
     _check_comparable(one, other)
