@@ -24,7 +24,7 @@ COLD, LEAST = 2, 8  # steps before the measured ones, and of these
 
 def measure(size: str, seconds: float) -> Figures:
     """prox_share_<size>: the proximal step over the whole step, gradient and update included."""
-    corpus = corpora.load("ptb", say=tqdm.write)
+    corpus = corpora.load("ptb", log=tqdm.write)
     settings = SIZES[size]
     windows = corpora.windows(corpus.train, settings.schedule.batch, settings.schedule.steps)
     work = task(settings, len(corpus.words))._replace(windows=[np.array(window) for window in windows])

@@ -1,10 +1,10 @@
-"""Hold a port of ISS, or a pruned model, against the reference, and be told which mistake it makes.
+"""Check a port of ISS, or a pruned model, against the reference, and name its mistakes.
 
-python -m issref.crosscheck vectors DIR             the suite, with a README: what to read, what to write back
-python -m issref.crosscheck score DIR               the outputs that a port wrote there, case by case
-python -m issref.crosscheck port module:function    a Python port, called directly
-python -m issref.crosscheck pruned BEFORE AFTER     two checkpoints of an LSTM: what was removed, what broke
-python -m issref.crosscheck convert IN OUT          an LSTM's checkpoint in another framework's format
+python -m issref.crosscheck vectors DIR             copy the test vectors, with a README on inputs and outputs
+python -m issref.crosscheck score DIR               score the outputs that a port wrote to DIR
+python -m issref.crosscheck port module:function    run and score a Python port
+python -m issref.crosscheck pruned BEFORE AFTER     compare two checkpoints of an LSTM, before and after pruning
+python -m issref.crosscheck convert IN OUT          convert an LSTM's checkpoint to another framework's format
 """
 
 import importlib
@@ -14,49 +14,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
 from issref.training.console import failed
 from issref.verify.formats.convert import convert
-from issref.verify.pruned import lines, pruned
+from issref.verify.pruned.compare import compare_checkpoints, lines
 from issref.verify.suite import conformance
 from issref.verify.suite.conformance import Suite
 from issref.verify.suite.diagnosis import explain
 
 PROGRAM = "python -m issref.crosscheck"
-SAYS = "Hold a port of ISS, or a pruned model, against the reference, and be told which mistake it makes."
+DESCRIPTION = "Check a port of ISS, or a pruned model, against the reference, and name its mistakes."
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Copy the suite to a folder: inputs, expected outputs, manifest, its schema, and a README for a port."""
+    """Copy the suite to a folder: inputs, expected outputs, manifest, its schema, and a README."""
 
-    dir: tyro.conf.Positional[Path]
-    """A folder that is new or empty."""
+    dir: Positional[Annotated[Path, arg(metavar="DIR")]]
+    """A new or empty folder."""
 
     def run(self) -> int:
         conformance.copy_to(self.dir)
-        print(f"suite {conformance.VERSION} is in {self.dir}: README.md says what to write there for `score`")
+        print(f"suite {conformance.VERSION} copied to {self.dir}: see README.md for the outputs to write there")
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What of the suite is asked for, and where the report goes."""
+    """The choice of cases and the report."""
 
     only: tuple[str, ...] = ("*",)
-    """Cases, by name or pattern: --only 'lstm*' penalty-lstm."""
-    forward: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Leave the gradients out."""
+    """Names or patterns of cases: --only 'lstm*' penalty-lstm."""
+    forward: FlagCreatePairsOff[bool] = False
+    """Ignore gradients."""
     json: Path | None = None
-    """Write the report to this file too."""
+    """Also write the report to this JSON file."""
 
     def report(self, suite: Suite, outputs: Mapping[str, Params], raised: Mapping[tuple[str, str], str]) -> int:
-        """Table, what is off, what explains it; 0 if all pass, 1 if some fail, 2 if some cannot be compared."""
+        """Print the scores and what explains the failures.
+
+        Return 0 if all cases pass, 1 if some fail, 2 if some cannot be compared.
+        """
         suite = suite.chosen(self.only, forward=self.forward)
         scores = conformance.score(suite, outputs, raised)
         explained = explain(suite, outputs, scores)
@@ -64,7 +68,7 @@ class Scored:
         counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "bad")}
         print("\n".join(conformance.lines(suite, scores)))
         if any(one.op == "lstm" and one.verdict == "fail" for one in scores):
-            print("explains all LSTM cases:", "; ".join(explained) or "none of the known mistakes")
+            print("known mistakes that explain all LSTM cases:", "; ".join(explained) or "none")
         print(f"suite {suite.version}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
         if self.json is not None:
             cases = [{**one._asdict(), "ulp": one.ulp if isfinite(one.ulp) else None} for one in scores]
@@ -75,10 +79,10 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Scored):
-    """Score float32.outputs.safetensors and float64.outputs.safetensors, one or both, in a folder."""
+    """Score the outputs of a port: float32.outputs.safetensors, float64.outputs.safetensors, or both."""
 
-    dir: tyro.conf.Positional[Path]
-    """The folder that `vectors` filled."""
+    dir: Positional[Annotated[Path, arg(metavar="DIR")]]
+    """The folder that `vectors` wrote, with the outputs."""
 
     def run(self) -> int:
         suite = conformance.load(conformance.version_in(self.dir))
@@ -89,15 +93,15 @@ class Score(Scored):
 class Port(Scored):
     """Run a Python port: function(case_name, op, inputs, keywords) -> outputs.
 
-    `inputs` and `outputs` are dictionaries of arrays by name, in the precision asked for, and `keywords` is a
-    dictionary; the README that `vectors` copies says what each op has. An example of a port is
+    `inputs` and `outputs` are dictionaries of arrays by name, in the precision of the case, and `keywords` is a
+    dictionary. The README that `vectors` copies describes them for each op. An example of a port is
     issref.verify.suite.reference_port:answer.
     """
 
-    function: tyro.conf.Positional[str]
-    """module:function, the module importable from here."""
+    function: Positional[Annotated[str, arg(metavar="MODULE:FUNCTION")]]
+    """A function in a module that Python can import."""
     dtype: Literal["float32", "float64"] | None = None
-    """One precision instead of both."""
+    """Score only this precision."""
 
     def run(self) -> int:
         suite, port = conformance.load().chosen(self.only), imported(self.function)
@@ -107,25 +111,25 @@ class Port(Scored):
 
 @dataclass(frozen=True)
 class Pruned:
-    """Whether a pruned LSTM computes the same as before: which units were removed, and if not, where it broke.
+    """Compare an LSTM before and after pruning: which units were removed, and is it the same function?
 
-    Files of a plain stacked LSTM, each of any of these: .pt, .pth (a state dict), .onnx, .safetensors (names of
-    issref, PyTorch, Flax, Keras or TensorFlow 1).
+    Each file holds a plain stacked LSTM, as .pt or .pth (a state dict), .onnx, or .safetensors (names of issref,
+    PyTorch, Flax, Keras or TensorFlow 1).
     """
 
-    before: tyro.conf.Positional[Path]
-    """The model before, whole or masked, with zeros in place."""
-    after: tyro.conf.Positional[Path]
-    """The smaller model."""
+    before: Positional[Annotated[Path, arg(metavar="BEFORE")]]
+    """The model before pruning, dense or with zeros for the removed weights."""
+    after: Positional[Annotated[Path, arg(metavar="AFTER")]]
+    """The pruned, smaller model."""
     stack: str | None = None
-    """Which LSTM of BEFORE is meant, if there are several: --stack 'decoder.lstm.*_l#'."""
+    """Choice among several LSTMs of BEFORE: --stack 'decoder.lstm.*_l#'."""
     stack_after: str | None = None
-    """The same for AFTER."""
+    """Choice among several LSTMs of AFTER."""
     json: Path | None = None
-    """Write the report to this file too."""
+    """Also write the report to this JSON file."""
 
     def run(self) -> int:
-        report = pruned(self.before, self.after, self.stack, self.stack_after)
+        report = compare_checkpoints(self.before, self.after, self.stack, self.stack_after)
         print("\n".join(lines(report)))
         if self.json is not None:
             write_whole(self.json, json.dumps(report._asdict(), indent=1).encode())
@@ -134,22 +138,22 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Convert:
-    """Write the LSTM of a checkpoint, and nothing else of it, in the format that the new file's name says.
+    """Convert the LSTM of a checkpoint, and nothing else in it, to the format of the new file's suffix.
 
-    .pt, .pth: a state dict of PyTorch; .onnx; .torch.safetensors, .flax.safetensors, .keras.safetensors,
-    .tf1.safetensors: arrays under these names; else .safetensors: under those of issref.
+    .pt and .pth are state dicts of PyTorch; .onnx is ONNX; .torch.safetensors, .flax.safetensors,
+    .keras.safetensors and .tf1.safetensors use that framework's names; any other .safetensors, issref's.
     """
 
-    source: tyro.conf.Positional[Path]
+    source: Positional[Annotated[Path, arg(metavar="IN")]]
     """The file to read: .pt, .pth, .onnx, .safetensors."""
-    target: tyro.conf.Positional[Path]
+    target: Positional[Annotated[Path, arg(metavar="OUT")]]
     """The file to write."""
     stack: str | None = None
-    """Which LSTM is meant, if there are several: --stack 'decoder.lstm.*_l#'."""
+    """Choice among several LSTMs: --stack 'decoder.lstm.*_l#'."""
     forget_bias: float = 0.0
-    """The constant that a TensorFlow 1 cell adds to its forget gate, on either side."""
-    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Let the new file take the place of another."""
+    """The constant that a TensorFlow 1 cell, in the source or the target, adds to its forget gate."""
+    overwrite: FlagCreatePairsOff[bool] = False
+    """Overwrite an existing file."""
 
     def run(self) -> int:
         choices = {"stack": self.stack, "forget_bias": self.forget_bias, "overwrite": self.overwrite}
@@ -161,22 +165,22 @@ Command = Vectors | Score | Port | Pruned | Convert
 
 
 def imported(name: str) -> conformance.Port:
-    """The function that module:function names; ValueError in a sentence if there is none."""
+    """Return the function of "module:function". Raises ValueError if there is none."""
     module, _, function = name.partition(":")
     try:
         port: conformance.Port | None = getattr(importlib.import_module(module), function, None)
-    except Exception as error:  # of whatever kind: the module is the port's
+    except Exception as error:  # any exception: the module is the port's
         why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{name}: needs a module that can be imported, found {why}") from error
+        raise ValueError(f"{name}: expected a module that can be imported, got {why}") from error
     if port is None or not callable(port):
-        raise ValueError(f"{name}: needs module:function, found no such function")
+        raise ValueError(f"{name}: expected module:function, got no such function")
     return port
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 if all is well, 1 if something fails, 2 for bad input."""
+    """Run the command. Return 0 for success, 1 if a check fails, 2 for bad input."""
     try:
-        return tyro.cli(Command, args=arguments, prog=PROGRAM, description=SAYS).run()
+        return tyro.cli(Command, args=arguments, prog=PROGRAM, description=DESCRIPTION).run()
     except (ValueError, OSError) as error:
         return failed(str(error), 2)
 

@@ -1,4 +1,4 @@
-"""The conformance suite: what it is, that issref passes it, and what the command says of ports and bad files."""
+"""The conformance suite: its contents, issref's own scores, and the command with ports and bad files."""
 
 import json
 import math
@@ -19,9 +19,10 @@ from issref.iss.penalty import penalty
 from issref.iss.prox import prox
 from issref.kernels import reference
 from issref.training.checkpoint import part
+from issref.verify.formats import files
 from issref.verify.suite import cases, conformance, long_double, reference_port
 from issref.verify.suite.diagnosis import explain
-from issref.verify.suite.naive_lstm import plain_lstm
+from issref.verify.suite.naive_lstm import naive_lstm
 
 FOLDER = conformance.VECTORS / "1"
 SUITE = conformance.load()
@@ -90,7 +91,7 @@ def test_a_changed_file_is_not_the_suite(tmp_path, monkeypatch):
     path = tmp_path / "1" / "float32.inputs.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
     monkeypatch.setattr(conformance, "VECTORS", tmp_path)
-    with pytest.raises(ValueError, match=r"float32\.inputs\.safetensors: needs sha256 \w{64}, found \w{64}"):
+    with pytest.raises(ValueError, match=r"float32\.inputs\.safetensors: expected sha256 \w{64}, got \w{64}"):
         conformance.load.__wrapped__(1)
 
 
@@ -99,7 +100,7 @@ def test_a_changed_file_is_not_the_suite(tmp_path, monkeypatch):
 
 
 def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path):
-    """Another libm may round a long double otherwise: what was shipped is compared within 1 ulp, or the budget."""
+    """Another libm may round long doubles differently: shipped values may differ by 1 ulp or the tolerance."""
     for folder in ("one", "two"):
         command = (sys.executable, "-m", "issref.verify.suite.generate", str(tmp_path / folder))
         subprocess.run(command, cwd=Path(__file__).parents[1], check=True)
@@ -111,8 +112,8 @@ def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path)
     again = json.loads((tmp_path / "one" / "manifest.json").read_text())
     assert {**again, "files": MANIFEST["files"]} == MANIFEST
     for dtype in conformance.DTYPES:
-        inputs = conformance.read(tmp_path / "one" / f"{dtype}.inputs.safetensors")
-        expected = conformance.read(tmp_path / "one" / f"{dtype}.expected.safetensors")
+        inputs = files.read(tmp_path / "one" / f"{dtype}.inputs.safetensors")
+        expected = files.read(tmp_path / "one" / f"{dtype}.expected.safetensors")
         for name, values in SUITE.inputs[dtype].items():
             np.testing.assert_array_equal(inputs[name], values)
         for case in SUITE.cases:
@@ -124,9 +125,9 @@ def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path)
 
 
 @pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.op == "lstm"])
-def test_a_plain_lstm_in_long_double_gives_the_expected_values(name):
-    """Two programs that share nothing agree to the last digits; the plain one keeps its sums in float64."""
-    found = plain_lstm(to_long_double(part(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
+def test_the_naive_lstm_in_long_double_gives_the_expected_values(name):
+    """Two independent programs agree to the last digits; the naive one keeps its sums in float64."""
+    found = naive_lstm(to_long_double(part(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
     for key, values in part(SUITE.expected["float64"], name).items():
         assert conformance.ulps(found[key], values, "float64") <= 4, key
 
@@ -160,7 +161,7 @@ def test_expected_proximal_steps_are_minima_beyond_float64(name):
 
 
 def test_the_jitted_kernels_pass_with_half_of_what_is_allowed_to_spare():
-    """The budgets are no tighter than another order of summation needs."""
+    """Tolerances leave room for another order of summation."""
     outputs, raised = conformance.run(reference_port.answer, SUITE, conformance.DTYPES)
     for one in conformance.score(SUITE, outputs, raised):
         assert one.verdict == "pass", one
@@ -236,9 +237,9 @@ def folder(tmp_path):
 
 
 def rewrite(folder, dtype="float64", **changes):
-    """Change tensors of what the port wrote, name="case/tensor" spelled with __; None leaves one out."""
+    """Change tensors in a port's outputs, with __ for / in case/tensor; None removes one."""
     path = folder / f"{dtype}.outputs.safetensors"
-    arrays = conformance.read(path)
+    arrays = files.read(path)
     for name, change in changes.items():
         name = name.replace("__", "/").replace("_", "-")
         arrays[name] = change(arrays[name])
@@ -264,32 +265,32 @@ def test_a_failure_is_reported_with_its_size_and_its_pitfalls(folder, capsys):
     assert run("score", folder, "--only", "lstm", "lstm-reverse", "--json", folder / "report.json") == 1
     said = capsys.readouterr().out
     assert re.search(r"^lstm +\d+\.\d+ of 64 +FAIL \S+ of 64$", said, re.MULTILINE)
-    assert re.search(r"^lstm, float64: dkernel: needs an error of at most 64 ulp, found \S+$", said, re.MULTILINE)
-    assert f"guarded here: {SUITE.pitfalls['gates']}" in said
-    assert "explains all LSTM cases: none of the known mistakes" in said
+    assert re.search(r"^lstm, float64: dkernel: expected an error of at most 64 ulp, got \S+$", said, re.MULTILINE)
+    assert f"pitfall: {SUITE.pitfalls['gates']}" in said
+    assert "known mistakes that explain all LSTM cases: none" in said
     assert json.loads((folder / "report.json").read_text())["fail"] == 1
 
 
 def test_forward_leaves_gradients_out(folder, capsys):
     path = folder / "float32.outputs.safetensors"
-    forward = {key: values for key, values in conformance.read(path).items() if "/d" not in key}
+    forward = {key: values for key, values in files.read(path).items() if "/d" not in key}
     save_file(forward, path)
     (folder / "float64.outputs.safetensors").unlink()
     assert run("score", folder, "--only", "lstm*", "--forward") == 0
     assert run("score", folder, "--only", "lstm*") == 2
-    assert "lstm, float32: dx: needs to be there, found c, h, hidden" in capsys.readouterr().out
+    assert "lstm, float32: dx: expected this output, got c, h, hidden" in capsys.readouterr().out
 
 
 BAD_OUTPUTS = {
-    "missing": ({"lstm__h": lambda values: None}, "lstm, float64: h: needs to be there, found c, dbias,"),
-    "shape": ({"lstm__h": lambda values: values.T.copy()}, "lstm, float64: h: needs shape (3, 2), found (2, 3)"),
+    "missing": ({"lstm__h": lambda values: None}, "lstm, float64: h: expected this output, got c, dbias,"),
+    "shape": ({"lstm__h": lambda values: values.T.copy()}, "lstm, float64: h: expected shape (3, 2), got (2, 3)"),
     "dtype": (
         {"lstm__h": lambda values: values.astype(np.float32)},
-        "lstm, float64: h: needs float64, found float32",
+        "lstm, float64: h: expected float64, got float32",
     ),
     "NaN": (
         {"lstm__h": lambda values: np.where(values > 0, np.nan, values)},
-        "lstm, float64: h: needs finite numbers, found ",
+        "lstm, float64: h: expected finite numbers, got ",
     ),
 }
 
@@ -307,9 +308,9 @@ def test_outputs_that_cannot_be_compared_are_named_in_a_sentence(kind, folder, c
 
 def test_a_name_that_no_case_has_is_told(folder, capsys):
     path = folder / "float64.outputs.safetensors"
-    save_file({**conformance.read(path), "lstm/hiden": np.zeros(1)}, path)
+    save_file({**files.read(path), "lstm/hiden": np.zeros(1)}, path)
     assert run("score", folder, "--only", "lstm") == 2
-    assert "lstm, float64: hiden: needs to be one of hidden, h, c, dx, " in capsys.readouterr().out
+    assert "lstm, float64: hiden: expected one of hidden, h, c, dx, " in capsys.readouterr().out
 
 
 def spoil(name, change):
@@ -323,28 +324,28 @@ def no_outputs(folder):
 
 OUTPUTS = "float64.outputs.safetensors"
 BAD_FILES = {
-    "truncated": (spoil(OUTPUTS, lambda old: old[:-8]), f"{OUTPUTS}: needs a whole safetensors file, found "),
+    "truncated": (spoil(OUTPUTS, lambda old: old[:-8]), f"{OUTPUTS}: expected a whole safetensors file, got "),
     "no safetensors": (
         spoil(OUTPUTS, lambda old: b"\x80\x04}."),
-        f"{OUTPUTS}: needs a whole safetensors file, found ",
+        f"{OUTPUTS}: expected a whole safetensors file, got ",
     ),
-    "empty": (spoil(OUTPUTS, lambda old: b""), f"{OUTPUTS}: needs a whole safetensors file, found "),
-    "no outputs": (no_outputs, "needs float32.outputs.safetensors or float64.outputs.safetensors, found neither"),
+    "empty": (spoil(OUTPUTS, lambda old: b""), f"{OUTPUTS}: expected a whole safetensors file, got "),
+    "no outputs": (no_outputs, "expected float32.outputs.safetensors or float64.outputs.safetensors, got neither"),
     "unknown version": (
         spoil("manifest.json", lambda old: old.replace(b'"suite": 1', b'"suite": 7')),
-        "suite: needs version 1, found 7",
+        "suite: expected version 1, got 7",
     ),
     "no version": (
         spoil("manifest.json", lambda old: old.replace(b'"suite": 1', b'"suite": "../1"')),
-        "manifest.json: needs the version of its suite, found '../1'",
+        "manifest.json, suite: expected a valid integer, got '../1'",
     ),
     "no manifest": (
         lambda folder: (folder / "manifest.json").unlink(),
-        "manifest.json: needs the manifest of a suite, found FileNotFoundError: ",
+        "manifest.json: expected a readable file, got No such file or directory",
     ),
     "no JSON": (
         spoil("manifest.json", lambda old: old[:99]),
-        "manifest.json: needs the manifest of a suite, found JSONDecodeError: ",
+        "manifest.json: expected JSON, got Invalid JSON: ",
     ),
 }
 
@@ -365,7 +366,7 @@ def test_vectors_does_not_write_over_anything(tmp_path, capsys):
     (tmp_path / "mine").write_text("")
     for path in (tmp_path, tmp_path / "mine"):
         assert run("vectors", path) == 2
-        assert f"{path}: needs a folder that is new or empty, found something there" in capsys.readouterr().err
+        assert f"{path}: expected a new or empty folder, got one with files, or a file" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -391,8 +392,8 @@ def ports(tmp_path, monkeypatch):
     ("function", "code", "sentence"),
     [
         ("right", 0, "suite 1: 1 pass, 0 fail, 0 bad"),
-        ("swapped", 1, "explains all LSTM cases: h0 and c0 exchanged\n"),
-        ("unfinished", 2, "lstm, float32: needs outputs, found NotImplementedError: lstm"),
+        ("swapped", 1, "known mistakes that explain all LSTM cases: h0 and c0 exchanged\n"),
+        ("unfinished", 2, "lstm, float32: expected outputs, got NotImplementedError: lstm"),
     ],
 )
 def test_a_python_port_is_run(function, code, sentence, ports, capsys):
@@ -403,12 +404,12 @@ def test_a_python_port_is_run(function, code, sentence, ports, capsys):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("myport", "myport: needs module:function, found no such function"),
-        ("myport:wrong", "myport:wrong: needs module:function, found no such function"),
-        ("myport:answers", "myport:answers: needs module:function, found no such function"),
-        ("no_module:f", "no_module:f: needs a module that can be imported, found ModuleNotFoundError: "),
-        ("broken:f", "broken:f: needs a module that can be imported, found ModuleNotFoundError: "),
-        (":f", ":f: needs a module that can be imported, found ValueError: "),
+        ("myport", "myport: expected module:function, got no such function"),
+        ("myport:wrong", "myport:wrong: expected module:function, got no such function"),
+        ("myport:answers", "myport:answers: expected module:function, got no such function"),
+        ("no_module:f", "no_module:f: expected a module that can be imported, got ModuleNotFoundError: "),
+        ("broken:f", "broken:f: expected a module that can be imported, got ModuleNotFoundError: "),
+        (":f", ":f: expected a module that can be imported, got ValueError: "),
     ],
 )
 def test_a_port_that_is_not_there_is_one_sentence(name, sentence, ports, capsys):
@@ -418,7 +419,7 @@ def test_a_port_that_is_not_there_is_one_sentence(name, sentence, ports, capsys)
 
 def test_cases_that_are_not_there_are_one_sentence(capsys):
     assert run("port", "issref.verify.suite.reference_port:answer", "--only", "lstn*") == 2
-    assert "cases: 'lstn*' needs to match one of lstm, " in capsys.readouterr().err
+    assert "cases: expected a match for one of lstm, " in capsys.readouterr().err
 
 
 def test_the_command_runs_on_its_own_and_says_what_a_port_is():

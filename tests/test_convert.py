@@ -1,4 +1,4 @@
-"""Checkpoints between formats: every way converts the arrays, to the bit; bad input is one sentence."""
+"""Conversion of checkpoints between formats is exact to the bit; bad input gives one line."""
 
 import json
 import os
@@ -32,7 +32,7 @@ PARAMS, UNEQUAL = random_params((4, 3, 3)), random_params((4, 3, 2), "float64")
 
 
 def write(path, params):
-    """A file of the framework that its suffix says, as users have it: by that framework's own module."""
+    """Write a file in the format of its suffix, with that framework's module."""
     framework = next(of for suffix, of in SUFFIXES.items() if path.name.endswith(suffix))
     if framework in ("torch", "onnx"):
         pytest.importorskip(framework)
@@ -61,7 +61,7 @@ def test_every_way_is_the_conversion_of_the_arrays(source, target, params, tmp_p
     expected = write(tmp_path / f"expected{target}", params)
     told = convert(before, after)
     assert told[0].startswith(f"{before}: {SUFFIXES[source]} ")
-    assert told[-1] == f"{after}: written, for {SUFFIXES[target]}"
+    assert told[-1] == f"{after}: written for {SUFFIXES[target]}"
     same_bits(load(after).params, params)
     assert {path.name for path in tmp_path.iterdir()} == {before.name, after.name, expected.name}
     if SUFFIXES[target] in ("torch", "onnx"):
@@ -77,14 +77,14 @@ def test_what_was_done_is_said(tmp_path):
     save_file({**arrays, "decoder.weight": np.ones((5, 2)), "decoder.bias": np.ones(5)}, path)
     assert convert(path, tmp_path / "out.safetensors") == [
         f"{path}: torch rnn.*_l#, 4 -> 3 -> 2, float64",
-        "the two biases of each gate are added up",
-        "left out, being no part of this LSTM: decoder.bias, decoder.weight",
-        f"{tmp_path / 'out.safetensors'}: written, for issref",
+        "the two biases of each gate were added up",
+        "left out, not part of this LSTM: decoder.bias, decoder.weight",
+        f"{tmp_path / 'out.safetensors'}: written for issref",
     ]
     pytest.importorskip("torch")
     assert convert(tmp_path / "out.safetensors", tmp_path / "out.pt")[1:3] == [
-        "of the two biases of each gate, the second is zero",
-        "widths differ, so this is an nn.ModuleList of an nn.LSTM for each layer",
+        "the second bias of each gate is zero",
+        "widths differ, so this is an nn.ModuleList with an nn.LSTM for each layer",
     ]
 
 
@@ -148,9 +148,9 @@ def test_of_two_lstms_one_is_chosen(tmp_path):
     path, other = tmp_path / "model.safetensors", random_params((3, 2))
     both = under("encoder.", torch.from_reference(PARAMS)) | under("decoder.", torch.from_reference(other))
     save_file({name: np.ascontiguousarray(values) for name, values in both.items()}, path)
-    with pytest.raises(ValueError, match=rf"{path}: more than one LSTM needs a choice of stack, found \['decoder"):
+    with pytest.raises(ValueError, match=rf"{path}: expected one LSTM, or a choice by stack, got \['decoder"):
         load(path)
-    with pytest.raises(ValueError, match=rf"{path}: stack 'x.\*_l#' needs to be there, found \['decoder"):
+    with pytest.raises(ValueError, match=rf"{path}: stack: expected one of \['decoder.*, got 'x.\*_l#'$"):
         load(path, "x.*_l#")
     same_bits(load(path, "encoder.*_l#").params, PARAMS)
     convert(path, tmp_path / "out.safetensors", stack="decoder.*_l#")
@@ -160,7 +160,7 @@ def test_of_two_lstms_one_is_chosen(tmp_path):
 def test_any_name_is_taken_if_it_is_given(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(renamed(PARAMS, ("lstm", "cell")), path)
-    with pytest.raises(ValueError, match="an LSTM needs arrays of names like"):
+    with pytest.raises(ValueError, match="expected an LSTM's arrays, with names like"):
         load(path)
     same_bits(load(path, "cell#/*").params, PARAMS)
 
@@ -168,12 +168,12 @@ def test_any_name_is_taken_if_it_is_given(tmp_path):
 def test_the_forget_bias_of_a_tf1_cell_goes_in_and_out(tmp_path):
     source = write(tmp_path / "in.tf1.safetensors", UNEQUAL)
     told = convert(source, tmp_path / "out.safetensors", forget_bias=1.0)
-    assert "the constant forget_bias of the TF 1 cell is taken to be 1 (1 is its default)" in told
+    assert "the forget_bias of the TF 1 cell was taken to be 1 (its default is 1)" in told
     same_bits(load(tmp_path / "out.safetensors").params, tf1.to_reference(files.read(source), forget_bias=1.0))
     convert(tmp_path / "out.safetensors", tmp_path / "back.tf1.safetensors", forget_bias=1.0)
     for name, values in files.read(tmp_path / "back.tf1.safetensors").items():
         np.testing.assert_allclose(values, files.read(source)[name], rtol=1e-14, atol=1e-15)
-    with pytest.raises(ValueError, match="forget_bias: needs a file of tf1, found issref and keras"):
+    with pytest.raises(ValueError, match="forget_bias: expected a file of tf1, got issref and keras"):
         convert(tmp_path / "out.safetensors", tmp_path / "out.keras.safetensors", forget_bias=1.0)
 
 
@@ -181,7 +181,7 @@ def test_layers_of_several_dtypes_are_written_in_the_widest(tmp_path):
     mixed = {name: values.astype("float64" if "lstm1" in name else "float32") for name, values in PARAMS.items()}
     told = convert(write(tmp_path / "in.safetensors", mixed), tmp_path / "out.keras.safetensors")
     assert told[0].endswith("float32 and float64")
-    assert told[1] == "all is written as float64"
+    assert told[1] == "all arrays are written as float64"
     same_bits(load(tmp_path / "out.keras.safetensors").params, {n: v.astype("float64") for n, v in PARAMS.items()})
 
 
@@ -195,7 +195,7 @@ def source(tmp_path):
 
 
 def refused(source, target, sentence, **choices):
-    """ValueError with these words, and nothing new in the folder."""
+    """Expect ValueError with this text, and no new file in the folder."""
     before = {path: path.read_bytes() for path in source.parent.iterdir() if path.is_file()}
     with pytest.raises(ValueError, match=sentence) as raised:
         convert(source, target, **choices)
@@ -206,14 +206,14 @@ def refused(source, target, sentence, **choices):
 @pytest.mark.parametrize("name", ["out", "out.h5", "out.keras", "out.npz", "out.safetensor"])
 def test_a_target_of_unknown_suffix_is_refused(name, source, tmp_path):
     refused(
-        source, tmp_path / name, rf"^{tmp_path / name}: needs a name that ends in \.pt, .*\.safetensors, found"
+        source, tmp_path / name, rf"^{tmp_path / name}: expected a name that ends in \.pt, .*\.safetensors, got"
     )
 
 
 def test_a_source_of_unknown_suffix_is_refused(tmp_path):
     path = tmp_path / "model.npz"
     path.write_bytes(b"")
-    refused(path, tmp_path / "out.safetensors", rf"^{path}: needs a name that ends in .*, found '\.npz'")
+    refused(path, tmp_path / "out.safetensors", rf"^{path}: expected a name that ends in .*, got '\.npz'")
 
 
 def test_a_file_is_never_written_over_itself_and_another_only_with_leave(source, tmp_path):
@@ -222,18 +222,18 @@ def test_a_file_is_never_written_over_itself_and_another_only_with_leave(source,
     (tmp_path / "folder.safetensors").mkdir()
     for leave in (False, True):
         for itself in (source, tmp_path / "linked.keras.safetensors"):
-            refused(source, itself, f"^{itself}: needs to be another file", overwrite=leave)
+            refused(source, itself, f"^{itself}: expected another file than the source", overwrite=leave)
         refused(
-            source, tmp_path / "folder.safetensors", "folder.safetensors: needs to be a new file", overwrite=leave
+            source, tmp_path / "folder.safetensors", "folder.safetensors: expected a new file", overwrite=leave
         )
-    refused(source, there, f"^{there}: needs to be a new file, or leave to overwrite it, found something there")
+    refused(source, there, f"^{there}: expected a new file, or leave to overwrite, got one that exists")
     convert(source, there, overwrite=True)
     same_bits(load(there).params, PARAMS)
 
 
 def test_a_target_in_no_folder_is_refused(source, tmp_path):
     refused(
-        source, tmp_path / "no" / "out.safetensors", f"needs a folder to be written to, found no {tmp_path / 'no'}"
+        source, tmp_path / "no" / "out.safetensors", f"expected a folder to write to, got no {tmp_path / 'no'}"
     )
 
 
@@ -253,27 +253,27 @@ def test_a_source_that_is_not_there_or_not_whole_is_refused(suffix, tmp_path):
     path = write(tmp_path / f"in{suffix}", PARAMS)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     refused(
-        path, tmp_path / "out.safetensors", rf"^{path}: needs a whole .*, found one that cannot be read \(.+\)$"
+        path, tmp_path / "out.safetensors", rf"^{path}: expected a whole .*, got one that cannot be read \(.+\)$"
     )
     path.unlink()
-    refused(path, tmp_path / "out.safetensors", f"^{path}: needs a whole .*, found no file")
+    refused(path, tmp_path / "out.safetensors", f"^{path}: expected a whole .*, got no file")
 
 
 def test_a_pickle_that_needs_more_than_weights_is_refused(tmp_path):
     pytest.importorskip("torch")
     path = tmp_path / "in.pt"
     path.write_bytes(pickle.dumps({"weight_ih_l0": print}, protocol=2))
-    refused(path, tmp_path / "out.safetensors", f"^{path}: needs tensors in dictionaries, .* refuses$")
+    refused(path, tmp_path / "out.safetensors", f"^{path}: expected tensors in dictionaries, .* refuses$")
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"lstm0/bias": np.full(12, np.nan)}, "lstm0/bias: needs finite numbers, found 12"),
+        ({"lstm0/bias": np.full(12, np.nan)}, "lstm0/bias: expected finite numbers, got 12"),
         ({"lstm0/bias": np.ones(8)}, r"lstm0/bias: axes .* need shape \(12,\), got \(8,\)"),
-        ({"lstm0/kernel": np.ones(8)}, "kernel: needs 2 axes, found shape"),
-        ({"lstm3/kernel": np.ones((6, 12)), "lstm3/bias": np.ones(12)}, "layers need numbers that leave none out"),
-        ({"lstm0/kernel": np.ones((7, 12), np.int64)}, "lstm0/kernel: needs floating point numbers, found int64"),
+        ({"lstm0/kernel": np.ones(8)}, "kernel: expected 2 axes, got shape"),
+        ({"lstm3/kernel": np.ones((6, 12)), "lstm3/bias": np.ones(12)}, "expected layers numbered without gaps"),
+        ({"lstm0/kernel": np.ones((7, 12), np.int64)}, "lstm0/kernel: expected floating point numbers, got int64"),
     ],
 )
 def test_what_is_no_lstm_is_refused_under_the_file_s_name(change, sentence, tmp_path):
@@ -287,7 +287,9 @@ def test_a_file_without_an_lstm_is_refused(arrays, tmp_path):
     save_file(arrays, path := tmp_path / "in.safetensors")
     found = ", ".join(sorted(arrays)) or "none"
     refused(
-        path, tmp_path / "out.keras.safetensors", f"^{path}: an LSTM needs arrays of names like .*, found {found}$"
+        path,
+        tmp_path / "out.keras.safetensors",
+        f"^{path}: expected an LSTM's arrays, with .*, got {found}$",
     )
 
 
@@ -295,24 +297,24 @@ def test_a_file_without_an_lstm_is_refused(arrays, tmp_path):
 def test_what_a_format_cannot_hold_is_refused(target, tmp_path):
     path, target = tmp_path / "in.safetensors", tmp_path / target
     save_file(random_params((4, 3, 0)), path)
-    refused(path, target, rf"^{target}: \w+ needs widths from 1 up, found \[4, 3, 0\]")
+    refused(path, target, rf"^{target}: expected widths from 1 up for \w+, got \[4, 3, 0\]")
     convert(path, tmp_path / "out.keras.safetensors")
     save_file({name: values.astype(np.complex64) for name, values in PARAMS.items()}, path)
-    refused(path, target, rf"^{target}: \w+ needs float16, float32 or float64, found complex64")
+    refused(path, target, rf"^{target}: expected float16, float32 or float64 for \w+, got complex64")
 
 
 def test_numbers_that_numpy_has_not_are_refused(tmp_path):
     path, data = tmp_path / "in.safetensors", {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}
     header = json.dumps({"weight_ih_l0": data}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
-    refused(path, tmp_path / "out.safetensors", rf"^{path}: needs numbers that NumPy has, found .*BF16")
+    refused(path, tmp_path / "out.safetensors", rf"^{path}: expected numbers that NumPy has, got .*BF16")
 
 
 @pytest.mark.parametrize(("suffix", "package"), [(".pt", "torch"), (".onnx", "onnx")])
 def test_a_package_that_is_missing_is_named(suffix, package, source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     (there := tmp_path / f"there{suffix}").write_bytes(b"")
-    sentence = f"needs the package {package}, found it is not installed"
+    sentence = f"expected the package {package}, got none installed"
     refused(there, tmp_path / "out.safetensors", f"^{there}: {sentence}")
     refused(source, tmp_path / f"out{suffix}", f"^{tmp_path}/out{suffix}: {sentence}")
 
@@ -326,12 +328,12 @@ def test_the_command_converts_and_says_so_or_refuses_in_a_sentence(source, tmp_p
     assert crosscheck.main(["convert", str(source), str(target)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{source}: issref lstm#/*, 4 -> 3 -> 3, float32",
-        f"{target}: written, for keras",
+        f"{target}: written for keras",
     ]
     same_bits(load(target).params, PARAMS)
     assert crosscheck.main(["convert", str(source), str(target)]) == 2
     failed = capsys.readouterr()
     assert failed.out == ""
-    assert failed.err.startswith(f"issref: {target}: needs to be a new file")
+    assert failed.err.startswith(f"issref: {target}: expected a new file")
     assert failed.err.count("\n") == 1
     assert crosscheck.main(["convert", str(source), str(target), "--overwrite"]) == 0

@@ -1,4 +1,4 @@
-"""Windows as theorems, Penn TreeBank by its numbers, downloads by a local server, errors by sentence."""
+"""Windows, Penn TreeBank and its known sizes, downloads from a local server, error messages."""
 
 import hashlib
 import itertools
@@ -72,10 +72,10 @@ def test_with_the_tail_every_word_but_the_first_is_predicted_once(length, steps)
 @pytest.mark.parametrize(
     ("length", "batch", "steps", "tail", "needed"),
     [
-        (11, 3, 3, False, "needed 12 words for 3 x 3 steps, found 11"),
-        (5, 3, 9, True, "needed 6 words for 3 x 9 steps, found 5"),
-        (0, 1, 1, True, "needed 2 words for 1 x 1 steps, found 0"),
-        (9, 0, 1, False, "needed batch and steps of at least 1, found 0 and 1"),
+        (11, 3, 3, False, "expected 12 words for 3 x 3 steps, got 11"),
+        (5, 3, 9, True, "expected 6 words for 3 x 9 steps, got 5"),
+        (0, 1, 1, True, "expected 2 words for 1 x 1 steps, got 0"),
+        (9, 0, 1, False, "expected batch and steps of at least 1, got 0 and 1"),
     ],
 )
 def test_too_short_a_text_is_told(length, batch, steps, tail, needed):
@@ -89,11 +89,12 @@ def test_too_short_a_text_is_told(length, batch, steps, tail, needed):
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path, monkeypatch):
-    """No test sees the user's cache, folders, proxies or network."""
+    """Isolate tests from the user's cache, folders, proxies and network."""
     for variable in ("ISSREF_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("ISSREF_PTB_URL", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.setattr(download, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(download, "RETRIES", 0)
 
 
 def write(folder, texts=TINY, name="{}.txt"):
@@ -105,15 +106,14 @@ def write(folder, texts=TINY, name="{}.txt"):
 
 @pytest.fixture
 def tiny_ptb(monkeypatch):
-    """A registry in which the tiny texts are Penn TreeBank."""
+    """Register the tiny texts as Penn TreeBank."""
     for split, text in TINY.items():
         name = f"ptb/ptb.{split}.txt"
-        entry = (download.REGISTRY[name][0], hashlib.sha256(text).hexdigest())
-        monkeypatch.setitem(download.REGISTRY, name, entry)
+        monkeypatch.setitem(download.REGISTRY, name, hashlib.sha256(text).hexdigest())
 
 
 class Server(HTTPServer):
-    """Serves files by name from a thread, each `promised` bytes short; `asked` lists what was asked for."""
+    """Serve files by name from a thread, each `promised` bytes short; `asked` lists the requests."""
 
     def __init__(self, files, promised=0):
         super().__init__(("127.0.0.1", 0), Answer)
@@ -152,7 +152,7 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """A function that starts a server of Penn TreeBank's three files, and names it to issref."""
+    """Return a function that starts a server of Penn TreeBank's files and sets its URL."""
     servers = []
 
     def start(texts=TINY, **broken):
@@ -183,14 +183,14 @@ def refuse(message):
 def test_a_named_folder_is_read_with_or_without_subfolder(tmp_path, monkeypatch, tiny_ptb, inside, named):
     write(tmp_path / "data" / inside, name="ptb.{}.txt")
     monkeypatch.setenv("ISSREF_DATA", str(tmp_path / ("data" if named == "ISSREF_DATA" else "nowhere")))
-    text = load("auto", tmp_path / "data" if named == "data-dir" else None, say=refuse)
+    text = load("auto", tmp_path / "data" if named == "data-dir" else None, log=refuse)
     assert (text.name, text.source) == ("Penn TreeBank", f"{named} {tmp_path / 'data' / inside}")
     assert text.sha256 == hashlib.sha256(b"".join(TINY.values())).hexdigest()
 
 
 def test_the_cache_is_read_without_the_network(tmp_path, tiny_ptb):
     folder = write(tmp_path / "cache" / "ptb", name="ptb.{}.txt")
-    assert load("ptb", say=refuse).source == f"cache {folder}"
+    assert load("ptb", log=refuse).source == f"cache {folder}"
 
 
 @pytest.mark.parametrize("choice", ["auto", "ptb"])
@@ -199,11 +199,11 @@ def test_a_named_folder_without_it_is_an_error(tmp_path, monkeypatch, serve, tin
     server = serve()
     (tmp_path / "other.txt").touch()
     monkeypatch.setenv("ISSREF_DATA", str(tmp_path) if named == "ISSREF_DATA" else "")
-    found = rf"^{named}: {re.escape(str(tmp_path))} needed ptb/ptb\.train\.txt, found other\.txt$"
+    found = rf"^{named} {re.escape(str(tmp_path))}: expected ptb/ptb\.train\.txt, got other\.txt$"
     with pytest.raises(ValueError, match=found):
-        load(choice, tmp_path if named == "data-dir" else None, say=refuse)
-    with pytest.raises(ValueError, match=r"needed ptb/ptb\.train\.txt, found No such file or directory$"):
-        load(choice, tmp_path / "nowhere", say=refuse)
+        load(choice, tmp_path if named == "data-dir" else None, log=refuse)
+    with pytest.raises(ValueError, match=r"expected ptb/ptb\.train\.txt, got No such file or directory$"):
+        load(choice, tmp_path / "nowhere", log=refuse)
     assert server.asked == []
 
 
@@ -212,8 +212,8 @@ def test_a_named_folder_without_it_is_an_error(tmp_path, monkeypatch, serve, tin
 def test_a_local_file_with_other_contents_is_an_error(tmp_path, tiny_ptb, serve, choice, place):
     server = serve()
     folder = write(tmp_path / place / "ptb", {**TINY, "valid": b"a\n"}, name="ptb.{}.txt")
-    with pytest.raises(ValueError, match=r"ptb\.valid\.txt: needed sha256 \w{64}, found \w{64} \("):
-        load(choice, tmp_path / "data" if place == "data" else None, say=refuse)
+    with pytest.raises(ValueError, match=r"ptb\.valid\.txt: expected sha256 \w{64}, got \w{64} \("):
+        load(choice, tmp_path / "data" if place == "data" else None, log=refuse)
     assert (folder / "ptb.valid.txt").read_bytes() == b"a\n"
     assert server.asked == []
 
@@ -221,9 +221,10 @@ def test_a_local_file_with_other_contents_is_an_error(tmp_path, tiny_ptb, serve,
 def test_a_file_that_cannot_be_read_is_an_error_not_a_download(tmp_path, tiny_ptb):
     (tmp_path / "ptb.train.txt").mkdir()
     with pytest.raises(
-        ValueError, match=r"ptb\.train\.txt: needed a readable file, found (something that is no file|Permission)"
+        ValueError,
+        match=r"train\.txt: expected a readable file, got (a folder, a pipe or a device|Permission)",
     ):
-        load("auto", tmp_path, say=refuse)
+        load("auto", tmp_path, log=refuse)
 
 
 # the download
@@ -232,7 +233,7 @@ def test_a_file_that_cannot_be_read_is_an_error_not_a_download(tmp_path, tiny_pt
 
 def test_a_download_is_made_once_and_kept(tmp_path, serve, tiny_ptb, capsys):
     server = serve()
-    first, second = load("auto", say=refuse), load("auto", say=refuse)
+    first, second = load("auto", log=refuse), load("auto", log=refuse)
     assert server.asked == ["ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"]
     assert first.source == f"download from {server.url}"
     assert second.source == f"cache {tmp_path / 'cache' / 'ptb'}"
@@ -243,16 +244,24 @@ def test_a_download_is_made_once_and_kept(tmp_path, serve, tiny_ptb, capsys):
 def test_a_download_goes_on_where_it_was_cut_short(tmp_path, serve, tiny_ptb):
     write(tmp_path / "cache" / "ptb", {"train": TINY["train"]}, name="ptb.{}.txt")
     server = serve()
-    source = load("auto", say=refuse).source
+    source = load("auto", log=refuse).source
     assert source == f"cache {tmp_path / 'cache' / 'ptb'}, download from {server.url}"
     assert server.asked == ["ptb.valid.txt", "ptb.test.txt"]
+
+
+def test_a_download_that_breaks_off_is_tried_again(serve, tiny_ptb, monkeypatch):
+    server = serve(promised=1000)
+    monkeypatch.setattr(download, "RETRIES", 1)
+    monkeypatch.setattr("time.sleep", lambda seconds: setattr(server, "promised", 0))  # pooch waits between tries
+    assert load("ptb", log=refuse).source == f"download from {server.url}"
+    assert server.asked == ["ptb.train.txt", "ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"]
 
 
 @pytest.mark.parametrize("choice", ["auto", "ptb"])
 def test_a_download_with_other_contents_is_an_error_and_not_kept(tmp_path, serve, tiny_ptb, choice):
     serve({**TINY, "valid": b"<html>Please log in</html>"})
-    with pytest.raises(ValueError, match=r"valid\.txt: needed sha256 \w{64}, found other bytes") as error:
-        load(choice, say=refuse)
+    with pytest.raises(ValueError, match=r"valid\.txt: expected sha256 \w{64}, got other bytes") as error:
+        load(choice, log=refuse)
     assert not isinstance(error.value, download.NotDownloaded)
     assert cached(tmp_path) == ["ptb/ptb.train.txt"]
 
@@ -277,12 +286,12 @@ def test_without_a_download_auto_says_one_line_and_is_embedded_and_ptb_is_an_err
         (tmp_path / "cache").write_text("a file where the folder should be")
     monkeypatch.setattr(corpus, "_embedded", lambda: "embedded")
     said = []
-    assert load("auto", say=said.append) == "embedded"
-    line = rf"No Penn TreeBank \(http://\S+ needed a download into \S+, found {found}\): using the text .*"
+    assert load("auto", log=said.append) == "embedded"
+    line = rf"No Penn TreeBank \(http://\S+ expected a download into \S+, got {found}\): using the text .*"
     assert len(said) == 1
     assert re.fullmatch(line, said[0])
-    with pytest.raises(ValueError, match=rf"needed a download into .*, found {found}$"):
-        load("ptb", say=refuse)
+    with pytest.raises(ValueError, match=rf"expected a download into .*, got {found}$"):
+        load("ptb", log=refuse)
     assert cached(tmp_path) == []
     assert capsys.readouterr() == ("", "")
 
@@ -335,7 +344,7 @@ def test_penn_treebank_reads_back_as_its_text(penn):
 
 def test_penn_treebank_downloads(penn, serve):
     serve({split: (REAL / f"ptb/ptb.{split}.txt").read_bytes() for split in TINY})
-    assert load("auto", say=refuse).sha256 == penn.sha256
+    assert load("auto", log=refuse).sha256 == penn.sha256
 
 
 # one's own text
@@ -373,12 +382,12 @@ def test_ids_fall_by_count_then_spelling_and_read_back(tmp_path_factory, text, e
         (
             "valid",
             b"a b\nb q c\n",
-            r"valid\.txt: needed words of the training text, which has no <unk>, found 'q' in line 2",
+            r"valid\.txt: expected words of the training text, which has no <unk>, got 'q' in line 2",
         ),
-        ("train", b" \n\n", r"train\.txt: needed at least one word, found none in 3 bytes"),
-        ("test", b"", r"test\.txt: needed at least one word, found none in 0 bytes"),
-        ("test", b"caf\xc3\xa9 a\ncaf\xe9", r"test\.txt: needed UTF-8, found 0xe9 at byte offset 11"),
-        ("valid", None, r"valid\.txt: needed a readable file, found No such file or directory"),
+        ("train", b" \n\n", r"train\.txt: expected at least one word, got none in 3 bytes"),
+        ("test", b"", r"test\.txt: expected at least one word, got none in 0 bytes"),
+        ("test", b"caf\xc3\xa9 a\ncaf\xe9", r"test\.txt: expected UTF-8, got 0xe9 at byte offset 11"),
+        ("valid", None, r"valid\.txt: expected a readable file, got No such file or directory"),
     ],
 )
 def test_a_wrong_file_is_told_in_a_sentence(tmp_path, file, text, sentence):
@@ -389,7 +398,7 @@ def test_a_wrong_file_is_told_in_a_sentence(tmp_path, file, text, sentence):
 
 
 def test_a_corpus_of_no_such_name_is_told(tmp_path):
-    with pytest.raises(ValueError, match=r"^corpus: needed .*, found '\S+nowhere"):
+    with pytest.raises(ValueError, match=r"^corpus: expected .*, got '\S+nowhere"):
         load(str(tmp_path / "nowhere"))
 
 
@@ -398,7 +407,7 @@ def test_a_corpus_of_no_such_name_is_told(tmp_path):
 
 
 def python(code):
-    """What a fresh Python prints, its own hash seed, every warning an error."""
+    """Run code in a new Python, with another hash seed and warnings as errors, and return its output."""
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code], env=environment, text=True, capture_output=True, check=True
@@ -462,10 +471,10 @@ def test_docstrings_are_those_of_modules_classes_and_functions_outside_tests(tmp
 
 def test_a_python_without_its_sources_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
-    with pytest.raises(ValueError, match=r"^embedded text: needed 200,000 words of .*, found \d+,\d{3} "):
+    with pytest.raises(ValueError, match=r"^embedded text: expected 200,000 words of .*, got \d+,\d{3} "):
         load("embedded")
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
-    with pytest.raises(ValueError, match=r"^embedded text: needed pydoc_data\.topics, found"):
+    with pytest.raises(ValueError, match=r"^embedded text: expected pydoc_data\.topics, got"):
         load("embedded")
 
 

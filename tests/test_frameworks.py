@@ -1,4 +1,4 @@
-"""Weights of other frameworks: moved to the bit, there and back; the frameworks then compute what issref does."""
+"""Weights of other frameworks convert exactly in both directions, and the frameworks then compute the same."""
 
 import itertools
 import os
@@ -169,7 +169,7 @@ def test_the_forget_bias_of_a_tf1_cell_is_folded_into_its_biases(rng, widths, fo
 
 
 def members(arrays, groups):
-    """Of each group, the set of the values in it."""
+    """Return for each group the set of its values."""
     found = [set() for _ in range(groups.count)]
     for array in groups.ids:
         values, (rows, columns) = groups.matrix(arrays, array), groups.ids[array]
@@ -248,7 +248,7 @@ def run_torch(arrays, inputs, cotangents):
 
 
 def forward_torch(th, module, inputs):
-    """The outputs of an nn.LSTM, or of a list of them, one upon another."""
+    """Return the outputs of an nn.LSTM, or of a stack of several."""
     below, outputs = inputs["x"], {}
     for part_of_stack in [module] if isinstance(module, th.nn.LSTM) else module:
         mine = [f"lstm{len(outputs) // 2 + n}" for n in range(part_of_stack.num_layers)]
@@ -546,26 +546,26 @@ def spoiled(**changes):
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({}, "arrays: an LSTM needs weight_ih, weight_hh, bias_ih, bias_hh, found none of them"),
-        (spoiled(weight_hh_l1=None), r"weight_hh_l1: needs to be there, found \['bias_hh_l1', 'bias_ih_l1', 'w"),
-        (spoiled(bias_hh_l0=None), r"bias_hh_l0: needs to be there, found \['bias_ih_l0', 'weight_hh_l0', 'w"),
-        (spoiled(bias_hh_l0=None, bias_ih_l0=None), "bias_ih_l0: needs to be there"),
+        ({}, "arrays: expected the arrays weight_ih, weight_hh, bias_ih, bias_hh of an LSTM, got none of them"),
+        (spoiled(weight_hh_l1=None), r"weight_hh_l1: expected this array, got \['bias_hh_l1', 'bias_ih_l1', 'w"),
+        (spoiled(bias_hh_l0=None), r"bias_hh_l0: expected this array, got \['bias_ih_l0', 'weight_hh_l0', 'w"),
+        (spoiled(bias_hh_l0=None, bias_ih_l0=None), "bias_ih_l0: expected this array"),
         (spoiled(weight_ih_l1=np.ones((12, 5))),
          r"weight_ih_l1: axes \(4 lstm1, lstm0\) need shape \(12, 3\), got \(12, 5\)"),
         (spoiled(weight_ih_l0=np.ones((9, 4))),
          r"weight_ih_l0: axes \(4 lstm0, x\) need shape \(8, 4\), got \(9, 4\)"),
-        (spoiled(weight_ih_l0=np.ones(9)), r"weight_ih: needs 2 axes, found shape \(9,\)"),
+        (spoiled(weight_ih_l0=np.ones(9)), r"weight_ih: expected 2 axes, got shape \(9,\)"),
         (spoiled(bias_ih_l0=np.ones((12, 1))), r"bias_ih_l0: axes \(4 ~lstm0\) need shape \(12,\), got \(12, 1\)"),
         (spoiled(weight_hh_l1=np.full((12, 3), np.nan)),
-         "weight_hh_l1: needs finite numbers, found 36 that are infinite or NaN"),
-        (spoiled(bias_ih_l0=np.full(12, -np.inf)), "bias_ih_l0: needs finite numbers, found 12"),
-        (spoiled(bias_ih_l0=np.ones(12, int)), "bias_ih_l0: needs floating point numbers, found int64"),
-        (spoiled(weight_hr_l0=np.ones((2, 3))), "weight_hr_l0: a plain LSTM has weight_ih, .*, and no such array"),
-        (spoiled(weight_hh_l0_reverse=np.ones((2, 3))), "arrays: more than one LSTM needs a choice of stack"),
-        (renamed(PARAMS, "lstm1", "lstm2"), "arrays: an LSTM needs weight_ih"),
-        (renamed(spoiled(), "_l1", "_l2"), r"layers need numbers that leave none out, found \['\*_l0', '\*_l2'\]"),
-        (renamed(spoiled(), r"_l(\d)", r"_l1\1"), r"layers need numbers from 0 up, found \['\*_l10', '\*_l11'\]"),
-        ({**spoiled(), **renamed(spoiled(), "^", "a.")}, r"choice of stack, found \['\*_l#', 'a\.\*_l#'\]"),
+         "weight_hh_l1: expected finite numbers, got 36 that are infinite or NaN"),
+        (spoiled(bias_ih_l0=np.full(12, -np.inf)), "bias_ih_l0: expected finite numbers, got 12"),
+        (spoiled(bias_ih_l0=np.ones(12, int)), "bias_ih_l0: expected floating point numbers, got int64"),
+        (spoiled(weight_hr_l0=np.ones((2, 3))), "weight_hr_l0: expected only weight_ih, .* in a plain LSTM"),
+        (spoiled(weight_hh_l0_reverse=np.ones((2, 3))), "arrays: expected one LSTM, or a choice by stack"),
+        (renamed(PARAMS, "lstm1", "lstm2"), "arrays: expected the arrays weight_ih"),
+        (renamed(spoiled(), "_l1", "_l2"), r"expected layers numbered without gaps, got \['\*_l0', '\*_l2'\]"),
+        (renamed(spoiled(), r"_l(\d)", r"_l1\1"), r"layers numbered from 0 up, got \['\*_l10', '\*_l11'\]"),
+        ({**spoiled(), **renamed(spoiled(), "^", "a.")}, r"choice by stack, got \['\*_l#', 'a\.\*_l#'\]"),
     ],
 )  # fmt: skip
 def test_arrays_that_are_no_lstm_are_refused_in_a_sentence(arrays, sentence):
@@ -574,11 +574,11 @@ def test_arrays_that_are_no_lstm_are_refused_in_a_sentence(arrays, sentence):
 
 
 def test_an_unknown_stack_and_peepholes_are_refused():
-    with pytest.raises(ValueError, match=r"arrays: stack 'b.\*_l#' needs to be there, found \['\*_l#'\]"):
+    with pytest.raises(ValueError, match=r"stack: expected one of \['\*_l#'\], got 'b.\*_l#'"):
         torch.to_reference(spoiled(), "b.*_l#")
     arrays = tf1.from_reference(PARAMS)
     peephole = next(iter(arrays)).replace("weights", "w_f_diag")
-    with pytest.raises(ValueError, match=r"w_f_diag: a plain LSTM has weights, biases, and no such array"):
+    with pytest.raises(ValueError, match=r"w_f_diag: expected only weights, biases in a plain LSTM"):
         tf1.to_reference({**arrays, peephole: np.ones(3)})
     slots = {name + "/Adam": values for name, values in arrays.items()}
     same_bits(tf1.to_reference({**arrays, **slots}), PARAMS)
@@ -607,10 +607,10 @@ def test_what_is_written_is_read(of, suffix, widths, tmp_path):
     assert [path] == list(tmp_path.iterdir())
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=rf"{path}: needs a whole .*, found one that cannot be read \(.+\)$"):
+    with pytest.raises(ValueError, match=rf"{path}: expected a whole .*, got one that cannot be read \(.+\)$"):
         module.read(path)
     path.unlink()
-    with pytest.raises(ValueError, match=f"{path}: needs a whole .*, found no file"):
+    with pytest.raises(ValueError, match=f"{path}: expected a whole .*, got no file"):
         module.read(path)
 
 
@@ -630,13 +630,13 @@ def test_a_checkpoint_that_holds_a_state_dict_somewhere_is_read(tmp_path):
 def test_a_pickle_that_asks_for_more_than_tensors_is_refused(tmp_path):
     th, path = pytest.importorskip("torch"), tmp_path / "model.pt"
     th.save(th.nn.LSTM(2, 2), path)
-    with pytest.raises(ValueError, match=f"{path}: needs tensors in dictionaries, .* refuses"):
+    with pytest.raises(ValueError, match=f"{path}: expected tensors in dictionaries, .* refuses"):
         torch.read(path)
     th.save([th.ones(3)], path)
-    with pytest.raises(ValueError, match="arrays: an LSTM needs weight_ih"):
+    with pytest.raises(ValueError, match="arrays: expected the arrays weight_ih"):
         torch.to_reference(torch.read(path))
     path.write_bytes(pickle.dumps({"weight_ih_l0": print}, protocol=2))
-    with pytest.raises(ValueError, match=f"{path}: needs tensors in dictionaries, .* refuses"):
+    with pytest.raises(ValueError, match=f"{path}: expected tensors in dictionaries, .* refuses"):
         torch.read(path)
 
 
@@ -647,7 +647,7 @@ def test_a_file_of_something_else_is_refused(name, content, tmp_path):
     path.write_bytes(content)
     of = "onnx" if name.endswith("onnx") else "torch"
     pytest.importorskip(of)
-    with pytest.raises(ValueError, match=f"{path}: needs|an LSTM needs"):
+    with pytest.raises(ValueError, match=f"{path}: expected|expected an LSTM"):
         MODULES[of].to_reference(MODULES[of].read(path))
 
 
@@ -656,7 +656,7 @@ def test_keras_reads_its_layers_and_refuses_other_activations():
     layers = built_by_keras(keras.from_reference(PARAMS))
     same_bits(keras.arrays(layers), keras.from_reference(PARAMS))
     other = pytest.importorskip("keras").layers.LSTM(3, recurrent_activation="hard_sigmoid")
-    with pytest.raises(ValueError, match="needs recurrent_activation 'sigmoid', found 'hard_sigmoid'"):
+    with pytest.raises(ValueError, match="expected recurrent_activation 'sigmoid', got 'hard_sigmoid'"):
         keras.arrays([layers[0], other])
 
 
@@ -712,15 +712,15 @@ def two_directions(helper, graph, node):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (attribute("direction", "reverse"), r"lstm1: needs direction b'forward', found b'reverse'"),
-        (attribute("clip", 3.0), "lstm1: needs clip None, found 3.0"),
-        (attribute("input_forget", 1), "lstm1: needs input_forget 0, found 1"),
-        (attribute("activations", ["Sigmoid", "Relu", "Tanh"]), "lstm1: needs activations .*, found .*Relu"),
-        (lambda _, graph, node: node.input.append("peepholes"), "lstm1: needs no peepholes, found peepholes"),
-        (relu_between, "lstm1: needs to read the LSTM before it, found rectified"),
-        (beside, "lstm1: needs to read the LSTM before it, found x"),
-        (computed_weights, "negated: weights need to be stored in the file, found them computed or fed"),
-        (two_directions, r"lstm1/W: needs one direction along its first axis, found shape \(2, 6, 3\)"),
+        (attribute("direction", "reverse"), r"lstm1: expected direction b'forward', got b'reverse'"),
+        (attribute("clip", 3.0), "lstm1: expected clip None, got 3.0"),
+        (attribute("input_forget", 1), "lstm1: expected input_forget 0, got 1"),
+        (attribute("activations", ["Sigmoid", "Relu", "Tanh"]), "lstm1: expected activations .*, got .*Relu"),
+        (lambda _, graph, node: node.input.append("peepholes"), "lstm1: expected no peepholes, got peepholes"),
+        (relu_between, "lstm1: expected the LSTM before it as input, got rectified"),
+        (beside, "lstm1: expected the LSTM before it as input, got x"),
+        (computed_weights, "negated: expected weights stored in the file, got computed or fed ones"),
+        (two_directions, r"lstm1/W: expected one direction along its first axis, got shape \(2, 6, 3\)"),
     ],
 )
 def test_another_lstm_of_onnx_is_refused_by_name(change, sentence):

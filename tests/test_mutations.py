@@ -1,7 +1,7 @@
 """The mutation score: the conformance suite must catch every wrong implementation, and name the known mistakes.
 
-`python tests/test_mutations.py` prints the score and writes it to benchmarks/results/mutation_score.json. Answers
-are in float64.
+`python tests/test_mutations.py` prints the score and writes it to benchmarks/results/mutation_score.json. All
+outputs are in float64.
 """
 
 import functools
@@ -20,7 +20,7 @@ from issref.verify.suite.mistakes import MISTAKES
 SUITE = conformance.load()
 STORED = Path(__file__).parents[1] / "benchmarks" / "results" / "mutation_score.json"
 KNOWN = {name: mutant.known for name, mutant in MUTANTS.items() if mutant.known}
-EQUIVALENT: dict[str, str] = {}  # mutants that compute the right numbers whatever they are given, and why
+EQUIVALENT: dict[str, str] = {}  # mutants that compute the right numbers for all inputs, and why
 
 
 def scored(port, *cases):
@@ -31,7 +31,7 @@ def scored(port, *cases):
 
 @functools.cache
 def caught_by(name):
-    """The first case that a mutant does not pass; None if it passes all."""
+    """Return the first case that a mutant fails, None if it passes all."""
     mutant = MUTANTS[name]
     with applied(mutant.patches):
         for case in SUITE.cases:
@@ -42,7 +42,7 @@ def caught_by(name):
 
 @functools.cache
 def named(name):
-    """What the diagnosis makes of a mutant."""
+    """Return the diagnosis of a mutant."""
     mutant = MUTANTS[name]
     with applied(mutant.patches):
         outputs, scores = scored(mutant.port, *(case for case in SUITE.cases if case["op"] == "lstm"))
@@ -50,7 +50,7 @@ def named(name):
 
 
 def score():
-    """The score as data, as it is printed and stored."""
+    """Return the score as data."""
     return {
         "suite": SUITE.version,
         "mutants": len(MUTANTS) - len(EQUIVALENT),
@@ -67,7 +67,7 @@ def score():
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_kernel_with_nothing_changed_is_not_caught(cell):
-    """What is caught is the change, and not that a kernel was put in the place of its twins."""
+    """A replaced kernel without a change passes: only changes are caught."""
     same = compiled(reference, cell, inspect.getsource(getattr(reference, cell)))
     cases = [case for case in SUITE.cases if case["op"] in ("lstm", "rhn")]
     with applied([(reference, cell, same)]):
@@ -100,4 +100,4 @@ if __name__ == "__main__":
     STORED.write_text(json.dumps(found, indent=1) + "\n")
     percent = 100 * found["caught"] / found["mutants"]
     print(f"mutation score {percent:.1f} %: {found['caught']} of {found['mutants']} wrong implementations caught,")
-    print(f"{found['named']} of {found['known']} that make a known mistake are told which")
+    print(f"{found['named']} of {found['known']} with a known mistake are named")

@@ -281,12 +281,12 @@ def spoiled(name):
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("derivative", r"square: complex step in x needs an error up to 1e-12, got 0\.\d+"),
-        ("shape", r"square: backward needs gradients of shape {'w': \(\), 'x': \(3,\)}, got {.*'x': \(1, 3\)}"),
-        ("forgets", r"square: backward needs gradients of x, w, got 1"),
-        ("not linear", r"square: complex step in w needs an error up to 1e-12, got"),
-        ("remembers", r"square: .* in x needs an error up to"),
-        ("writes", r"square: kept values in output 0 needs an error up to 0, got"),
+        ("derivative", r"square: expected an error up to 1e-12 for complex step in x, got 0\.\d+"),
+        ("shape", r"square: expected gradients of shape {'w': \(\), 'x': \(3,\)}, got {.*'x': \(1, 3\)}"),
+        ("forgets", r"square: expected gradients of x, w, got 1"),
+        ("not linear", r"square: expected an error up to 1e-12 for complex step in w, got"),
+        ("remembers", r"square: expected an error up to .* in x"),
+        ("writes", r"square: expected an error up to 0 for kept values in output 0, got"),
     ],
 )
 def test_the_checker_names_what_is_wrong(fault, sentence):

@@ -1,4 +1,4 @@
-"""A pruned LSTM held against the one before: what was removed is named, and so is whatever broke."""
+"""Comparison of an LSTM before and after pruning: removed units and mistakes are found."""
 
 import json
 import tempfile
@@ -18,10 +18,10 @@ from issref.iss.layout import Layout
 from issref.models import ptb_lstm
 from issref.ops.lstm import GATES, lstm
 from issref.training import checkpoint
-from issref.verify import pruned as module
 from issref.verify.formats import files, flax, keras, onnx, tf1, torch
 from issref.verify.formats.dialect import REFERENCE
-from issref.verify.pruned import lines, pruned
+from issref.verify.pruned import compare
+from issref.verify.pruned.compare import compare_checkpoints, lines
 from issref.verify.pruned.matching import Layer, match, rows_of, spell
 
 rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -30,12 +30,12 @@ OUT = 5  # what the readout puts out
 
 @unhooked()
 def report(before, after):
-    """What `pruned` says of two dictionaries of arrays; it can be written as JSON and as lines."""
+    """The report on two dictionaries of arrays; it can be written as JSON and as lines."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{name}.safetensors" for name in ("before", "after")]
         for path, arrays in zip(paths, (before, after), strict=True):
             path.write_bytes(save({name: np.ascontiguousarray(values) for name, values in arrays.items()}))
-        found = pruned(*paths)
+        found = compare_checkpoints(*paths)
     assert json.loads(json.dumps(found._asdict(), allow_nan=False)) == found._asdict()
     assert all(isinstance(line, str) and "\n" not in line for line in lines(found))
     return found
@@ -104,7 +104,7 @@ def test_what_nothing_reads_is_removed_without_loss_and_exactly_that_is_named(rn
             "layer": space, "before": len(alive), "after": alive.sum(),
             "kept": np.flatnonzero(alive).tolist(), "removed": np.flatnonzero(~alive).tolist(),
         }  # fmt: skip
-    assert lines(found)[-1] == "preserved  nothing else was changed"
+    assert lines(found)[-1] == "preserved  nothing else changed"
 
 
 @given(rngs)
@@ -136,7 +136,7 @@ def test_a_coarser_dtype_is_no_other_function(rng, dtype):
     assert found.preserved
     assert found.findings == []
     assert kept_in(found) == {space: units.tolist() for space, units in drawn.kept.items()}
-    assert f"both are compared as {np.dtype(dtype).name}, the coarser of their dtypes" in found.notes
+    assert f"compared in {np.dtype(dtype).name}, the coarser dtype" in found.notes
 
 
 @given(rngs)
@@ -172,18 +172,19 @@ def test_a_language_model_before_and_after_is_read_as_train_ptb_writes_it(tmp_pa
     small, small_layout = compact(full, layout, keep)
     checkpoint.save(tmp_path / "checkpoint.safetensors", checkpoint.join(params=full, state=full))
     checkpoint.save(tmp_path / "model.safetensors", small, layout=json.loads(small_layout.to_json()))
-    found = pruned(tmp_path / "checkpoint.safetensors", tmp_path / "model.safetensors", "params/lstm#/*")
+    before, after = tmp_path / "checkpoint.safetensors", tmp_path / "model.safetensors"
+    found = compare_checkpoints(before, after, "params/lstm#/*")
     assert found.preserved
     assert found.before.endswith("checkpoint.safetensors: issref params/lstm#/*, 4 -> 6 -> 5, float64")
     assert lines(found)[2:5] == [
         "lstm0      6 -> 4 units, removed 2: 0, 3",
         "lstm1      5 -> 4 units, removed 1: 2",
-        "note       outputs are those of the top layer, the units kept: no one matrix in both files reads it",
+        "note       outputs are the kept units of the top layer: no single matrix in both files reads it",
     ]
     checkpoint.save(tmp_path / "full.safetensors", full)
-    found = pruned(tmp_path / "full.safetensors", tmp_path / "model.safetensors")
+    found = compare_checkpoints(tmp_path / "full.safetensors", tmp_path / "model.safetensors")
     assert found.preserved
-    assert found.notes == ["outputs are those of softmax/kernel, which reads the top layer"]
+    assert found.notes == ["outputs are computed with softmax/kernel, which reads the top layer"]
 
 
 def test_a_pytorch_model_and_its_onnx_file(tmp_path):
@@ -198,10 +199,10 @@ def test_a_pytorch_model_and_its_onnx_file(tmp_path):
         state |= {"decoder.weight": kernel, "decoder.bias": bias, "embed.weight": th.ones(9, drawn.widths[-1])}
         th.save({"model": state}, path)
     onnx.write(paths["after.onnx"], onnx.from_reference(small))
-    found = pruned(paths["before.pt"], paths["after.pt"])
+    found = compare_checkpoints(paths["before.pt"], paths["after.pt"])
     assert found.preserved
-    assert found.notes == ["outputs are those of model.decoder.weight, which reads the top layer"]
-    found = pruned(paths["before.pt"], paths["after.onnx"])
+    assert found.notes == ["outputs are computed with model.decoder.weight, which reads the top layer"]
+    found = compare_checkpoints(paths["before.pt"], paths["after.onnx"])
     assert found.preserved
     assert kept_in(found) == {space: units.tolist() for space, units in drawn.kept.items()}
 
@@ -217,7 +218,7 @@ def test_a_unit_that_stays_at_zero_may_be_read(rng):
     found = report(before, compact(before, drawn.layout, drawn.keep)[0])
     assert found.preserved
     assert found.findings == []
-    assert sum("at any time" in note for note in found.notes) == len(drawn.keep)
+    assert sum("stay at 0" in note for note in found.notes) == len(drawn.keep)
 
 
 # a pruning that is wrong
@@ -225,14 +226,14 @@ def test_a_unit_that_stays_at_zero_may_be_read(rng):
 
 
 def outputs(params, widths, kept=None):
-    """What `pruned` compares, computed from its own random numbers; `kept` of the widths have a random state."""
-    rng = np.random.default_rng(module.SEED)
-    x = rng.standard_normal((module.STEPS, module.BATCH, widths[0]))
+    """Compute the compared outputs from the same random numbers, with a random state for kept units."""
+    rng = np.random.default_rng(compare.SEED)
+    x = rng.standard_normal((compare.STEPS, compare.BATCH, widths[0]))
     for me, units in kept.items():
         size = len(params[f"{me}/bias"]) // 4
-        states = rng.standard_normal((2, module.BATCH, len(units)))
+        states = rng.standard_normal((2, compare.BATCH, len(units)))
         if size > len(units):
-            whole = np.zeros((2, module.BATCH, size))
+            whole = np.zeros((2, compare.BATCH, size))
             whole[:, :, units] = states
             states = whole
         (x, _, _), _ = lstm(x, *states, params[f"{me}/kernel"], params[f"{me}/bias"])
@@ -253,11 +254,11 @@ def test_a_gate_out_of_step_is_named_with_its_units_and_how_much_it_differs(rng,
     assert kept_in(found) == {space: kept.tolist() for space, kept in drawn.kept.items()}
     assert [each for each in found.findings if each["kind"] != "read"] == [
         {
-            "layer": wrong, "kind": "gates", "says": found.findings[0]["says"],
+            "layer": wrong, "kind": "gates", "text": found.findings[0]["text"],
             "sets": {name: each.tolist() for name, each in units.items()},
         }
     ]  # fmt: skip
-    assert f"{wrong}: gates pruned out of step" in lines(found)[-3 - len(found.findings) + 1]
+    assert f"{wrong}: gates kept different units" in lines(found)[-3 - len(found.findings) + 1]
     one, two = (outputs(params, drawn.widths, drawn.kept) for params in (before, after))
     np.testing.assert_allclose(found.difference, np.abs(one - two).max(), rtol=1e-9)
     np.testing.assert_allclose(found.relative, found.difference / np.abs((one, two)).max(), rtol=1e-9)
@@ -377,7 +378,7 @@ def test_biases_that_are_gone_or_of_other_units_are_named(rng):
     found = report(drawn.masked, after)
     assert not found.preserved
     assert kinds(found) == [(me, "biases")]
-    assert f"all biases are 0, which were up to {np.abs(right).max():.3g}" in found.findings[0]["says"]
+    assert f"all biases are 0, before they were up to {np.abs(right).max():.3g}" in found.findings[0]["text"]
     other = other_choice(rng, drawn, me)
     after[f"{me}/bias"] = drawn.masked[f"{me}/bias"].reshape(4, -1)[:, other].ravel()
     found = report(drawn.masked, after)
@@ -399,8 +400,8 @@ def test_one_changed_weight_is_found(rng):
     values = found.findings[0]
     assert values["largest"] == pytest.approx(0.125)
     assert (values["unit"], values["nearest"]) == (unit, drawn.kept[me][unit])
-    assert f"1 of {after[f'{me}/kernel'].size + after[f'{me}/bias'].size} numbers differ" in values["says"]
-    assert f"most in the {GATES[gate]} gate of unit {unit}" in values["says"]
+    assert f"1 of {after[f'{me}/kernel'].size + after[f'{me}/bias'].size} numbers differ" in values["text"]
+    assert f"most in the {GATES[gate]} gate of unit {unit}" in values["text"]
 
 
 @pytest.mark.parametrize("how", ["tuned", "quantised"])
@@ -437,7 +438,7 @@ def test_removed_units_that_were_read_are_counted_and_their_largest_weight_named
                 )
         assert each["units"] == np.flatnonzero(~alive).tolist()
         assert each["largest"] == pytest.approx(largest)
-        assert f"{(~alive).sum()} removed units were read, with weights up to {largest:.3g}" in each["says"]
+        assert f"{(~alive).sum()} removed units were read, with weights up to {largest:.3g}" in each["text"]
 
 
 @given(rngs)
@@ -446,7 +447,7 @@ def test_zeros_in_place_are_changed_values(rng):
     found = report(drawn.dense, drawn.masked)
     assert not found.preserved
     assert {kind for _, kind in kinds(found)} == {"values"}
-    assert all("of these are 0 now" in each["says"] for each in found.findings)
+    assert all("of these are 0 now" in each["text"] for each in found.findings)
     assert [layer["removed"] for layer in found.layers] == [[] for _ in drawn.keep]
     found = report(drawn.dense, zero_dead(drawn.dense, drawn.layout, drawn.keep))
     assert kept_in(found) == {space: [*range(len(alive))] for space, alive in drawn.keep.items()}
@@ -461,7 +462,7 @@ def test_a_changed_weight_that_matters_to_nothing_leaves_the_function():
     found = report(drawn.masked, compact(after, drawn.layout, dead)[0])
     assert found.preserved
     assert kinds(found) == [("lstm0", "values")]
-    assert lines(found)[-1] == "preserved  weights were changed, the outputs were not"
+    assert lines(found)[-1] == "preserved  weights changed, the outputs did not"
 
 
 # bad input
@@ -478,14 +479,14 @@ def spoilt(**changes):
 @pytest.mark.parametrize(
     ("after", "sentence"),
     [
-        (random_params(network((3, 4), False), np.random.default_rng(1)), "needs 2 layers, as before, found 1"),
+        (random_params(network((3, 4), False), np.random.default_rng(1)), "expected 2 layers, as before, got 1"),
         (random_params(network((3, 4, 3), False), np.random.default_rng(1)),
-         "lstm1 needs at most 2 units, as before, found 3"),
+         "expected at most 2 units in lstm1, as before, got 3"),
         (random_params(network((2, 4, 2), False), np.random.default_rng(1)),
-         "needs an input of width 3, as before, found 2"),
-        (spoilt(lstm0__bias=np.full(16, np.nan)), "lstm0/bias: needs finite numbers, found 16"),
+         "expected an input of width 3, as before, got 2"),
+        (spoilt(lstm0__bias=np.full(16, np.nan)), "lstm0/bias: expected finite numbers, got 16"),
         (spoilt(lstm0__bias=np.ones(12)), r"lstm0/bias: axes .* need shape \(16,\), got \(12,\)"),
-        ({"embed/kernel": np.ones((3, 4))}, "an LSTM needs arrays of names like .*, found embed/kernel"),
+        ({"embed/kernel": np.ones((3, 4))}, "expected an LSTM's arrays, with names like .*, got embed/kernel"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_compared_are_refused_in_a_sentence(after, sentence):
@@ -495,7 +496,7 @@ def test_files_that_cannot_be_compared_are_refused_in_a_sentence(after, sentence
 
 def test_a_readout_of_numbers_that_are_not_finite_is_refused():
     arrays = random_params(network((3, 4)), np.random.default_rng(0))
-    with pytest.raises(ValueError, match=r"after.safetensors: softmax/kernel and its bias need finite numbers"):
+    with pytest.raises(ValueError, match=r"after.safetensors: expected finite numbers in softmax/kernel"):
         report(arrays, {**arrays, "softmax/bias": np.full(OUT, np.inf)})
 
 
@@ -503,18 +504,18 @@ def test_a_truncated_file_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     files.write(path, SMALL)
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ValueError, match=f"^{path}: needs a whole safetensors file"):
-        pruned(path, path)
+    with pytest.raises(ValueError, match=f"^{path}: expected a whole safetensors file"):
+        compare_checkpoints(path, path)
 
 
 def test_a_readout_of_another_size_is_no_readout():
     rng, layout = np.random.default_rng(0), network((3, 4))
     before = random_params(layout, rng)
     after = {**before, "softmax/kernel": np.ones((4, OUT - 1)), "softmax/bias": np.ones(OUT - 1)}
-    assert report(before, before).notes == ["outputs are those of softmax/kernel, which reads the top layer"]
-    assert "no one matrix in both files reads it" in report(before, after).notes[0]
+    assert report(before, before).notes == ["outputs are computed with softmax/kernel, which reads the top layer"]
+    assert "no single matrix in both files reads it" in report(before, after).notes[0]
     again = {f"again/{name}": values for name, values in before.items() if "softmax" in name}
-    assert "no one matrix in both files reads it" in report({**before, **again}, before).notes[0]
+    assert "no single matrix in both files reads it" in report({**before, **again}, before).notes[0]
 
 
 # what the numbers tell
@@ -540,7 +541,7 @@ def test_units_are_spelled_as_runs():
     assert spell([]) == "none"
     assert spell([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert spell([3, 1, 2]) == "3, 1-2"
-    assert spell(range(0, 60, 2)).endswith("20, 22, and 18 runs more")
+    assert spell(range(0, 60, 2)).endswith("20, 22, and 18 more runs")
 
 
 # the command
@@ -560,15 +561,15 @@ def test_the_command_says_what_was_removed_and_that_nothing_changed_or_what_brok
         files.write(path, arrays)
     assert crosscheck.main(["pruned", str(before), str(right), "--json", str(tmp_path / "report.json")]) == 0
     said = capsys.readouterr().out
-    assert said.splitlines() == lines(pruned(before, right))
+    assert said.splitlines() == lines(compare_checkpoints(before, right))
     assert f"removed {len(drawn.keep['lstm0']) - len(drawn.kept['lstm0'])}: " in said
-    assert json.loads((tmp_path / "report.json").read_text()) == pruned(before, right)._asdict()
+    assert json.loads((tmp_path / "report.json").read_text()) == compare_checkpoints(before, right)._asdict()
     assert crosscheck.main(["pruned", str(before), str(wrong)]) == 1
     said = capsys.readouterr().out
-    assert "lstm1: gates pruned out of step" in said
+    assert "lstm1: gates kept different units" in said
     assert "NOT PRESERVED" in said
     assert crosscheck.main(["pruned", str(before), str(tmp_path / "no.pt")]) == 2
     failed = capsys.readouterr()
     assert failed.out == ""
-    assert failed.err.startswith(f"issref: {tmp_path / 'no.pt'}: needs ")
+    assert failed.err.startswith(f"issref: {tmp_path / 'no.pt'}: expected ")
     assert failed.err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The released group files come out of the layout, and go back in: same groups, same sizes, same penalty."""
+"""The released group files are written from layouts and read back with the same groups, sizes and penalty."""
 
 import itertools
 import json
@@ -248,7 +248,7 @@ def test_what_is_read_is_written_as_it_was(case):
 def test_a_space_counted_nowhere_is_refused_in_words(case, size):
     """Its size would be lost."""
     layout = Layout({**case.layout.axes, "lost/bias": (("~lost",),)}, {**case.layout.sizes, "lost": size})
-    with refused("space 'lost': a group file needs a counted segment of it, got none"):
+    with refused("space 'lost': expected a counted segment, got none"):
         write_groups(layout, [*countable(case), "lost"])
 
 
@@ -276,7 +276,7 @@ def test_a_file_has_comments_and_plain_numbers():
 
 def test_what_a_file_cannot_say_is_refused_in_words():
     layout = Layout({"v": (("a",),), "w": (("b",), ("~a",))}, {"a": 2, "b": 1})
-    with refused("v: a group file needs matrices, got one of 1 axes"):
+    with refused("v: expected a matrix, as in every group file, got 1 axes"):
         write_groups(layout, ["a"])
     with refused("groups: expected spaces of ['a', 'b'], got 'c'"):
         write_groups(layout, ["c"])
@@ -286,44 +286,49 @@ def test_what_a_file_cannot_say_is_refused_in_words():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("groups_hidden830.json", "groups: needs JSON text, got 'groups_hidden830.json'"),
-        ("[" * 100_000, "groups: needs JSON text, got '[[["),
-        ("[]", """groups: needs {"groups": [[entry, ...], ...]}, got '[]'"""),
-        (
-            '{"groups": {"w": []}}',
-            """groups: needs {"groups": [[entry, ...], ...]}, got '{"groups": {"w": []}}'""",
-        ),
-        ('{"groups": [""]}', """groups: needs {"groups": [[entry, ...], ...]}, got '{"groups": [""]}'"""),
-        ('{"groups": [[], ["w"]]}', 'groups[1][0]: an entry needs var_name, multi, axis, start, end, got "w"'),
+        ("groups_hidden830.json", "group file: expected JSON, got Invalid JSON: expected value at line 1"),
+        ("[" * 100_000, "group file: expected JSON, got Invalid JSON: recursion limit"),
+        ("[]", "group file: expected an object, got []"),
+        ("{}", "group file, groups: expected a value, got none"),
+        ('{"groups": {"w": []}}', "group file, groups: expected a valid array, got {'w': []}"),
+        ('{"groups": [""]}', "group file, groups[0]: expected a valid array, got ''"),
+        ('{"groups": [[], ["w"]]}', "group file, groups[1][0]: expected an object, got 'w'"),
         (
             '{"groups": [[{"var_name": "w", "axis": 0}]]}',
-            'groups[0][0]: an entry needs var_name, multi, axis, start, end, got {"var_name": "w", "axis": 0}',
+            "group file, groups[0][0].multi: expected a value, got none",
         ),
-        (file_of([("u", 0, 0, 2)]), "groups[0][0], 'u': needs a variable of known shape, got none of this name"),
-        (file_of([(["w"], 0, 0, 2)]), "groups[0][0], \"['w']\": needs a variable of known shape"),
-        (file_of([("bias", 0, 0, 2)]), "groups[0][0], 'bias': needs a matrix, got shape (4,)"),
+        (
+            '{"groups": [[{"var_name": "w", "multi": 1, "axis": 0, "start": 0, "end": 2, "a b": 7}]]}',
+            "group file, groups[0][0]['a b']: expected no such field, got 7",
+        ),
+        (
+            file_of([("u", 0, 0, 2)]),
+            "groups[0][0], 'u': expected a variable of known shape, got none",
+        ),
+        (file_of([(["w"], 0, 0, 2)]), "groups[0][0].var_name: expected a valid string, got ['w']"),
+        (file_of([("bias", 0, 0, 2)]), "groups[0][0], 'bias': expected a matrix, got shape (4,)"),
         (
             file_of([("w", 0, 0, 2)], multi=1.5),
-            "groups[0][0], 'w': needs multi 1 (a family's factor c is sqrt(c) in its strength), got 1.5",
+            "groups[0][0], 'w': expected multi 1 (the factor c of a family is sqrt(c) in its strength), got 1.5",
         ),
         (
             file_of([("w", 0, 0, 2), ("w", 2, 0, 2)]),
-            "groups[0][1], 'w': needs axis 0 or 1 and whole numbers start",
+            "groups[0][1].axis: expected less than or equal to 1, got 2",
         ),
-        (file_of([("w", True, 0, 2)]), "needs axis 0 or 1 and whole numbers start, end, got (True, 0, 2)"),
-        (file_of([("w", 0, 0, 2.0)]), "needs axis 0 or 1 and whole numbers start, end, got (0, 0, 2.0)"),
-        (file_of([("w", 0, 3, 5)]), "groups[0][0], 'w': needs a slice of 0:4 for axis 0, got 3:5"),
-        (file_of([("w", 1, 4, 6)]), "groups[0][0], 'w': needs a slice of 0:5 for axis 1, got 4:6"),
-        (file_of([("w", 0, -1, 2)]), "needs a slice of 0:4 for axis 0, got -1:2"),
-        (file_of([("w", 0, 2, 2)]), "needs a slice of 0:4 for axis 0, got 2:2"),
-        (file_of([], [("w", 1, 0, 2), ("w", 0, 0, 3)]), "groups[1]: its slices need one length, got [2, 3]"),
+        (file_of([("w", True, 0, 2)]), "groups[0][0].axis: expected a valid integer, got True"),
+        (file_of([("w", 0, 0, 2.0)]), "groups[0][0].end: expected a valid integer, got 2.0"),
+        (file_of([("w", 0, 3, 5)]), "groups[0][0], 'w': expected a slice of 0:4 for axis 0, got 3:5"),
+        (file_of([("w", 1, 4, 6)]), "groups[0][0], 'w': expected a slice of 0:5 for axis 1, got 4:6"),
+        (file_of([("w", 0, -1, 2)]), "expected a slice of 0:4 for axis 0, got -1:2"),
+        (file_of([("w", 0, 2, 2)]), "expected a slice of 0:4 for axis 0, got 2:2"),
+        (file_of([], [("w", 1, 0, 2), ("w", 0, 0, 3)]), "groups[1]: expected slices of one length, got [2, 3]"),
         (
             file_of([("w", 1, 0, 2)], [("v", 1, 0, 2), ("w", 1, 1, 3)]),
-            "w: its slices of rows need to lie apart, got 0:2 and 1:3",
+            "w: expected slices of rows that do not overlap, got 0:2 and 1:3",
         ),
         (
             file_of([("w", 0, 2, 4), ("w", 0, 2, 4)]),
-            "w: its slices of columns need to lie apart, got 2:4 and 2:4",
+            "w: expected slices of columns that do not overlap, got 2:4 and 2:4",
         ),
     ],
     ids=itertools.count(),
@@ -336,6 +341,6 @@ def test_what_is_no_group_file_is_refused_in_words(text, sentence):
 @pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "~b"], ["a", "in no group: axis 0 of v, 0:4"], "abc"])
 def test_names_of_families_are_as_many_and_different(names):
     text = file_of([("w", 1, 0, 2)], [("w", 0, 0, 3)])
-    with refused('spaces: needs 2 different names without "~" or "in no group: ", got '):
+    with refused('spaces: expected 2 different names without "~" or "in no group: ", got '):
         read_groups(text, SHAPES, names)
     assert read_groups(text, SHAPES, ["a", "b"])[1] == ["a", "b"]

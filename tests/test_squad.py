@@ -1,4 +1,4 @@
-"""SQuAD read, split, batched and scored; GloVe read; and what each says of bad input."""
+"""SQuAD: reading, splitting, batches, scores; GloVe; error messages."""
 
 import itertools
 import json
@@ -146,7 +146,7 @@ def test_buckets_hold_every_text_once_and_like_lengths_together(lengths, size, s
 
 
 def apart(lengths, batches):
-    """Whether no batch has texts whose tens lie between those of another."""
+    """Return whether the ranges of length // 10 in different batches do not overlap."""
     tens = sorted(((lengths[batch] // 10).min(), (lengths[batch] // 10).max()) for batch in batches)
     return all(one[1] <= following[0] for one, following in itertools.pairwise(tens))
 
@@ -192,7 +192,7 @@ def test_of_several_answers_the_best_counts_and_a_missing_prediction_scores_noth
     golds = [("1", ("Rouen", "in Rouen, France")), ("2", ("10", "ten")), ("3", ("x",))]
     assert score({"1": "Rouen, France", "2": "Ten."}, golds) == Score(pytest.approx(100 / 3), pytest.approx(60))
     assert score({name: answers[-1] for name, answers in golds}, golds) == (100, 100)
-    with pytest.raises(ValueError, match="needed at least one question, found none"):
+    with pytest.raises(ValueError, match="expected at least one question, got none"):
         score({}, [])
 
 
@@ -215,37 +215,40 @@ def test_scores_are_symmetric_and_exactness_is_full_overlap(one, other):
     [
         (
             document(version="v2.0"),
-            "dev.json: needed SQuAD v1.1, found version 'v2.0', with impossible questions",
+            "dev.json: expected SQuAD v1.1, got version 'v2.0'",
         ),
         (
             document(answers=()),
-            "dev.json: needed SQuAD v1.1, where every question has an answer, found 'q' without one: impossible "
+            "dev.json: expected SQuAD v1.1, where every question has an answer, got 'q' without one: impossible "
             "questions belong to v2",
         ),
         (
             document(answers=[("Normans", 5)]),
-            "dev.json: needed the answer 'Normans' of 'q' at character 5 of its context, found 'ormans '",
+            "dev.json: expected the answer 'Normans' of 'q' at character 5 of its context, got 'ormans '",
         ),
         (
             document(answers=[("Normans", -9)]),
-            "dev.json: needed the answer 'Normans' of 'q' at character -9 of its context, found ''",
+            "dev.json: expected the answer 'Normans' of 'q' at character -9 of its context, got ''",
         ),
         (
             document(answers=[("", 4)]),
-            "dev.json: needed the answer '' of 'q' at character 4 of its context, found ''",
+            "dev.json: expected the answer '' of 'q' at character 4 of its context, got ''",
         ),
         (
             document(question=" \n"),
-            "dev.json, question 'q': needed a question with words, found ' \\n'",
+            "dev.json, question 'q': expected a question with words, got ' \\n'",
         ),
-        (document(text=" "), "dev.json, question 'q': needed a context with words, found ' '"),
-        (b"caf\xe9", "dev.json: needed UTF-8, found 0xe9 at byte offset 3"),
-        (b"{", "dev.json: needed JSON, found something else (Expecting property name"),
-        (b"[" * 100_000, "dev.json: needed JSON, found something else ("),
-        (b"[1]", "dev.json: needed the fields of SQuAD v1.1 (data, paragraphs, context, qas, id, question, "),
-        (b"{}", "dev.json: needed the fields of SQuAD v1.1 "),
-        (b'{"data": [{"paragraphs": [{"context": 3, "qas": []}]}]}', "dev.json: needed the fields of SQuAD v1.1 "),
-        (b'{"data": []}', "dev.json: needed at least one question, found none"),
+        (document(text=" "), "dev.json, question 'q': expected a context with words, got ' '"),
+        (b"caf\xe9", "dev.json: expected JSON, got Invalid JSON: "),
+        (b"{", "dev.json: expected JSON, got Invalid JSON: EOF while parsing an object at line 1"),
+        (b"[" * 100_000, "dev.json: expected JSON, got Invalid JSON: recursion limit"),
+        (b"[1]", "dev.json: expected an object, got [1]"),
+        (b"{}", "dev.json, data: expected a value, got none"),
+        (
+            b'{"data": [{"paragraphs": [{"context": 3, "qas": []}]}]}',
+            "dev.json, data[0].paragraphs[0].context: expected a valid string, got 3",
+        ),
+        (b'{"data": []}', "dev.json: expected at least one question, got none"),
     ],
 )
 def test_a_file_that_is_not_squad_is_refused_in_a_sentence(content, said):
@@ -257,9 +260,9 @@ def test_a_file_that_is_not_squad_is_refused_in_a_sentence(content, said):
 @pytest.mark.parametrize(
     ("question", "text", "said"),
     [
-        ("", "text", "--question and --context-file: needed a question with words, found ''"),
-        ("Why?", " ", "--question and --context-file: needed a context with words, found ' '"),
-        ("why " * 31, "text", "--question: needed at most 30 words, found 31"),
+        ("", "text", "--question and --context-file: expected a question with words, got ''"),
+        ("Why?", " ", "--question and --context-file: expected a context with words, got ' '"),
+        ("why " * 31, "text", "--question: expected at most 30 words, got 31"),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_refused_in_a_sentence(question, text, said):
@@ -299,14 +302,14 @@ def test_the_progress_of_reading_vectors_ends_at_the_bytes_there_are(name, tmp_p
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"the 1 2 3\n", ": needed 2 numbers after each word, found 3 in line 1"),
-        (b"the 1 2\nof 1\n", ": needed 2 numbers after each word, found 1 in line 2"),
-        (b"the 1 x\n", ": needed numbers, found others in line 1 (could not convert string to float"),
-        (b"the 1 nan\n", ": needed finite numbers, found others for 'the'"),
-        (b"the 1 2\ncaf\xe9 1 2\n", r": needed UTF-8, found b'caf\xe9' in line 2"),
-        (b"of 1 2\n", ": needed vectors for some of 1 words, found none"),
-        (b"", ": needed vectors for some of 1 words, found none"),
-        (None, ": needed a readable file, found No such file or directory"),
+        (b"the 1 2 3\n", ": expected 2 numbers after each word, got 3 in line 1"),
+        (b"the 1 2\nof 1\n", ": expected 2 numbers after each word, got 1 in line 2"),
+        (b"the 1 x\n", ": expected numbers, got others in line 1 (could not convert string to float"),
+        (b"the 1 nan\n", ": expected finite numbers, got others for 'the'"),
+        (b"the 1 2\ncaf\xe9 1 2\n", r": expected UTF-8, got b'caf\xe9' in line 2"),
+        (b"of 1 2\n", ": expected vectors for some of 1 words, got none"),
+        (b"", ": expected vectors for some of 1 words, got none"),
+        (None, ": expected a readable file, got No such file or directory"),
     ],
 )
 def test_a_file_that_holds_no_such_vectors_is_refused_in_a_sentence(content, said, tmp_path):
@@ -320,7 +323,7 @@ def test_a_file_that_holds_no_such_vectors_is_refused_in_a_sentence(content, sai
 def test_a_zip_file_without_this_width_is_refused_in_a_sentence(tmp_path):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("glove.6B.3d.txt", b"the 1 2 3\n")
-    with pytest.raises(ValueError, match=r"all\.zip: needed a zip file with glove\.6B\.2d\.txt, found"):
+    with pytest.raises(ValueError, match=r"all\.zip: expected a zip file with glove\.6B\.2d\.txt, got"):
         glove.read(tmp_path / "all.zip", {"the"}, 2)
 
 
@@ -331,7 +334,7 @@ def test_the_first_of_several_files_that_a_folder_holds_is_taken(tmp_path, monke
     monkeypatch.setenv("ISSREF_DATA", str(tmp_path))
     monkeypatch.setattr(download, "_checked", lambda path, *_: path)
     names = ("squad/train-v1.1.json", "squad/train-v1.1.subset44.json")
-    with pytest.raises(ValueError, match=r"ISSREF_DATA: .* needed squad/train-v1\.1\.json, found an empty folder"):
+    with pytest.raises(ValueError, match=r"ISSREF_DATA .*: expected squad/train-v1\.1\.json, got an empty folder"):
         download.find_first(names)
     (tmp_path / "train-v1.1.subset44.json").touch()
     assert download.find_first(names)[0].name == "train-v1.1.subset44.json"
@@ -343,7 +346,7 @@ def test_the_first_of_several_files_that_a_folder_holds_is_taken(tmp_path, monke
 def test_a_file_that_is_nowhere_to_be_downloaded_is_told(tmp_path, monkeypatch):
     monkeypatch.delenv("ISSREF_DATA", raising=False)
     monkeypatch.setattr(download, "cache", lambda: tmp_path)
-    with pytest.raises(ValueError, match=r"needed a folder with glove/glove\.6B\.100d\.txt, which is nowhere"):
+    with pytest.raises(ValueError, match=r"expected a folder with glove/glove\.6B\.100d\.txt, which cannot"):
         download.find("glove/glove.6B.100d.txt")
 
 

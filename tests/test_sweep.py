@@ -180,7 +180,7 @@ def test_values_need_a_flag_and_a_corpus_that_is_there(tmp_path, capsys):
     assert command.main(["--corpus", "nowhere", "--out", str(tmp_path / "out")]) == 2
     first, second = sentences(capsys)
     assert first == "sweep: needs a flag before its values, got '1e-3'"
-    assert second.startswith("corpus: needed auto, ptb, embedded or a folder")
+    assert second.startswith("corpus: expected auto, ptb, embedded or a folder")
 
 
 def test_help_names_the_options(capsys):

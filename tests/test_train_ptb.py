@@ -390,11 +390,11 @@ def test_eval_shows_the_headline_and_names_the_other_protocol(finished, capsys):
             "--hidden-sizes: --model rhn needs one width, for its embedding too, got 2 and --embed-size None",
         ),
         (("--drops", "0", "0", "0", "1"), "--drops: needs four probabilities from 0 to below 1, got (0.0, "),
-        (("--corpus", "nowhere"), "corpus: needed auto, ptb, embedded or a folder"),
-        (("--steps", "5000"), "windows: needed 20004 words for 4 x 5000 steps, found 3900"),
+        (("--corpus", "nowhere"), "corpus: expected auto, ptb, embedded or a folder"),
+        (("--steps", "5000"), "windows: expected 20004 words for 4 x 5000 steps, got 3900"),
         (
             ("--data-dir", "nowhere", "--corpus", "ptb"),
-            "data-dir: nowhere needed ptb/ptb.train.txt, found No such file",
+            "data-dir nowhere: expected ptb/ptb.train.txt, got No such file",
         ),
     ],
 )

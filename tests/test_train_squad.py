@@ -320,11 +320,11 @@ def test_predict_prints_a_span_of_the_text_and_its_probability(finished, tmp_pat
 @pytest.mark.parametrize(
     ("question", "text", "said"),
     [
-        ("what?", b"caf\xe9", "{path}: needed UTF-8, found 0xe9 at byte offset 3"),
-        ("what?", b" ", "--question and --context-file: needed a context with words, found ' '"),
-        ("", b"text", "--question and --context-file: needed a question with words, found ''"),
-        ("why " * 31, b"text", "--question: needed at most 30 words, found 31"),
-        ("what?", None, "{path}: needed a readable file, found No such file or directory"),
+        ("what?", b"caf\xe9", "{path}: expected UTF-8, got 0xe9 at byte offset 3"),
+        ("what?", b" ", "--question and --context-file: expected a context with words, got ' '"),
+        ("", b"text", "--question and --context-file: expected a question with words, got ''"),
+        ("why " * 31, b"text", "--question: expected at most 30 words, got 31"),
+        ("what?", None, "{path}: expected a readable file, got No such file or directory"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_a_sentence(question, text, said, finished, tmp_path, capsys):
@@ -346,13 +346,13 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(question, text, said, fin
         (("--strength", "-1"), "--strength: needs numbers from 0 up, got (-1.0,)"),
         (("--keep", "0"), "--keep: needs a probability above 0 and at most 1, got 0.0"),
         (("--average", "1"), "--average, --final-rate: needs shares from 0 up, below and to 1, got 1.0 and 0.1"),
-        (("--word-size", "7"), "{data}/glove.txt: needed 7 numbers after each word, found 5 in line 1"),
+        (("--word-size", "7"), "{data}/glove.txt: expected 7 numbers after each word, got 5 in line 1"),
         (
             ("--dev-limit", "5"),
             "--dev-limit: needs a dev question with a context of at most 5 words, found 6 in the shortest",
         ),
-        (("--train", "nowhere"), "nowhere: needed a file, found none"),
-        (("--context-limit", "1"), "train: needed a question of 30 words answered in 1, found none"),
+        (("--train", "nowhere"), "nowhere: expected a file, got none"),
+        (("--context-limit", "1"), "train: expected a question of 30 words answered in 1, got none"),
         (("--predict", "run"), "--out, --resume, --eval, --predict: needs one of them at most, found more"),
         (("--small", "--preset", "paper"), "--small: is --preset small, found --preset paper beside it"),
     ],
@@ -366,7 +366,7 @@ def test_bad_input_is_a_sentence_and_exit_code_2(more, said, data, tmp_path, cap
 def test_impossible_questions_are_refused_before_anything_is_written(data, tmp_path, capsys):
     (tmp_path / "v2.json").write_text(json.dumps(questions(2, 3) | {"version": "v2.0"}))
     assert command.main(flags(data, tmp_path / "run", "--dev", str(tmp_path / "v2.json"))) == 2
-    assert sentence(capsys) == "dev: needed SQuAD v1.1, found version 'v2.0', with impossible questions"
+    assert sentence(capsys) == "dev: expected SQuAD v1.1, got version 'v2.0'"
     assert not (tmp_path / "run").exists()
 
 

@@ -1,6 +1,6 @@
-"""Wrong implementations: issref with one thing changed, by name. `test_mutations` says which the suite catches.
+"""Wrong implementations of issref by name, each with one change; `test_mutations` checks that they are caught.
 
-What is changed is what an op is given, told or returns, a line of its source, or one operator of a kernel.
+A change concerns the inputs, keywords or outputs of an op, a line of its source, or one operator of a kernel.
 """
 
 import ast
@@ -30,7 +30,7 @@ GATES = ("input", "candidate", "forget", "output")
 
 
 class Mutant(NamedTuple):
-    """A port, the patches of issref under which it runs, and the ops in whose cases it shows."""
+    """A port, the patches of issref while it runs, and the ops whose cases must catch it."""
 
     ops: str
     port: Callable = reference_port.answer
@@ -44,18 +44,18 @@ class Mutant(NamedTuple):
 KERNELS = [name for name, value in vars(kernels).items() if hasattr(value, "__wrapped__")]
 
 
-def given(ops, change, known=""):
-    """Other inputs are read: change(inputs) -> some inputs."""
+def change_inputs(ops, change, known=""):
+    """Change inputs: change(inputs) -> some inputs."""
     return Mutant(ops, lambda case, op, a, k: reference_port.answer(case, op, {**a, **change(a)}, k), known=known)
 
 
-def told(ops, change, known=""):
-    """Other keywords are heard: change(keywords) -> some keywords."""
+def change_keywords(ops, change, known=""):
+    """Change keywords: change(keywords) -> some keywords."""
     return Mutant(ops, lambda case, op, a, k: reference_port.answer(case, op, a, {**k, **change(k)}), known=known)
 
 
-def returned(ops, change, known=""):
-    """Other outputs are returned: change(outputs, inputs, keywords) -> some outputs."""
+def change_outputs(ops, change, known=""):
+    """Change outputs: change(outputs, inputs, keywords) -> some outputs."""
 
     def port(case, op, a, k):
         outputs = reference_port.answer(case, op, a, k)
@@ -64,23 +64,23 @@ def returned(ops, change, known=""):
     return Mutant(ops, port, known=known)
 
 
-def replaced(ops, module, name, function):
-    """Another function stands in the place of one of issref."""
+def replace(ops, module, name, function):
+    """Replace a function of issref."""
     return Mutant(ops, patches=((module, name, function),))
 
 
-def edited(ops, module, name, *pairs, known="", **names):
-    """A function of issref with some of its text replaced: old, new, old, new, ..."""
+def edit(ops, module, name, *pairs, known="", **names):
+    """Replace parts of the source of a function of issref: old, new, old, new, ..."""
     source = textwrap.dedent(inspect.getsource(inspect.unwrap(getattr(module, name))))
     for old, new in zip(pairs[::2], pairs[1::2], strict=True):
-        assert old in source, f"{name} needs the text {old!r}"
+        assert old in source, f"{name}: expected the text {old!r}"
         source = source.replace(old, new)
     return Mutant(ops, patches=((module, name, compiled(module, name, source, **names)),), known=known)
 
 
 def edits(ops, module, name, table, **names):
-    """A mutant for each pair of texts: {mutant: (old, new, ...)}."""
-    return {mutant: edited(ops, module, name, *pairs, **names) for mutant, pairs in table.items()}
+    """Return a mutant for each entry of {mutant: (old, new, ...)}."""
+    return {mutant: edit(ops, module, name, *pairs, **names) for mutant, pairs in table.items()}
 
 
 def compiled(module, name, source, **names):
@@ -91,9 +91,9 @@ def compiled(module, name, source, **names):
 
 @contextmanager
 def applied(patches):
-    """The patches, made wherever a module of issref holds the function; a kernel stands for both its twins.
+    """Apply the patches wherever a module of issref holds the function, for a kernel in both twins.
 
-    With one kernel, all run as their plain twins, because a plain one may call another.
+    If one kernel is patched, all run as their NumPy twins, because one may call another.
     """
     undo, changed = [], {name: function for module, name, function in patches if module is reference}
     plain = {name: getattr(reference, name) for name in KERNELS} | changed if changed else {}
@@ -120,12 +120,12 @@ def applied(patches):
 
 
 def blocks(values, order):
-    """The four blocks of columns in another order."""
+    """Return the four blocks of columns in another order."""
     return values.reshape(*values.shape[:-1], 4, -1)[..., order, :].reshape(values.shape)
 
 
 def exchanged(values):
-    """The first two axes exchanged, as a port can only do where they are of one length."""
+    """Exchange the first two axes; a port can only do so if they have the same length."""
     if values.shape[0] != values.shape[1]:
         raise ValueError("axes of two lengths")
     return values.swapaxes(0, 1)
@@ -158,14 +158,14 @@ def wrong_orders():
         yield name, lambda a, k=k: {"kernel": blocks(a["kernel"], k), "bias": blocks(a["bias"], k)}
 
 
-LSTM_GIVEN = {
+LSTM_INPUTS = {
     **dict(wrong_orders()),
     "recurrent kernels transposed": lambda a: {"kernel": gate_by_gate(a["kernel"], a["x"].shape[2], None)},
     "input kernels transposed": lambda a: {"kernel": gate_by_gate(a["kernel"], 0, a["x"].shape[2])},
     "kernel reshaped where it should be transposed": lambda a: {
         "kernel": a["kernel"].ravel(order="F").reshape(a["kernel"].shape)
     },
-    "rows of the state read before those of the input": lambda a: {
+    "rows of the state read before rows of the input": lambda a: {
         "kernel": np.concatenate((a["kernel"][a["h0"].shape[1] :], a["kernel"][: a["h0"].shape[1]]))
     },
     "bias left out": zeros("bias"),
@@ -180,15 +180,15 @@ LSTM_GIVEN = {
     "gradient arriving at c left out": zeros("dc"),
     "gradients arriving at h and c exchanged": lambda a: {"dh": a["dc"], "dc": a["dh"]},
 }
-LSTM_TOLD = {
+LSTM_KEYWORDS = {
     "forget_bias left out": lambda k: {"forget_bias": 0.0},
     "forget_bias added twice": lambda k: {"forget_bias": 2 * k.get("forget_bias", 0.0)},
     "forget_bias 1 where none is asked for": lambda k: {"forget_bias": 1.0},
     "forget_bias subtracted": lambda k: {"forget_bias": -k.get("forget_bias", 0.0)},
-    "reverse not heeded": lambda k: {"reverse": False},
+    "reverse ignored": lambda k: {"reverse": False},
     "time reversed where it should not be": lambda k: {"reverse": not k.get("reverse", False)},
 }
-LSTM_RETURNED = {
+LSTM_OUTPUTS = {
     "h and c returned exchanged": lambda o, a, k: {"h": o["c"], "c": o["h"]},
     "the first state's gradients exchanged": lambda o, a, k: {"dh0": o["dc0"], "dc0": o["dh0"]},
     "outputs of reverse left in reversed order": lambda o, a, k: {
@@ -228,7 +228,7 @@ LSTM_STEP = {
         )
         for gate in GATES if gate != "forget"
     },
-    "lengths not heeded": ("if lengths is None else", "if True else"),
+    "lengths ignored": ("if lengths is None else", "if True else"),
 }  # fmt: skip
 LSTM_FORWARD = {
     "hidden[t] is the output of the step before": (
@@ -241,23 +241,23 @@ LSTM_FORWARD = {
 LSTM_BACKWARD_STEP = {"gradient not carried through h": ("dgates[t] @ weights.T", "0 * dh")}
 
 
-def edited_lstm(module, name, mistake, pairs):
+def edit_lstm(module, name, mistake, pairs):
     names = next((one for one in pairs if isinstance(one, dict)), {})
-    return edited("lstm", module, name, *(one for one in pairs if one is not names), known=mistake, **names)
+    return edit("lstm", module, name, *(one for one in pairs if one is not names), known=mistake, **names)
 
 
 LSTMS = {
     "x read as (B, T, D)": Mutant("lstm", batch_first, known="x read as (B, T, D)"),
-    **{name: given("lstm", change, name) for name, change in LSTM_GIVEN.items()},
-    **{name: told("lstm", change, name) for name, change in LSTM_TOLD.items()},
-    **{name: returned("lstm", change, name) for name, change in LSTM_RETURNED.items()},
-    **{name: edited_lstm(reference, "lstm_cell", name, pairs) for name, pairs in LSTM_CELL.items()},
-    **{name: edited_lstm(reference, "lstm_cell_backward", name, pairs) for name, pairs in LSTM_BACKWARD.items()},
-    **{name: edited_lstm(reference, "lstm_forward", name, pairs) for name, pairs in LSTM_FORWARD.items()},
-    **{name: edited_lstm(reference, "lstm_backward", name, pairs) for name, pairs in LSTM_BACKWARD_STEP.items()},
-    **{name: edited_lstm(lstm, "lstm", name, pairs) for name, pairs in LSTM_STEP.items()},
+    **{name: change_inputs("lstm", change, name) for name, change in LSTM_INPUTS.items()},
+    **{name: change_keywords("lstm", change, name) for name, change in LSTM_KEYWORDS.items()},
+    **{name: change_outputs("lstm", change, name) for name, change in LSTM_OUTPUTS.items()},
+    **{name: edit_lstm(reference, "lstm_cell", name, pairs) for name, pairs in LSTM_CELL.items()},
+    **{name: edit_lstm(reference, "lstm_cell_backward", name, pairs) for name, pairs in LSTM_BACKWARD.items()},
+    **{name: edit_lstm(reference, "lstm_forward", name, pairs) for name, pairs in LSTM_FORWARD.items()},
+    **{name: edit_lstm(reference, "lstm_backward", name, pairs) for name, pairs in LSTM_BACKWARD_STEP.items()},
+    **{name: edit_lstm(lstm, "lstm", name, pairs) for name, pairs in LSTM_STEP.items()},
 }
-PLAIN = {  # the whole list, each mistake a port of its own: caught, and told from all the others
+PLAIN = {  # all known mistakes as ports: each must be caught and named
     f"plain LSTM: {name}": Mutant("lstm", lambda case, op, a, k, wrong=wrong: wrong(a, k), known=name)
     for name, wrong in MISTAKES.items()
 }
@@ -283,25 +283,27 @@ SEQUENCES = {
     **edits("lstm", lstm, "lstm", {
         "lstm: dkernel from the outputs of other steps": ("h_before.reshape", "hidden.reshape"),
     }),
-    "lstm: reverse starts in the padding": returned("lstm", padding_first),
+    "lstm: reverse starts in the padding": change_outputs("lstm", padding_first),
     **edits("bidirectional", reference_port, "_bidirectional", {
-        "bidirectional: both forward": ('me == "bw"', "False"),
-        "bidirectional: directions exchanged": ('me == "bw"', 'me == "fw"'),
+        "bidirectional: both forward": ('direction == "bw"', "False"),
+        "bidirectional: directions exchanged": ('direction == "bw"', 'direction == "fw"'),
         "bidirectional: dx of one direction": ("dx[0] + dx[1]", "dx[0]"),
         "bidirectional: lengths left out": (', "lengths": given["lengths"]', ""),
         "bidirectional: outputs exchanged": ("np.concatenate(hidden", "np.concatenate(hidden[::-1]"),
     }),
-    "stacked: no mask on the input": given("stacked", lambda a: {"mask0": np.ones_like(a["mask0"])}),
-    "stacked: no mask between the layers": given("stacked", lambda a: {"mask1": np.ones_like(a["mask1"])}),
-    "stacked: no mask on the output": given("stacked", lambda a: {"mask2": np.ones_like(a["mask2"])}),
-    "stacked: one mask for all steps": given("stacked", lambda a: {"mask1": a["mask1"][:1].repeat(3, axis=0)}),
-    "stacked: the gradient skips the masks": edited("stacked", reference_port, "_stacked", "back_drop(dx)", "dx"),
+    "stacked: no mask on the input": change_inputs("stacked", lambda a: {"mask0": np.ones_like(a["mask0"])}),
+    "stacked: no mask between the layers": change_inputs("stacked", lambda a: {"mask1": np.ones_like(a["mask1"])}),
+    "stacked: no mask on the output": change_inputs("stacked", lambda a: {"mask2": np.ones_like(a["mask2"])}),
+    "stacked: one mask for all steps": change_inputs(
+        "stacked", lambda a: {"mask1": a["mask1"][:1].repeat(3, axis=0)}
+    ),
+    "stacked: the gradient skips the masks": edit("stacked", reference_port, "_stacked", "back_drop(dx)", "dx"),
     **edits("dropout", basic, "dropout", {
         "dropout: mask left out of the gradient": ("dy if mask is None else dy * mask", "dy"),
         "dropout: kept values not divided by keep": ("else x * mask", "else x * (mask > 0)"),
         "dropout: mask applied twice": ("else x * mask", "else x * mask * mask"),
     }),
-    "dropout: the others are dropped": given("dropout", lambda a: {"mask": a["mask"].max() - a["mask"]}),
+    "dropout: the others are dropped": change_inputs("dropout", lambda a: {"mask": a["mask"].max() - a["mask"]}),
     **edits("rhn", reference, "highway_cell", {
         "rhn: gates exchanged": ("h, t = np.split(preactivation", "t, h = np.split(preactivation"),
         "rhn: nothing carried": ("state + t * (h - state)", "t * h"),
@@ -330,8 +332,8 @@ SEQUENCES = {
         "rhn: the gradient does not take the carry": ("ds = dcarried + ", "ds = 0 * dcarried + "),
         "rhn: the gradient does not take the step before": ("ds = ds + dhidden[t]", "ds = dhidden[t]"),
     }),
-    "rhn: state mask left out": given("rhn", lambda a: {"state_mask": np.ones_like(a["s0"])}),
-    "rhn: the gradient arriving at s left out": given("rhn", zeros("ds")),
+    "rhn: state mask left out": change_inputs("rhn", lambda a: {"state_mask": np.ones_like(a["s0"])}),
+    "rhn: the gradient arriving at s left out": change_inputs("rhn", zeros("ds")),
     **edits("cross_entropy", losses, "cross_entropy", {
         "cross-entropy: mean over the steps too": ("targets.shape[1]", "targets.size"),
         "cross-entropy: sum over the batch": ("targets.shape[1]", "1"),
@@ -340,10 +342,10 @@ SEQUENCES = {
         "cross-entropy: dloss left out": ("dloss / batch", "1 / batch"),
         "cross-entropy: gradient of the sum": ("dloss / batch", "dloss"),
     }),
-    "cross-entropy: the largest logit not subtracted": edited(
+    "cross-entropy: the largest logit not subtracted": edit(
         "cross_entropy", reference, "log_sum_exp", "np.real(logits).max", "np.zeros(logits.shape).max"
     ),
-    "cross-entropy: gradient without the target": edited(
+    "cross-entropy: gradient without the target": edit(
         "cross_entropy", reference, "softmax_minus_target", "-= scale", "-= 0"
     ),
     **edits("clip", optimizers, "clip_scale", {
@@ -355,27 +357,29 @@ SEQUENCES = {
         "clip: the norm's root left out": ("math.sqrt", "float"),
         "clip: the largest array's norm": ("sum(float(", "max(float("),
     }),
-    "clip: each array by its own norm": returned(
+    "clip: each array by its own norm": change_outputs(
         "clip", lambda o, a, k: {key: a[key] * min(1, k["most"] / np.linalg.norm(a[key])) for key in a}
     ),
-    "clip: by value": returned("clip", lambda o, a, k: {key: np.clip(a[key], -k["most"], k["most"]) for key in a}),
+    "clip: by value": change_outputs(
+        "clip", lambda o, a, k: {key: np.clip(a[key], -k["most"], k["most"]) for key in a}
+    ),
 }  # fmt: skip
 
 # ---------------------------------------------------------------- groups, penalty, proximal step
 
 
-def relaid(ops, change):
-    """Another layout is understood: change(array, axes) -> axes."""
+def change_layout(ops, change):
+    """Change the layout: change(array, axes) -> axes."""
 
     def other(keywords):
         axes = {array: change(array, axes) for array, axes in keywords["layout"]["axes"].items()}
         return {"layout": {**keywords["layout"], "axes": axes}}
 
-    return told(ops, other)
+    return change_keywords(ops, other)
 
 
 def uncounted(which, *, own=True, readers=True):
-    """Rows (0) or columns (1) of matrices are not counted: the recurrent ones, and those that read."""
+    """Do not count rows (0) or columns (1) of matrices: `own`, the recurrent ones; `readers`, the others."""
 
     def change(array, axes):
         if len(axes) != 2:
@@ -400,7 +404,7 @@ def first_gate_only(array, axes):
 
 
 def masks_of(found):
-    """Where the weights of each group lie: [(array, mask), ...]."""
+    """Return the weights of each group: [(array, mask), ...]."""
     return [
         [(array, (rows == g)[:, None] | (columns == g)) for array, (rows, columns) in found.ids.items()]
         for g in range(found.count)
@@ -437,7 +441,7 @@ def in_turn(order):
 
 
 def at_once(combine, size=lambda found: 1.0):
-    """Shrinkages by the norms before, combined on the weights that two groups share."""
+    """Shrink by the first norms; combine the factors for weights that two groups share."""
 
     def wrong(params, found, strength, **_):
         keep = np.maximum(0, 1 - strength * size(found) / groups.group_norms(params, found))
@@ -450,7 +454,7 @@ def at_once(combine, size=lambda found: 1.0):
 
 
 def cut_off(params, found, strength, **_):
-    """Groups whose norm is up to the strength are zeroed, the others stay as they are."""
+    """Zero groups with a norm up to the strength; keep the others."""
     dead = np.append(groups.group_norms(params, found) <= strength, False)
     return scaled(params, found, np.where(dead[:, None] | dead, 0.0, 1.0))
 
@@ -487,21 +491,21 @@ PROX = {
 }
 GROUPED = "norms penalty prox gap train compact"
 PENALTY = {
-    "groups: recurrent rows left out": relaid(GROUPED, uncounted(0, readers=False)),
-    "groups: rows that read left out": relaid(GROUPED, uncounted(0, own=False)),
-    "groups: columns left out": relaid(GROUPED, uncounted(1)),
-    "groups: columns of one gate only": relaid(GROUPED, first_gate_only),
-    "groups: biases counted": relaid(GROUPED, biases_counted),
-    "groups: rows of state and input exchanged": relaid(GROUPED, rows_exchanged),
+    "groups: recurrent rows left out": change_layout(GROUPED, uncounted(0, readers=False)),
+    "groups: rows that read left out": change_layout(GROUPED, uncounted(0, own=False)),
+    "groups: columns left out": change_layout(GROUPED, uncounted(1)),
+    "groups: columns of one gate only": change_layout(GROUPED, first_gate_only),
+    "groups: biases counted": change_layout(GROUPED, biases_counted),
+    "groups: rows of state and input exchanged": change_layout(GROUPED, rows_exchanged),
     **edits("norms", groups, "group_norms", {
         "norms: squares, no root": ("np.sqrt", "np.array"),
         "norms: self weights twice": ("groups)))", "groups), 2))"),
         "norms: self weights left out": ("groups)))", "groups), 0))"),
     }),
-    "penalty: self weights once for twice": told("penalty", lambda k: {"self_weight": 1}),
-    "penalty: self weights twice for once": told("penalty", lambda k: {"self_weight": 2}),
-    "penalty: smoothing left out": told("penalty", lambda k: {"smoothing": 0.0}),
-    "penalty: smoothing always": told("penalty", lambda k: {"smoothing": 1e-8}),
+    "penalty: self weights once for twice": change_keywords("penalty", lambda k: {"self_weight": 1}),
+    "penalty: self weights twice for once": change_keywords("penalty", lambda k: {"self_weight": 2}),
+    "penalty: smoothing left out": change_keywords("penalty", lambda k: {"smoothing": 0.0}),
+    "penalty: smoothing always": change_keywords("penalty", lambda k: {"smoothing": 1e-8}),
     **edits("penalty", penalty, "penalty", {
         "penalty: smoothing outside the root": ("self_weight) + smoothing)", "self_weight)) + smoothing"),
         "penalty: smoothing squared": ("+ smoothing)", "+ smoothing**2)"),
@@ -521,58 +525,81 @@ PENALTY = {
         "penalty: gradient multiplied by the norm": ("np.divide(strengths", "np.multiply(strengths"),
         "penalty: gradient without the strength": ("np.divide(strengths", "np.divide(1"),
     }, sizes_of=sizes_of),
-    **{name: replaced("prox train", prox, "prox", function) for name, function in PROX.items()},
-    "prox: half the strength": edited(
+    **{name: replace("prox train", prox, "prox", function) for name, function in PROX.items()},
+    "prox: half the strength": edit(
         "prox train", prox, "prox", "strengths_of(strength, groups)", "strengths_of(strength / 2, groups)"
     ),
-    "prox: alive told of the weights before": returned(
+    "prox: alive told of the weights before": change_outputs(
         "prox", lambda o, a, k: {key: np.ones_like(o[key]) for key in o if key.startswith("alive/")}
     ),
-    "prox: objective without the half": edited("prox", reference_port, "_prox", "moved / 2", "moved"),
+    "prox: objective without the half": edit("prox", reference_port, "_prox", "moved / 2", "moved"),
     **edits("gap", reference, "duality_gap", {
         "gap: complementarity left out": ("gap = complementarity +", "gap ="),
         "gap: squares of every pair twice": ("(1 - factor) ** 2) / 4", "(1 - factor) ** 2) / 2"),
         "gap: one group's share taken only": ("1 - share - share.T", "1 - share"),
     }),
-    "gap: shares transposed": given("gap", lambda a: {"share": a["share"].T.copy()}),
-    "gap: the objective for the gap": returned("gap", lambda o, a, k: {"gap": o["objective"]}),
+    "gap: shares transposed": change_inputs("gap", lambda a: {"share": a["share"].T.copy()}),
+    "gap: the objective for the gap": change_outputs("gap", lambda o, a, k: {"gap": o["objective"]}),
 }  # fmt: skip
 
 # ---------------------------------------------------------------- training steps
 
 
-def prox_first(params, grads, rate, clip, found, strength, warm_start):
-    params, certificate = prox.prox(params, found, rate * strength)
-    return updates.dense_update(params, grads, rate, clip), certificate
+def prox_first(descend):
+    def update(params, grads, rate, lasso, state):
+        params, _ = prox.prox(params, lasso.groups, rate * lasso.strengths)
+        return descend(params, grads, rate, state), state, updates.NONE
+
+    return update
 
 
-def clip_by_the_sum(params, grads, rate, clip, found, strength, warm_start):
-    _, penalty_grads = penalty.penalty(params, found, strength)
-    summed = {array: gradient + penalty_grads.get(array, 0) for array, gradient in grads.items()}
-    scale = optimizers.clip_scale(optimizers.global_norm(summed), clip)
-    return prox.prox(optimizers.sgd(params, grads, rate * scale), found, rate * strength)
+def clip_by_the_sum(descend):
+    def update(params, grads, rate, lasso, state):
+        summed = with_penalty(params, grads, lasso)
+        norm = optimizers.global_norm(summed)
+        after = descend(params, summed, rate, state)
+        step = optimizers.global_norm({array: after[array] - params[array] for array in after}) / norm
+        params, _ = prox.prox(optimizers.sgd(params, grads, step), lasso.groups, rate * lasso.strengths)
+        return params, state, updates.NONE
+
+    return update
 
 
-def subgradient(params, grads, rate, clip, found, strength, warm_start):
-    _, penalty_grads = penalty.penalty(params, found, strength)
-    summed = {array: gradient + penalty_grads.get(array, 0) for array, gradient in grads.items()}
-    return updates.dense_update(params, summed, rate, clip), None
+def subgradient(descend):
+    def update(params, grads, rate, lasso, state):
+        return descend(params, with_penalty(params, grads, lasso), rate, state), state, updates.NONE
+
+    return update
 
 
-def penalty_after_clip(params, grads, rate, clip, found, strength, threshold, small):
-    _, penalty_grads = penalty.penalty(params, found, strength, self_weight=2, smoothing=1e-8)
-    params = updates.dense_update(params, grads, rate, clip)
-    params = {array: values - rate * penalty_grads.get(array, 0) for array, values in params.items()}
-    return compact.zero_small_weights(params, threshold)
+def with_penalty(params, grads, lasso):
+    _, penalty_grads = penalty.penalty(params, *lasso)
+    return {array: gradient + penalty_grads.get(array, 0) for array, gradient in grads.items()}
 
 
-def threshold_first(params, grads, rate, clip, found, strength, threshold, small):
-    params = compact.zero_small_weights(params, threshold)
-    return RELEASED(params, grads, rate, clip, found, strength, 0.0, small)
+def penalty_after_clip(descend, threshold, thresholded):
+    def update(params, grads, rate, lasso, state):
+        _, penalty_grads = penalty.penalty(params, *lasso, self_weight=2, smoothing=1e-8)
+        params = descend(params, grads, rate, state)
+        params = {array: values - rate * penalty_grads.get(array, 0) for array, values in params.items()}
+        return compact.zero_small_weights(params, threshold), state, updates.NONE
+
+    return update
 
 
-def threshold_by_group(params, grads, rate, clip, found, strength, threshold, small):
-    return cut_off(RELEASED(params, grads, rate, clip, found, strength, 0.0, small), found, threshold)[0]
+def threshold_first(descend, threshold, thresholded):
+    right = RELEASED(descend, 0.0, thresholded)
+    return lambda params, *arguments: right(compact.zero_small_weights(params, threshold), *arguments)
+
+
+def threshold_by_group(descend, threshold, thresholded):
+    right = RELEASED(descend, 0.0, thresholded)
+
+    def update(params, grads, rate, lasso, state):
+        params, *rest = right(params, grads, rate, lasso, state)
+        return cut_off(params, lasso.groups, threshold)[0], *rest
+
+    return update
 
 
 RELEASED = updates.released_update
@@ -589,36 +616,40 @@ TRAINING = {
             "first = np.unique(ids, return_index=True)[1]; table[ids[first]] = rows[first]",
         ),
     }),
-    "train: no clip": edited("train", updates, "dense_update", "clip_scale(global_norm(grads), clip)", "1"),
-    "train: uphill": edited("train", optimizers, "sgd", "gradient *= -rate", "gradient *= rate"),
-    "train: mean over the steps": edited("train", losses, "cross_entropy", "targets.shape[1]", "targets.size"),
-    "train: the softmax's gradient does not reach the tied embedding": edited(
+    "train: no clip": edit("train", updates, "clipped_sgd", "clip_scale(global_norm(grads), clip)", "1"),
+    "train: uphill": edit("train", optimizers, "sgd", "gradient *= -rate", "gradient *= rate"),
+    "train: mean over the steps": edit("train", losses, "cross_entropy", "targets.shape[1]", "targets.size"),
+    "train: the softmax's gradient does not reach the tied embedding": edit(
         "train", ptb_rhn, "logits", "+= dkernel.T", "+= 0 * dkernel.T"
     ),
-    "train: word masks by place, not by word": edited(
+    "train: word masks by place, not by word": edit(
         "train", ptb_rhn, "by_type", "np.take_along_axis(noise, first, axis=0)", "noise"
     ),
     **edits("train", updates, "prox_update", {
-        "prox step: strength without the rate": ("rate * strength", "strength"),
+        "prox step: strength without the rate": ("rate * strengths", "strengths"),
         "prox step: strength times the scale of the clip": (
-            "params = dense", "scale = clip_scale(global_norm(grads), clip)\n    params = dense",
-            "rate * strength", "rate * scale * strength",
+            "params = descend", "norm, before = global_norm(grads), params\n        params = descend",
+            "params, certificate", "moved = {array: params[array] - before[array] for array in params}\n"
+            "        step = global_norm(moved) / norm\n        params, certificate",
+            "rate * strengths", "step * strengths",
         ),
-        "prox step: no prox": ("rate * strength", "0 * strength"),
+        "prox step: no prox": ("rate * strengths", "0 * strengths"),
     }),
-    "prox step: before the gradient step": replaced("train", updates, "prox_update", prox_first),
-    "prox step: clip by the sum with the penalty": replaced("train", updates, "prox_update", clip_by_the_sum),
-    "prox step: a subgradient step": replaced("train", updates, "prox_update", subgradient),
+    "prox step: before the gradient step": replace("train", updates, "prox_update", prox_first),
+    "prox step: clip by the sum with the penalty": replace("train", updates, "prox_update", clip_by_the_sum),
+    "prox step: a subgradient step": replace("train", updates, "prox_update", subgradient),
     **edits("train", updates, "released_update", {
         "released step: self weights once": ("self_weight=2, ", ""),
         "released step: smoothing left out": (", smoothing=1e-8", ""),
-        "released step: no penalty": ("+= pull", "+= 0 * pull"),
-        "released step: penalty subtracted": ("+= pull", "-= pull"),
-        "released step: biases spared by the threshold": ("in small}", 'in small if "bias" not in array}'),
+        "released step: no penalty": ("+= gradient", "+= 0 * gradient"),
+        "released step: penalty subtracted": ("+= gradient", "-= gradient"),
+        "released step: biases spared by the threshold": (
+            "in thresholded}", 'in thresholded if "bias" not in array}'
+        ),
     }),
-    "released step: clip before the penalty": replaced("train", updates, "released_update", penalty_after_clip),
-    "released step: threshold before the step": replaced("train", updates, "released_update", threshold_first),
-    "released step: threshold by group": replaced("train", updates, "released_update", threshold_by_group),
+    "released step: clip before the penalty": replace("train", updates, "released_update", penalty_after_clip),
+    "released step: threshold before the step": replace("train", updates, "released_update", threshold_first),
+    "released step: threshold by group": replace("train", updates, "released_update", threshold_by_group),
     **edits("train", compact, "zero_small_weights", {
         "released step: no threshold": ("np.abs(values) < threshold", "False"),
         "released step: soft threshold": ("0, values)", "0, values - threshold * np.sign(values))"),
@@ -632,23 +663,23 @@ COMPACT = compact.compact
 
 
 def cut(choose):
-    """Components are chosen otherwise: choose(alive) -> alive."""
+    """Choose other components: choose(alive) -> alive."""
 
     def wrong(params, layout, alive):
         return COMPACT(params, layout, {space: choose(mask) for space, mask in alive.items()})
 
-    return replaced("compact", compact, "compact", wrong)
+    return replace("compact", compact, "compact", wrong)
 
 
 def cut_by(change):
-    """Cut along another layout: change(array, axes, shape) -> axes, in which "whole 7" stays whole."""
+    """Cut along another layout: change(array, axes, shape) -> axes, where "whole 7" is not cut."""
 
     def wrong(params, layout, alive):
         axes = {array: change(array, axes, layout.shape(array)) for array, axes in layout.axes.items()}
         whole = {f"whole {length}": length for length in range(40)}
         return COMPACT(params, Layout(axes, {**layout.sizes, **whole}), alive)
 
-    return replaced("compact", compact, "compact", wrong)
+    return replace("compact", compact, "compact", wrong)
 
 
 def uncut(where, which):
@@ -660,26 +691,26 @@ def uncut(where, which):
 
 
 def out_of_step(o, a, k):
-    """The forget gate keeps the neighbours of the units that the others keep."""
-    alive = o["alive/lstm0"]
-    columns = np.concatenate((alive, alive, np.roll(alive, 1), alive))
-    rows = np.append(np.ones(3, bool), alive)
+    """Keep the neighbours of the kept units in the forget gate."""
+    living = o["alive/lstm0"]
+    columns = np.concatenate((living, living, np.roll(living, 1), living))
+    rows = np.append(np.ones(3, bool), living)
     return {"lstm0/kernel": a["lstm0/kernel"][np.ix_(rows, columns)], "lstm0/bias": a["lstm0/bias"][columns]}
 
 
 def turned_around(o, a, k):
-    """The units of lstm0 in another order than that of their readers."""
+    """Put the units of lstm0 in another order than their readers."""
     columns = np.arange(o["lstm0/bias"].size).reshape(4, -1)[:, ::-1].ravel()
     rows = np.append(np.arange(3), np.arange(len(o["lstm0/kernel"]) - 1, 2, -1))
     return {"lstm0/kernel": o["lstm0/kernel"][np.ix_(rows, columns)], "lstm0/bias": o["lstm0/bias"][columns]}
 
 
 def of_stack(change):
-    return returned("compact", lambda o, a, k: change(o, a, k) if "lstm0/kernel" in a else {})
+    return change_outputs("compact", lambda o, a, k: change(o, a, k) if "lstm0/kernel" in a else {})
 
 
 def judged_by(*readers):
-    return told("compact", lambda k: {"readers": list(readers) or None} if "readers" in k else {})
+    return change_keywords("compact", lambda k: {"readers": list(readers) or None} if "readers" in k else {})
 
 
 COMPACTION = {
@@ -707,7 +738,7 @@ COMPACTION = {
     "alive: by the whole group where readers are asked": judged_by(),
     "alive: by the columns": judged_by(["lstm*/kernel", 1]),
     "alive: by the last reader only": judged_by(["softmax/kernel", 0]),
-    "alive: by the biases too": relaid("compact", biases_counted),
+    "alive: by the biases too": change_layout("compact", biases_counted),
 }  # fmt: skip
 
 # ---------------------------------------------------------------- every operator of the cells
@@ -716,7 +747,7 @@ OPERATORS = (ast.Add, ast.Sub, ast.Mult)
 
 
 def changes(node):
-    """What may stand in the place of a node: + - * exchanged, one operand alone, 0 for 1, tanh for sigmoid."""
+    """Yield replacements of a node: another of + - *, one operand alone, 0 for 1, tanh for sigmoid."""
     if isinstance(node, ast.BinOp):
         yield from (node.left, node.right)
         if isinstance(node.op, OPERATORS):
@@ -730,7 +761,7 @@ def changes(node):
 
 
 class Put(ast.NodeTransformer):
-    """One node in the place of another."""
+    """Replace one node by another."""
 
     def __init__(self, old, new):
         self.old, self.new = old, new
@@ -740,7 +771,7 @@ class Put(ast.NodeTransformer):
 
 
 def operators(name, ops):
-    """Every single change in a kernel of the reference, by the line that it leaves."""
+    """Return every single change in a NumPy kernel, by the changed line."""
     tree, table = ast.parse(inspect.getsource(getattr(reference, name))), {}
     plain = ast.unparse(tree).splitlines()
     for index, node in enumerate(ast.walk(tree)):

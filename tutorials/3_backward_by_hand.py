@@ -25,7 +25,7 @@ from issref.ops.lstm import lstm as issref_lstm
 from issref.report import COLOURS, STYLE
 from issref.verify.gradcheck import check_backward
 from issref.verify.suite.mistakes import MISTAKES
-from issref.verify.suite.naive_lstm import plain_lstm
+from issref.verify.suite.naive_lstm import naive_lstm
 
 plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})
 FIGURES = Path("figures")
@@ -509,7 +509,7 @@ def inputs_of(steps, batch, scale):
 
 
 def errors_of(mistake, inputs):
-    right, wrong = plain_lstm(inputs), MISTAKES[mistake](inputs, {})
+    right, wrong = naive_lstm(inputs), MISTAKES[mistake](inputs, {})
     assert np.array_equal(right["hidden"], wrong["hidden"])  # the forward pass is right
     return [np.abs(wrong[d] - right[d]).max() / np.abs(right[d]).max() for d in GRADIENTS]
 

@@ -1,1 +1,1 @@
-"""Files in: texts, questions and word vectors read from disk, from the cache or from the network."""
+"""Read texts, questions and word vectors from disk, from the cache or from the network."""

@@ -1,4 +1,4 @@
-"""Texts as word ids: Penn TreeBank, the text embedded in Python, or one's own; and windows to train on."""
+"""Read Penn TreeBank, the text embedded in Python, or the user's own as word ids, and cut them into windows."""
 
 import hashlib
 import io
@@ -18,23 +18,24 @@ Windows = list[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """Three texts, each a vector of int32 word ids with <eos> at each line's end."""
+    """Three texts, each a vector of int32 word ids with <eos> at the end of each line."""
 
     name: str
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
-    words: tuple[str, ...]  # id -> word; train's most frequent first, ties by spelling
-    sha256: str  # of the bytes of train, valid and test, one after another
-    source: str  # where they were read from, one line for people
-    choice: str  # what `load` takes to read it again, from anywhere: ptb, embedded, or a folder's full path
+    words: tuple[str, ...]  # id -> word, by falling frequency in train, then by spelling
+    sha256: str  # of the bytes of train, valid and test, concatenated
+    source: str  # where the texts were found, one line for people
+    choice: str  # the argument of `load`: ptb, embedded, or a folder's full path
 
 
-def load(corpus: str = "auto", data_dir: Path | None = None, *, say: Callable[[str], None] = print) -> Corpus:
-    """The corpus "ptb", "embedded", "auto" (ptb, but embedded if it cannot be downloaded), or a folder's.
+def load(corpus: str = "auto", data_dir: Path | None = None, *, log: Callable[[str], None] = print) -> Corpus:
+    """Load the corpus "ptb", "embedded", "auto" (ptb, or embedded if the download fails), or a folder.
 
-    Penn TreeBank comes from data_dir, else $ISSREF_DATA, else the cache, else the network.  A folder holds
-    train.txt, valid.txt and test.txt, a sentence a line.  Whatever is wrong with a file is a ValueError.
+    Penn TreeBank is looked for in data_dir, else in $ISSREF_DATA, else in the cache, else downloaded. A folder has
+    train.txt, valid.txt and test.txt, with one sentence per line. Raises ValueError if anything is wrong with a
+    file.
     """
     if corpus == "embedded":
         return _embedded()
@@ -45,40 +46,40 @@ def load(corpus: str = "auto", data_dir: Path | None = None, *, say: Callable[[s
     except download.NotDownloaded as error:
         if corpus == "ptb":
             raise
-        say(f"No Penn TreeBank ({error}): using the text embedded in Python, not comparable with it.")
+        log(f"No Penn TreeBank ({error}): using the text embedded in Python, whose results are not comparable.")
         return _embedded()
 
 
 def windows(tokens: np.ndarray, batch: int, steps: int, *, tail: bool = False) -> Windows:
-    """Pairs of inputs and targets, both (steps, batch) ids, targets one word later.
+    """Cut a text into pairs of inputs and targets, both (steps, batch) ids, with targets one word later.
 
-    The text is cut into `batch` equal stretches, one a column.  The tail is a last, shorter window, so that
-    with batch 1 every word but the first is a target.  ValueError if the text is too short for one window.
+    The text is cut into `batch` equal parts, one for each column. With `tail`, the last window may be shorter;
+    with batch 1, every word except the first is then a target. Raises ValueError if the text is too short.
     """
     if min(batch, steps) < 1:
-        raise ValueError(f"windows: needed batch and steps of at least 1, found {batch} and {steps}")
+        raise ValueError(f"windows: expected batch and steps of at least 1, got {batch} and {steps}")
     length = len(tokens) // batch
     stop = length - 1 if tail else (length - 1) // steps * steps
     if stop < 1:
-        needed = batch * (2 if tail else steps + 1)
-        raise ValueError(f"windows: needed {needed} words for {batch} x {steps} steps, found {len(tokens)}")
+        least = batch * (2 if tail else steps + 1)
+        raise ValueError(f"windows: expected {least} words for {batch} x {steps} steps, got {len(tokens)}")
     stream = np.ascontiguousarray(tokens[: batch * length].reshape(batch, length).T)
     inputs, targets = stream[:stop], stream[1 : stop + 1]
     return [(inputs[at : at + steps], targets[at : at + steps]) for at in range(0, stop, steps)]
 
 
 def _embedded() -> Corpus:
-    """The text embedded in Python, whose version is in its name, since each has its own."""
+    """Read the text embedded in Python. Its name contains the Python version, because the text depends on it."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return _corpus("embedded", f"embedded text ({python} documentation)", embedded.read(), f"embedded in {python}")
 
 
 def _folder(folder: Path) -> Corpus:
-    """The user's own text."""
+    """Read the user's own text."""
     if not os.path.isdir(folder):
         raise ValueError(
-            "corpus: needed auto, ptb, embedded or a folder of train.txt, valid.txt, test.txt, "
-            f"found {str(folder)!r}, which is no folder"
+            "corpus: expected auto, ptb, embedded or a folder of train.txt, valid.txt, test.txt, "
+            f"got {str(folder)!r}, which is no folder"
         )
     paths = [folder / f"{split}.txt" for split in ("train", "valid", "test")]
     texts = {str(path): download.read(path) for path in paths}
@@ -86,7 +87,7 @@ def _folder(folder: Path) -> Corpus:
 
 
 def _corpus(choice: str, name: str, texts: dict[str, bytes], source: str) -> Corpus:
-    """The corpus of the texts train, valid and test, in this order, by the names that errors give them."""
+    """Build a corpus from {file: text} of train, valid and test, in this order; errors name the files."""
     lines = [_lines(file, text) for file, text in texts.items()]
     counts = Counter(word for line in lines[0] for word in line)
     words = tuple(sorted(counts, key=lambda word: (-counts[word], word)))
@@ -97,25 +98,25 @@ def _corpus(choice: str, name: str, texts: dict[str, bytes], source: str) -> Cor
 
 
 def _lines(file: str, text: bytes) -> list[list[str]]:
-    """The words of each line, and <eos>."""
+    """Return the words of each line, with <eos> at its end."""
     try:
         decoded = text.decode()
     except UnicodeDecodeError as error:
         byte = text[error.start]
-        raise ValueError(f"{file}: needed UTF-8, found 0x{byte:02x} at byte offset {error.start}") from error
+        raise ValueError(f"{file}: expected UTF-8, got 0x{byte:02x} at byte offset {error.start}") from error
     if not decoded.strip():
-        raise ValueError(f"{file}: needed at least one word, found none in {len(text)} bytes")
+        raise ValueError(f"{file}: expected at least one word, got none in {len(text)} bytes")
     return [[*line.split(), "<eos>"] for line in io.StringIO(decoded, newline=None)]
 
 
 def _ids(file: str, lines: list[list[str]], index: dict[str, int]) -> np.ndarray:
-    """The ids of a text's words; a word that train lacks has that of <unk>."""
+    """Return the ids of a text's words. Words that train does not have become <unk>."""
     unknown = index.get("<unk>")
     for number, line in enumerate(lines, start=1):
         for word in line:
             if unknown is None and word not in index:
                 raise ValueError(
-                    f"{file}: needed words of the training text, which has no <unk>, "
-                    f"found {word!r} in line {number}"
+                    f"{file}: expected words of the training text, which has no <unk>, "
+                    f"got {word!r} in line {number}"
                 )
     return np.array([index.get(word, unknown) for line in lines for word in line], np.int32)

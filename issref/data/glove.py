@@ -1,4 +1,4 @@
-"""GloVe word vectors: a word and its numbers a line; only the words that are asked for are kept."""
+"""Read GloVe word vectors, one word and its numbers per line; only the wanted words are kept."""
 
 import zipfile
 import zlib
@@ -10,14 +10,14 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-LONGEST = 2**20  # bytes of a line, which a small zip file could make as long as it likes
+LONGEST = 2**20  # bytes of a line: a small zip file could unpack to an endless one
 
 
 def read(path: Path, wanted: Collection[str], width: int) -> tuple[tuple[str, ...], np.ndarray]:
-    """The wanted words that a file has, in its order, and their vectors (words, width) in float32.
+    """Return the wanted words that a file has, in its order, and their vectors (words, width) in float32.
 
-    A zip file is that of all of GloVe 6B: its member of this width is read. ValueError in a sentence for a file
-    that cannot be read, of another width, not UTF-8, with other than finite numbers, or with none of the words.
+    A zip file must be GloVe 6B's, of which the member of this width is read. Raises ValueError if the file cannot
+    be read, has another width, is not UTF-8, has other than finite numbers, or has none of the words.
     """
     words, rows, wanted = [], [], set(wanted)
     with _opened(path, width) as (file, size), _bar(path, size) as bar:
@@ -26,28 +26,28 @@ def read(path: Path, wanted: Collection[str], width: int) -> tuple[tuple[str, ..
             word, *values = line.rstrip().split(b" ")
             if len(values) != width:
                 raise ValueError(
-                    f"{path}: needed {width} numbers after each word, found {len(values)} in line {number}"
+                    f"{path}: expected {width} numbers after each word, got {len(values)} in line {number}"
                 )
             try:
                 if (name := word.decode()) in wanted:
                     words.append(name)
                     rows.append(np.array(values, np.float32))
             except UnicodeDecodeError as error:
-                raise ValueError(f"{path}: needed UTF-8, found {word!r} in line {number}") from error
+                raise ValueError(f"{path}: expected UTF-8, got {word!r} in line {number}") from error
             except ValueError as error:
-                raise ValueError(f"{path}: needed numbers, found others in line {number} ({error})") from error
+                raise ValueError(f"{path}: expected numbers, got others in line {number} ({error})") from error
     if not rows:
-        raise ValueError(f"{path}: needed vectors for some of {len(wanted)} words, found none")
+        raise ValueError(f"{path}: expected vectors for some of {len(wanted)} words, got none")
     vectors = np.array(rows)
     if not np.isfinite(vectors).all():
         bad = words[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
-        raise ValueError(f"{path}: needed finite numbers, found others for {bad!r}")
+        raise ValueError(f"{path}: expected finite numbers, got others for {bad!r}")
     return tuple(words), vectors
 
 
 @contextmanager
 def _opened(path: Path, width: int) -> Iterator[tuple[IO[bytes], int]]:
-    """The file open for reading bytes, or the member of this width of a zip file; and how many bytes it has."""
+    """Open a file, or the member of this width in a zip file, and yield it with its size in bytes."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive, archive.open(name := f"glove.6B.{width}d.txt") as file:
@@ -56,13 +56,13 @@ def _opened(path: Path, width: int) -> Iterator[tuple[IO[bytes], int]]:
             with path.open("rb") as file:
                 yield file, path.stat().st_size
     except OSError as error:
-        raise ValueError(f"{path}: needed a readable file, found {error.strerror}") from error
+        raise ValueError(f"{path}: expected a readable file, got {error.strerror}") from error
     except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path}: needed a zip file with glove.6B.{width}d.txt, found {error}") from error
+        raise ValueError(f"{path}: expected a zip file with glove.6B.{width}d.txt, got {error}") from error
 
 
 def _bar(path: Path, size: int) -> tqdm:
-    """Progress over the bytes of a file, shown if reading it takes longer than two seconds."""
+    """Return a progress bar over the bytes of a file, shown after two seconds."""
     return tqdm(
         total=size,
         desc=path.name,

@@ -1,12 +1,15 @@
-"""SQuAD v1.1: the official JSON as words with their places in the text, and answers as spans of words."""
+"""SQuAD v1.1: read the official JSON; split texts into words, and turn answers into spans of words."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
+from issref.data import schema
+
 # A word: an abbreviation, the parts of a contraction, a number, letters, or any other sign alone. Dashes, slashes
-# and quotes always part words, so that an answer inside "1914-1918" or "Spanish-American" is a span of words.
+# and quotes always separate words, so that an answer inside "1914-1918" or "Spanish-American" is a span of words.
 WORD = re.compile(
     r"""(?:[^\W\d_]\.){2,}            # U.S.
       | n['’]t\b | ['’](?:s|m|d|re|ve|ll)\b
@@ -20,8 +23,34 @@ WORD = re.compile(
 Words = tuple[str, ...]
 
 
+class _Answer(BaseModel):
+    text: str
+    answer_start: int
+
+
+class _Question(BaseModel):
+    id: str
+    question: str
+    answers: list[_Answer]
+    is_impossible: bool = False
+
+
+class _Paragraph(BaseModel):
+    context: str
+    qas: list[_Question]
+
+
+class _Article(BaseModel):
+    paragraphs: list[_Paragraph]
+
+
+class _Document(BaseModel):
+    data: list[_Article]
+    version: str | float = "1.1"
+
+
 class Example(NamedTuple):
-    """A question about a text: both as words, where each word of the text lies in it, and the answers.
+    """A question about a text, both as words, the span of each of the text's words in it, and the answers.
 
     The first answer is the words start to end of the context, both included.
     """
@@ -36,77 +65,62 @@ class Example(NamedTuple):
     end: int = 0
 
     def span(self, start: int, end: int) -> str:
-        """The text from word `start` to word `end`, as it is written there."""
+        """Return the text from word `start` to word `end`, both included, as it is written."""
         return self.text[self.places[start][0] : self.places[end][1]]
 
 
 def split(text: str) -> tuple[Words, tuple[tuple[int, int], ...]]:
-    """The words of a text, and the characters from which and to which each goes."""
+    """Return the words of a text, and the first character of each and the one after its last."""
     found = list(WORD.finditer(text))
     return tuple(word.group() for word in found), tuple(word.span() for word in found)
 
 
 def read(file: str, content: bytes, articles: int | None = None) -> list[Example]:
-    """The questions of a SQuAD v1.1 file in its order, or of its first `articles`; errors call it `file`.
+    """Return the questions of a SQuAD v1.1 file in its order, or of its first `articles`; errors name `file`.
 
-    ValueError in a sentence for what is not UTF-8, not JSON or not of this form, for version 2, for a text or
-    question without words, and for an answer that is not in the text where it is said to be.
+    Raises ValueError if the content is not JSON or not of this form, if it is of version 2, if a text or question
+    has no words, or if an answer is not in the text at the stated character.
     """
-    found = []
-    try:
-        for article in _document(file, content)["data"][:articles]:
-            for paragraph in article["paragraphs"]:
-                text, (words, places) = paragraph["context"], split(paragraph["context"])
-                found += [_example(file, text, words, places, asked) for asked in paragraph["qas"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        form = "data, paragraphs, context, qas, id, question, answers, text, answer_start"
-        raise ValueError(f"{file}: needed the fields of SQuAD v1.1 ({form}), found others ({error!r})") from error
+    document, found = schema.parse(file, _Document, content), []
+    if str(document.version).removeprefix("v").split(".")[0] != "1":
+        raise ValueError(f"{file}: expected SQuAD v1.1, got version {document.version!r}")
+    for article in document.data[:articles]:
+        for paragraph in article.paragraphs:
+            words, places = split(paragraph.context)
+            found += [_example(file, paragraph.context, words, places, asked) for asked in paragraph.qas]
     if not found:
-        raise ValueError(f"{file}: needed at least one question, found none")
+        raise ValueError(f"{file}: expected at least one question, got none")
     return found
 
 
 def ask(question: str, text: str, limit: int) -> Example:
-    """A user's own question about a text; ValueError if either has no words or the question more than `limit`."""
+    """Return a user's own question about a text.
+
+    Raises ValueError if either has no words or the question has more than `limit`.
+    """
     example = Example("asked", text, split(text)[1], split(text)[0], split(question)[0])
     _check_words("--question and --context-file", example, question)
     if len(example.question) > limit:
-        raise ValueError(f"--question: needed at most {limit} words, found {len(example.question)}")
+        raise ValueError(f"--question: expected at most {limit} words, got {len(example.question)}")
     return example
 
 
-def _document(file: str, content: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(content.decode())
-    except UnicodeDecodeError as error:
-        byte = content[error.start]
-        raise ValueError(f"{file}: needed UTF-8, found 0x{byte:02x} at byte offset {error.start}") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{file}: needed JSON, found something else ({error})") from error
-    version = str(document.get("version", "1.1"))
-    if version.removeprefix("v").split(".")[0] != "1":
-        raise ValueError(f"{file}: needed SQuAD v1.1, found version {version!r}, with impossible questions")
-    return document
-
-
-def _example(file: str, text: str, words: Words, places: Any, asked: dict[str, Any]) -> Example:
-    name, question, answers = asked["id"], asked["question"], asked["answers"]
-    if asked.get("is_impossible") or not answers:
+def _example(file: str, text: str, words: Words, places: Any, asked: _Question) -> Example:
+    if asked.is_impossible or not asked.answers:
         raise ValueError(
-            f"{file}: needed SQuAD v1.1, where every question has an answer, found {name!r} without one: "
+            f"{file}: expected SQuAD v1.1, where every question has an answer, got {asked.id!r} without one: "
             "impossible questions belong to v2"
         )
-    example = Example(name, text, places, words, split(question)[0])
-    _check_words(f"{file}, question {name!r}", example, question)
-    for answer in answers:
-        begin, said = answer["answer_start"], answer["text"]
-        there = text[begin : begin + len(said)] if begin >= 0 else ""
-        if there != said or not said.strip():
-            place = f"of {name!r} at character {begin} of its context"
-            raise ValueError(f"{file}: needed the answer {said!r} {place}, found {there!r}")
-    begin, said = answers[0]["answer_start"], answers[0]["text"]
-    start, end = _words_between(places, begin, begin + len(said))
-    return example._replace(answers=tuple(answer["text"] for answer in answers), start=start, end=end)
+    example = Example(asked.id, text, places, words, split(asked.question)[0])
+    _check_words(f"{file}, question {asked.id!r}", example, asked.question)
+    for start, answer in ((one.answer_start, one.text) for one in asked.answers):
+        found = text[start : start + len(answer)] if start >= 0 else ""
+        if found != answer or not answer.strip():
+            place = f"of {asked.id!r} at character {start} of its context"
+            raise ValueError(f"{file}: expected the answer {answer!r} {place}, got {found!r}")
+    first = asked.answers[0]
+    start, end = _words_between(places, first.answer_start, first.answer_start + len(first.text))
+    return example._replace(answers=tuple(answer.text for answer in asked.answers), start=start, end=end)
 
 
 def _check_words(where: str, example: Example, question: str) -> None:
@@ -115,15 +129,15 @@ def _check_words(where: str, example: Example, question: str) -> None:
         ("question", example.question, question),
     ):
         if not words:
-            raise ValueError(f"{where}: needed a {part} with words, found {found!r}")
+            raise ValueError(f"{where}: expected a {part} with words, got {found!r}")
 
 
 def _words_between(places: Sequence[tuple[int, int]], begin: int, stop: int) -> tuple[int, int]:
-    """The first and the last word that lie, if only in part, in the characters from begin to stop."""
+    """Return the first and the last word that overlap the characters from begin to stop."""
     inside = [number for number, (first, last) in enumerate(places) if last > begin and first < stop]
     return inside[0], inside[-1]
 
 
 def for_training(examples: Iterable[Example], question: int, context: int) -> list[Example]:
-    """Those with at most `question` words that are answered within the first `context` words of their text."""
+    """Return the examples of at most `question` words whose answer ends within the first `context` words."""
     return [each for each in examples if len(each.question) <= question and each.end < context]

@@ -1,4 +1,4 @@
-"""Questions and texts as ids: the vocabulary, the spelling of words, and padded batches of like length."""
+"""Turn questions and texts into ids: vocabulary, characters of words, and padded batches of similar length."""
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -12,12 +12,12 @@ from issref.data.squad import Example, Words
 Code = Callable[[Words], tuple[np.ndarray, np.ndarray]]
 Text = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-PADDING, UNKNOWN = "<padding>", "<unknown>"  # ids 0 and 1 of words and of characters; no word is spelt so
-SHORTEST, LONGEST = 5, 16  # characters of a word in a batch: the convolution's width at least, then cut
+PADDING, UNKNOWN = "<padding>", "<unknown>"  # ids 0 and 1 of words and of characters; no word is spelled so
+SHORTEST, LONGEST = 5, 16  # characters of a word in a batch: at least the convolution's width; words are cut
 
 
 class Batch(NamedTuple):
-    """Context and question as (word ids (T, B), character ids (T, B, W), lengths (B,)), padded with 0 at the end;
+    """Context and question as (word ids (T, B), character ids (T, B, W), lengths (B,)), padded with 0 at the end,
     and the first and last word (B,) of each answer."""
 
     context: Text
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
 
 def lower_case(examples: Iterable[Example]) -> set[str]:
-    """Every word of the examples as GloVe has it, in lower case and with straight apostrophes."""
+    """Return every word of the examples as in GloVe, in lower case and with straight apostrophes."""
     texts = {text for each in examples for text in (each.context, each.question)}
     return {_lower(word) for text in texts for word in text}
 
@@ -39,10 +39,10 @@ def _lower(word: str) -> str:
 def vocabulary(
     examples: Sequence[Example], known: Container[str], words: int, characters: int
 ) -> tuple[Words, Words]:
-    """The words, in lower case, that occur more than `words` times and are not known, and the characters that
-    occur more than `characters` times: the most frequent first, behind PADDING and UNKNOWN.
+    """Return the words to learn and the characters: PADDING and UNKNOWN, then by falling frequency.
 
-    A text counts once for each question about it.
+    These are the lower-case words that occur more than `words` times and are not known, and the characters that
+    occur more than `characters` times. A text counts once for each question about it.
     """
     texts = Counter(text for each in examples for text in (each.context, each.question))
     written, letters = Counter(), Counter()
@@ -64,9 +64,9 @@ def _frequent(counts: Counter[str], least: int) -> list[str]:
 
 
 def coder(words: Sequence[str], characters: Sequence[str]) -> Code:
-    """A function from a text's words to their ids (n,) and spellings (n, 16): places in `words` and `characters`.
+    """Return a cached function from a text's words to their ids (n,) and the ids of their characters (n, 16).
 
-    It remembers what it has coded. Words are looked up in lower case and spelt as they are written.
+    Ids are positions in `words` and `characters`. Words are looked up in lower case, characters as written.
     """
     index, letters = ({item: number for number, item in enumerate(items)} for items in (words, characters))
 
@@ -84,7 +84,7 @@ def coder(words: Sequence[str], characters: Sequence[str]) -> Code:
 
 
 def batch(examples: Sequence[Example], code: Code, limit: int | None = None) -> Batch:
-    """Some examples as arrays, their contexts cut to `limit` words, before which the answers must end."""
+    """Return examples as arrays, with contexts cut to `limit` words; the answers must end before."""
     contexts, questions = (
         [code(text) for text in texts]
         for texts in ([each.context for each in examples], [each.question for each in examples])
@@ -104,9 +104,9 @@ def _padded(texts: list[tuple[np.ndarray, np.ndarray]], limit: int | None) -> Te
 
 
 def buckets(lengths: np.ndarray, size: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
-    """The numbers of the texts in batches of like length, so that little is padding.
+    """Return the numbers of the texts in batches of similar length, to reduce padding.
 
-    With `rng`, texts whose lengths have the same tens are mixed, and so is the order of the batches.
+    With `rng`, texts with equal length // 10 are shuffled, and so are the batches.
     """
     if rng is None:
         order = np.argsort(lengths, kind="stable")

@@ -1,4 +1,4 @@
-"""The official scores of SQuAD v1.1: exact match and F1 of answers as normalised words, in percent."""
+"""Compute the official scores of SQuAD v1.1, exact match and F1 of normalised answers, in percent."""
 
 import re
 import string
@@ -18,26 +18,27 @@ class Score(NamedTuple):
 
 
 def normalised(answer: str) -> list[str]:
-    """The words that count: in lower case, without punctuation, then without articles."""
+    """Return an answer's words in lower case, without punctuation, then without articles."""
     return _ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION)).split()
 
 
 def f1(answer: str, gold: str) -> float:
-    """2 P R / (P + R) of the words as multisets; 0 if they share none, though both be empty."""
-    given, needed = normalised(answer), normalised(gold)
-    shared = (Counter(given) & Counter(needed)).total()
-    return 2 * shared / (len(given) + len(needed)) if shared else 0.0
+    """Return 2 P R / (P + R) of the words as multisets; 0 if they have none in common, even if both are empty."""
+    given, wanted = normalised(answer), normalised(gold)
+    shared = (Counter(given) & Counter(wanted)).total()
+    return 2 * shared / (len(given) + len(wanted)) if shared else 0.0
 
 
 def exact_match(answer: str, gold: str) -> bool:
-    """Whether the normalised answers are equal."""
+    """Return whether the normalised answers are equal."""
     return normalised(answer) == normalised(gold)
 
 
 def score(predictions: Mapping[str, str], golds: Iterable[tuple[str, Sequence[str]]]) -> Score:
-    """The scores of predictions by question id; `golds` are the ids with their answers, of which the best counts.
+    """Return the scores of predictions by question id; `golds` are pairs of an id and its right answers.
 
-    A question without a prediction scores 0. Raises ValueError if there are no questions.
+    The best of several answers counts. A question without a prediction scores 0. Raises ValueError if there are no
+    questions.
     """
     matches, overlaps = [], []
     for name, answers in golds:
@@ -45,5 +46,5 @@ def score(predictions: Mapping[str, str], golds: Iterable[tuple[str, Sequence[st
         matches.append(given is not None and any(exact_match(given, gold) for gold in answers))
         overlaps.append(0.0 if given is None else max(f1(given, gold) for gold in answers))
     if not matches:
-        raise ValueError("score: needed at least one question, found none")
+        raise ValueError("score: expected at least one question, got none")
     return Score(100 * sum(matches) / len(matches), 100 * sum(overlaps) / len(overlaps))

@@ -27,7 +27,7 @@ WINDOW = 100  # words at a time with batch 1: the same result as one word at a t
 def load_corpus(settings: Settings) -> Corpus:
     """Load the text that the settings name. Raises ValueError if it is not available."""
     folder = settings.data.data_dir
-    return corpora.load(settings.data.corpus, Path(folder) if folder else None, say=console.log)
+    return corpora.load(settings.data.corpus, Path(folder) if folder else None, log=console.log)
 
 
 def model_config(settings: Settings, corpus: Corpus) -> Any:

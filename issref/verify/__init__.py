@@ -1,1 +1,1 @@
-"""Checks for issref and for what is built on it: derivatives, conformance vectors, the paper's own group files."""
+"""Check derivatives, ports, pruned models, and the paper's group files."""

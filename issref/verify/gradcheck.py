@@ -1,16 +1,16 @@
-"""Does a backward tell the truth? One check for every op and every model.
+"""Check the backward of any op or model against its forward.
 
 An op is  outputs, backward = op(*arguments, **keywords)  (see `issref.ops`). With J its Jacobian in the
 arguments, backward(g) is J^T g. So for every direction v of the arguments and every gradient g of the outputs
 
     <g, J v> = <J^T g, v>,
 
-and the left side needs no backward: it is the slope along v of f(x) = <g, op(x)>,
+and the left side needs no backward: it is the derivative along v of f(x) = <g, op(x)>,
 
-    Im f(x + i h v) / h                   by the complex step, h = 1e-30: nothing cancels, exact to rounding
-    (f(x + h v) - f(x - h v)) / 2 h       by central differences, h = 6e-6: good to about 1e-10
+    Im f(x + i h v) / h                   by the complex step, h = 1e-30: no cancellation, exact to rounding
+    (f(x + h v) - f(x - h v)) / 2 h       by central differences, h = 6e-6: error about 1e-10
 
-Complex numbers run the plain kernels, real ones the jitted; a backward must agree with both. Arguments and
+Complex numbers use the NumPy kernels, real ones the jitted kernels; a backward must agree with both. Arguments and
 outputs are arrays or dictionaries of arrays, so a model's loss(params, state) is checked like any op.
 """
 
@@ -28,7 +28,7 @@ COMPLEX_STEP, DIFFERENCE_STEP = 1e-30, 6e-6  # the second: the cube root of floa
 def check_backward(op, arguments, *, rng=None, complex_tolerance=1e-12, difference_tolerance=1e-7, **keywords):
     """Raise ValueError, naming op, argument, check and error, unless all `backward_errors` are small.
 
-    complex_tolerance is that of linearity too. What must be exact has no tolerance, and NaN is an error.
+    complex_tolerance also holds for linearity. The other checks are exact, without tolerance, and NaN fails.
     """
     tolerances: dict[str, float] = dict.fromkeys(("complex step", "every entry", "linearity"), complex_tolerance)
     tolerances["central differences"] = difference_tolerance
@@ -36,19 +36,22 @@ def check_backward(op, arguments, *, rng=None, complex_tolerance=1e-12, differen
         most = tolerances.get(check, 0.0)
         for name, error in errors.items():
             if not error <= most:
-                raise ValueError(f"{_name(op)}: {check} in {name} needs an error up to {most:g}, got {error:.3g}")
+                raise ValueError(
+                    f"{_name(op)}: expected an error up to {most:g} for {check} in {name}, got {error:.3g}"
+                )
 
 
 def backward_errors(op, arguments, *, rng=None, entries=500, **keywords) -> dict[str, dict[str, float]]:
-    """{check: {argument: error}} for op(*arguments, **keywords) in float64, with random v and g.
+    """Return {check: {argument: error}} for op(*arguments, **keywords) in float64, with random v and g.
 
     complex step, central differences: <g, J v> against <J^T g, v>, v along one argument at a time
     every entry: J^T g against the complex step along each axis, if there are at most `entries` axes
     linearity: backward(a g + b g') against a backward(g) + b backward(g')
-    second call, kept values: backward repeats its answer, and writes into nothing it was given; nor does the op
+    second call: backward returns the same again
+    kept values: neither op nor backward changes its arguments
 
-    Errors are relative to the largest value compared, over all arguments, a sum <a, b> to sum |a b|. Raises
-    ValueError for a gradient that is missing or has not its argument's shape.
+    Errors are relative to the largest compared value of all arguments, and for a sum <a, b> to sum |a b|. Raises
+    ValueError if a gradient is missing or differs from its argument in shape.
     """
     rng = np.random.default_rng(0) if rng is None else rng
     named = dict(zip(_argument_names(op, len(arguments)), arguments, strict=True))
@@ -65,10 +68,10 @@ def backward_errors(op, arguments, *, rng=None, entries=500, **keywords) -> dict
     def transposed(g):  # J^T g
         found = _tuple(backward(*_nested(outputs, g).values()))
         if len(found) != len(named):
-            raise ValueError(f"{_name(op)}: backward needs gradients of {', '.join(named)}, got {len(found)}")
+            raise ValueError(f"{_name(op)}: expected gradients of {', '.join(named)}, got {len(found)}")
         found = _flat(dict(zip(named, found, strict=True)))
         if _shapes(found) != _shapes(x):
-            raise ValueError(f"{_name(op)}: backward needs gradients of shape {_shapes(x)}, got {_shapes(found)}")
+            raise ValueError(f"{_name(op)}: expected gradients of shape {_shapes(x)}, got {_shapes(found)}")
         return found
 
     outputs, backward = run(x)
@@ -93,27 +96,27 @@ def backward_errors(op, arguments, *, rng=None, entries=500, **keywords) -> dict
 
 
 def complex_step(function: Function, params: Arrays) -> Arrays:
-    """The gradient of function(params), a number, entry by entry: Im function(params + i h e) / h."""
+    """Return the gradient of a scalar function, entry by entry: Im function(params + i h e) / h."""
     return _each_entry(_complex_slope, function, params)
 
 
 def central_differences(function: Function, params: Arrays) -> Arrays:
-    """The gradient of function(params), a number: (function(params + h e) - function(params - h e)) / 2 h."""
+    """Return the gradient of a scalar function: (function(params + h e) - function(params - h e)) / 2 h."""
     return _each_entry(_difference_slope, function, params)
 
 
 def relative_error(found: Arrays, expected: Arrays) -> float:
-    """The largest |found - expected|, relative to the largest |expected|, over all arrays."""
+    """Return the largest |found - expected| relative to the largest |expected|, over all arrays."""
     return max(_errors(found, expected).values(), default=0.0)
 
 
-def _complex_slope(function: Function, at: Arrays, name: str, direction: np.ndarray) -> float:
-    return float(np.imag(function({**at, name: at[name] + 1j * COMPLEX_STEP * direction})) / COMPLEX_STEP)
+def _complex_slope(function: Function, params: Arrays, name: str, direction: np.ndarray) -> float:
+    return float(np.imag(function({**params, name: params[name] + 1j * COMPLEX_STEP * direction})) / COMPLEX_STEP)
 
 
-def _difference_slope(function: Function, at: Arrays, name: str, direction: np.ndarray) -> float:
+def _difference_slope(function: Function, params: Arrays, name: str, direction: np.ndarray) -> float:
     move = DIFFERENCE_STEP * direction
-    rise = function({**at, name: at[name] + move}) - function({**at, name: at[name] - move})
+    rise = function({**params, name: params[name] + move}) - function({**params, name: params[name] - move})
     return float(np.real(rise)) / (2 * DIFFERENCE_STEP)
 
 
@@ -129,7 +132,7 @@ def _each_entry(slope, function: Function, params: Arrays) -> Arrays:
 
 def _errors(found: Mapping, expected: Mapping, scale: Mapping | None = None) -> dict[str, float]:
     largest = max((np.max(np.abs(values), initial=0) for values in (scale or expected).values()), default=0)
-    unit = largest or 1.0  # where all should be 0, the error itself
+    unit = largest or 1.0  # absolute if all should be 0
     return {name: float(np.max(np.abs(found[name] - expected[name]), initial=0) / unit) for name in expected}
 
 
@@ -142,7 +145,7 @@ def _random_like(arrays: Arrays, rng: np.random.Generator) -> Arrays:
 
 
 def _flat(tree: Mapping, path: str = "") -> Arrays:
-    """The arrays of nested dictionaries, by path: {"params/lstm0/bias": ...}."""
+    """Return the arrays of nested dictionaries by path: {"params/lstm0/bias": ...}."""
     arrays = {}
     for key, part in tree.items():
         arrays |= _flat(part, f"{path}{key}/") if isinstance(part, Mapping) else {f"{path}{key}": part}
@@ -150,7 +153,7 @@ def _flat(tree: Mapping, path: str = "") -> Arrays:
 
 
 def _nested(like: Mapping, arrays: Arrays, path: str = "") -> dict:
-    """The inverse of `_flat`: arrays in the places of `like`."""
+    """Return arrays in nested dictionaries as in `like`, the inverse of `_flat`."""
     return {
         key: _nested(part, arrays, f"{path}{key}/") if isinstance(part, Mapping) else arrays[f"{path}{key}"]
         for key, part in like.items()

@@ -1,4 +1,4 @@
-"""The group files of the paper's released code: written from a layout, and read back as one.
+"""Write a layout as a group file of the paper's released code, and read such a file as a layout.
 
 A file (github.com/wenwei202/iss-rnns, rhns/groups_hidden830.json) names slices of variables,
 
@@ -6,38 +6,44 @@ A file (github.com/wenwei202/iss-rnns, rhns/groups_hidden830.json) names slices 
     entry = {"var_name": "model/embedding", "multi": 1.0, "axis": 0, "start": 0, "end": 830},
 
 and its penalty is  sum_families sum_k sqrt(1e-8 + sum_entries multi * v[start + k]),  v = (var ** 2).sum(axis):
-a family is a space, an entry a counted segment of it. `axis` is the one summed away, not the one the slice
-lies along: axis 0 cuts columns, axis 1 rows. A weight of a component with itself is in two entries, so the
+a family is a space, an entry a counted segment of it. `axis` is the axis of the sum, not the axis of the slice:
+axis 0 selects columns, axis 1 rows. A weight of a component with itself is in two entries, so the
 penalty of a file is that of `issref.iss.penalty` with self_weight=2, smoothing=1e-8.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
+from pydantic import BaseModel, Field
+
+from issref.data import schema
 from issref.iss.groups import iss_groups
 from issref.iss.layout import Axis, Layout, Segment
 from issref.models import bidaf
 
 Shapes = Mapping[str, tuple[int, ...]]
-FILLER = "in no group: "  # begins the names of the spaces that no entry names
+FILLER = "in no group: "  # prefix of spaces without an entry
 
 
-class Entry(NamedTuple):
-    """One entry, its fields named as in the files."""
+class Entry(BaseModel, frozen=True, extra="forbid"):
+    """One entry, with the fields of the files."""
 
     var_name: str
     multi: float
-    axis: int
+    axis: int = Field(ge=0, le=1)
     start: int
     end: int
 
 
+class _File(BaseModel):
+    groups: list[list[Entry]]
+
+
 def rhn_variables(width: int, depth: int, vocabulary: int = 10_000) -> Layout:
-    """The released recurrent highway network, one layer with tied embedding, under its TensorFlow names.
+    """Return the layout of the released recurrent highway network, with a tied embedding, in TensorFlow names.
 
     The embedding (V, W); of micro-layer d the matrices H_d, T_d, (2W, W) with rows input, state for d = 0 and
-    (W, W) above; their biases and the softmax's, in no group. ISS learns the one space "width".
+    (W, W) above; their biases and the softmax's, in no group. ISS learns one space, "width".
     """
     axes = {"model/embedding": (("word",), ("width",))}
     for layer in range(depth):
@@ -48,7 +54,7 @@ def rhn_variables(width: int, depth: int, vocabulary: int = 10_000) -> Layout:
 
 
 def bidaf_variables(hidden_size: int) -> Layout:
-    """The released BiDAF behind its attention under its TensorFlow names, with its groups: without attended rows.
+    """Return the layout of the released BiDAF after its attention, in TensorFlow names, without attended rows.
 
     The LSTM kernels g0 (9 d, 4 d), g1 (3 d, 4 d), g2 (15 d, 4 d), forward and backward, the logits' (10 d, 1), and
     their biases, in no group. ISS learns the six spaces of `issref.models.bidaf`.
@@ -66,31 +72,31 @@ def bidaf_variables(hidden_size: int) -> Layout:
 
 
 def write_groups(layout: Layout, spaces: Iterable[str], comments: Iterable[str] = ()) -> str:
-    """The JSON text of a group file: a family for each space, its counted segments in the layout's order.
+    """Return the JSON text of a group file: a family for each space, with its counted segments in layout order.
 
-    A space of no components is an empty family. (The released RHN code heeds only the first family.)
-    Raises ValueError for what a file cannot say: a space that is unknown or named twice, a counted segment
-    along an array that is no matrix, components that are counted nowhere.
+    A space without components is an empty family. (The released RHN code uses only the first family.) Raises
+    ValueError if a space is unknown or repeated, if an array with a counted segment is no matrix, or if components
+    are counted nowhere: a file cannot express these.
     """
     groups = iss_groups(layout, spaces)
     for array in groups.ids:
         if (axes := len(layout.axes[array])) != 2:
-            raise ValueError(f"{array}: a group file needs matrices, got one of {axes} axes")
+            raise ValueError(f"{array}: expected a matrix, as in every group file, got {axes} axes")
     families = {space: _entries(layout, space) for space in groups.first}
     for space, family in families.items():
         if layout.sizes[space] and not family:
-            raise ValueError(f"space {space!r}: a group file needs a counted segment of it, got none")
-    found = [[entry._asdict() for entry in family] for family in families.values()]
+            raise ValueError(f"space {space!r}: expected a counted segment, got none")
+    found = [[entry.model_dump() for entry in family] for family in families.values()]
     return json.dumps({"comments": list(comments), "groups": found}, indent=1)
 
 
 def read_groups(text: str, shapes: Shapes, spaces: Sequence[str] | None = None) -> tuple[Layout, list[str]]:
-    """The layout that a group file states for variables {name: shape}, and its spaces, one for each family.
+    """Return the layout of a group file for variables {name: shape}, and its spaces, one for each family.
 
-    `spaces` names them; "group0", "group1", ... if it is None. Stretches that no entry names, biases too,
-    become spaces of their own: right for groups, norms and penalty, while `compact` needs a layout that knows
-    whose bias is whose. Raises ValueError for a text that is not such a file, for entries that do not fit the
-    shapes, overlap, or differ in length within a family, and for a `multi` other than 1.
+    `spaces` are their names, by default "group0", "group1", ... Slices without an entry, such as biases, become
+    separate spaces. The layout is right for groups, norms and penalty, but not for `compact`, which must know the
+    biases of each component. Raises ValueError if the text is not a group file, if entries do not fit the shapes,
+    overlap, or differ in length within a family, or if a `multi` is not 1.
     """
     families = _families(text, shapes)
     names = _names(spaces, len(families))
@@ -109,68 +115,53 @@ def read_groups(text: str, shapes: Shapes, spaces: Sequence[str] | None = None) 
 
 def _entries(layout: Layout, space: str) -> list[Entry]:
     return [
-        Entry(array, 1.0, 1 - axis, int(start), int(stop))
+        Entry(var_name=array, multi=1.0, axis=1 - axis, start=int(start), end=int(stop))
         for array, axis, (_, start, stop, counted) in layout.occurrences(space)
         if counted and start < stop
     ]
 
 
 def _families(text: str, shapes: Shapes) -> list[list[Entry]]:
-    """The entries of a file, each checked against the shapes, in their families."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"groups: needs JSON text, got {text[:60]!r}") from error
-    lists = content.get("groups") if isinstance(content, dict) else None
-    if not isinstance(lists, list) or not all(isinstance(family, list) for family in lists):
-        raise ValueError(f'groups: needs {{"groups": [[entry, ...], ...]}}, got {text[:60]!r}')
-    families = [
-        [_entry(f"groups[{n}][{k}]", fields, shapes) for k, fields in enumerate(family)]
-        for n, family in enumerate(lists)
-    ]
+    """Return the entries of a file by family, each checked against the shapes."""
+    families = schema.parse("group file", _File, text).groups
     for n, family in enumerate(families):
+        for k, entry in enumerate(family):
+            _check_entry(f"groups[{n}][{k}], {entry.var_name[:60]!r}", entry, shapes.get(entry.var_name))
         if len(lengths := {entry.end - entry.start for entry in family}) > 1:
-            raise ValueError(f"groups[{n}]: its slices need one length, got {sorted(lengths)}")
+            raise ValueError(f"groups[{n}]: expected slices of one length, got {sorted(lengths)}")
     return families
 
 
-def _entry(where: str, fields, shapes: Shapes) -> Entry:
-    if not isinstance(fields, dict) or fields.keys() != set(Entry._fields):
-        raise ValueError(f"{where}: an entry needs {', '.join(Entry._fields)}, got {json.dumps(fields)[:60]}")
-    entry = Entry(**fields)
-    numbers = (entry.axis, entry.start, entry.end)
-    shape = shapes.get(entry.var_name) if isinstance(entry.var_name, str) else None
+def _check_entry(where: str, entry: Entry, shape: tuple[int, ...] | None) -> None:
     if shape is None:
-        problem = "needs a variable of known shape, got none of this name"
-    elif len(shape) != 2:
-        problem = f"needs a matrix, got shape {tuple(shape)}"
-    elif entry.multi != 1:
-        problem = f"needs multi 1 (a family's factor c is sqrt(c) in its strength), got {entry.multi!r}"
-    elif not all(type(number) is int for number in numbers) or entry.axis not in (0, 1):
-        problem = f"needs axis 0 or 1 and whole numbers start, end, got {numbers}"
-    elif not 0 <= entry.start < entry.end <= shape[1 - entry.axis]:
-        problem = (
-            f"needs a slice of 0:{shape[1 - entry.axis]} for axis {entry.axis}, got {entry.start}:{entry.end}"
-        )
-    else:
-        return entry
-    raise ValueError(f"{where}, {str(entry.var_name)[:60]!r}: {problem}")
+        raise ValueError(f"{where}: expected a variable of known shape, got none")
+    if len(shape) != 2:
+        raise ValueError(f"{where}: expected a matrix, got shape {tuple(shape)}")
+    if entry.multi != 1:
+        need = "multi 1 (the factor c of a family is sqrt(c) in its strength)"
+        raise ValueError(f"{where}: expected {need}, got {entry.multi!r}")
+    length = shape[1 - entry.axis]
+    if not 0 <= entry.start < entry.end <= length:
+        finding = f"{entry.start}:{entry.end}"
+        raise ValueError(f"{where}: expected a slice of 0:{length} for axis {entry.axis}, got {finding}")
 
 
 def _names(spaces: Sequence[str] | None, count: int) -> list[str]:
     names = [f"group{n}" for n in range(count)] if spaces is None else list(spaces)
     if not len(names) == len(set(names)) == count or any(name.startswith(("~", FILLER)) for name in names):
-        raise ValueError(f'spaces: needs {count} different names without "~" or "{FILLER}", got {names}')
+        raise ValueError(f'spaces: expected {count} different names without "~" or "{FILLER}", got {names}')
     return names
 
 
 def _filled(array: str, axis: int, length: int, segments: Iterable[Segment]) -> list[Segment]:
-    """The segments of an axis end to end, each gap filled with a space of its own."""
+    """Return the segments of an axis end to end, with a separate space in each gap."""
     result, reached = [], 0
     for segment in [*sorted(segments, key=lambda each: each.start), Segment("", length, length, counted=True)]:
         if segment.start < reached:
             pair = " and ".join(f"{start}:{stop}" for _, start, stop, _ in (result[-1], segment))
-            raise ValueError(f"{array}: its slices of {('rows', 'columns')[axis]} need to lie apart, got {pair}")
+            raise ValueError(
+                f"{array}: expected slices of {('rows', 'columns')[axis]} that do not overlap, got {pair}"
+            )
         if segment.start > reached:
             gap = f"{FILLER}axis {axis} of {array}, {reached}:{segment.start}"
             result.append(Segment(gap, reached, segment.start, counted=True))

@@ -1,11 +1,12 @@
-"""An LSTM of another framework as params of issref, and back: PyTorch, Flax, Keras, ONNX, the released TF 1 code.
+"""Convert LSTMs between issref and other frameworks: PyTorch, Flax, Keras, ONNX, the released TF 1 code.
 
-Every module has the same few names and says in a table (`dialect.Dialect`) how its framework spells a layer:
+Every module defines a table (`dialect.Dialect`) of the framework's arrays and the same few functions:
 
-    to_reference(arrays), from_reference(params)     plain NumPy dictionaries of one LSTM stack, of any widths
-    axes(layer, below), layout(widths)               the same spaces and ISS groups along the framework's arrays
-    arrays(theirs), build(arrays)                    what the framework itself holds; only these import it
-    read(path), write(path, arrays)                  a file of it
+    to_reference(arrays), from_reference(params)     convert NumPy dictionaries of one LSTM stack, of any widths
+    axes(layer, inputs), layout(widths)              describe the framework's arrays as spaces and ISS groups
+    arrays(model), build(arrays)                     convert objects of the framework; only these import it
+    read(path), write(path, arrays)                  read and write a file
 
-A name that a module lacks has no meaning there. Two biases come in as their sum and go out as the sum and zeros.
+A module lacks a function that has no meaning for its framework. Two biases are added up; in the other direction,
+the second is zero.
 """

@@ -1,4 +1,4 @@
-"""LSTM checkpoints between formats: what a file holds is told by its suffix and the names of its arrays."""
+"""Convert LSTM checkpoints between formats, recognised by a file's suffix and the names of its arrays."""
 
 import json
 import re
@@ -25,7 +25,7 @@ TARGETS = {
 }
 MODULES = {"torch": torch, "onnx": onnx, "flax": flax, "keras": keras, "tf1": tf1}
 DIALECTS = {framework: module.SPELLING for framework, module in MODULES.items()} | {"issref": REFERENCE}
-# The array that tells a framework, looked for in this order; "kernel" and "weights" name other layers too.
+# An array that identifies a framework, tried in this order; other layers have a "kernel" or "weights" too.
 HALLMARKS = {
     "torch": "weight_ih", "onnx": "W", "flax": "ii/kernel", "keras": "recurrent_kernel",
     "tf1": "weights", "issref": "kernel",
@@ -35,8 +35,7 @@ _HELD = (np.float16, np.float32, np.float64)
 
 
 class Checkpoint(NamedTuple):
-    """One LSTM of a file: whose names it has, where it stands ("decoder.lstm.*_l#"), the LSTM as params of
-    issref, and the arrays beside it under their own names."""
+    """One LSTM of a file: framework, stack ("decoder.lstm.*_l#"), params of issref, and the other arrays."""
 
     path: Path
     framework: str
@@ -46,38 +45,37 @@ class Checkpoint(NamedTuple):
 
 
 def widths(params: Params) -> list[int]:
-    """How wide the input and each layer of an LSTM is."""
-    units = [len(params[f"{me}/bias"]) // 4 for me in ptb_lstm.spaces(params)]
+    """Return the widths of the input and of each layer of an LSTM."""
+    units = [len(params[f"{layer}/bias"]) // 4 for layer in ptb_lstm.spaces(params)]
     return [len(params["lstm0/kernel"]) - units[0], *units]
 
 
 def describe(found: Checkpoint) -> str:
-    """What was recognised, in a line."""
+    """Describe a checkpoint in a line."""
     sizes, dtypes = map(str, widths(found.params)), {values.dtype.name for values in found.params.values()}
     return f"{found.path}: {found.framework} {found.stack}, {' -> '.join(sizes)}, {' and '.join(sorted(dtypes))}"
 
 
 def load(path: Path | str, stack: str | None = None, *, forget_bias: float = 0.0) -> Checkpoint:
-    """The LSTM of a .pt, .pth, .onnx or .safetensors file, in any spelling of `frameworks` or that of issref.
+    """Load the LSTM of a .pt, .pth, .onnx or .safetensors file, with the names of any framework or of issref.
 
-    More than one LSTM in a file needs `stack`, as `Dialect.find` says. `forget_bias` is the constant of a TF 1
-    cell. Raises ValueError, naming the file, for one of another suffix or content, not there, not whole, or
-    whose LSTM is no plain, finite one.
+    `stack` chooses among several LSTMs, see `Dialect.find`. `forget_bias` is the constant of a TF 1 cell. Raises
+    ValueError, naming the file, if it is missing, incomplete or of another kind, or if its LSTM is not a plain one
+    or has infinite or NaN weights.
     """
     path = Path(path)
     if path.suffix not in READERS:
-        raise ValueError(f"{path}: needs a name that ends in {', '.join(READERS)}, found {path.suffix!r}")
-    with _naming(path), files.reading(path, "numbers that NumPy has", KeyError):
-        arrays = READERS[path.suffix](path)
+        raise ValueError(f"{path}: expected a name that ends in {', '.join(READERS)}, got {path.suffix!r}")
     with _naming(path):
+        arrays = READERS[path.suffix](path)
         framework, stack = _recognise(arrays, stack)
-        spelling = DIALECTS[framework]
-        params = spelling.to_reference(arrays, stack)
+        dialect = DIALECTS[framework]
+        params = dialect.to_reference(arrays, stack)
     if framework == "issref" and "lstm_cell/" in stack:  # from TensorFlow 1.2 on, with kernel and bias
         framework = "tf1"
     if framework == "tf1":
         params = tf1.to_reference(tf1.from_reference(params), forget_bias=forget_bias)
-    return Checkpoint(path, framework, stack, params, _beside(arrays, spelling, stack))
+    return Checkpoint(path, framework, stack, params, _other_arrays(arrays, dialect, stack))
 
 
 def convert(
@@ -88,59 +86,59 @@ def convert(
     forget_bias: float = 0.0,
     overwrite: bool = False,
 ) -> list[str]:
-    """Write the LSTM of a file in the format that the target's name says, exactly; what was done, in lines.
+    """Write the LSTM of a file, exactly, in the format of the target's suffix, and return remarks for the user.
 
-    Suffixes: .pt and .pth, a PyTorch state dict; .onnx; .torch.safetensors, .flax.safetensors,
-    .keras.safetensors, .tf1.safetensors, arrays under these names; else .safetensors, under those of issref.
-    The file is whole or not there. Raises ValueError as `load` does, for a target of another suffix, one that
-    is there, unless it may be overwritten, one in no folder, and for what its format cannot hold.
+    Suffixes: .pt and .pth are PyTorch state dicts; .onnx is ONNX; .torch.safetensors, .flax.safetensors,
+    .keras.safetensors and .tf1.safetensors use these names; any other .safetensors uses issref's. The file is
+    written completely or not at all. Raises ValueError as `load` does; if the target has another suffix, exists
+    (unless `overwrite`) or has no folder; or if its format cannot hold the LSTM.
     """
     source, target = Path(source), Path(target)
     framework = _check_target(source, target, overwrite)
     found = load(source, stack, forget_bias=forget_bias)
     if forget_bias and "tf1" not in (found.framework, framework):
-        raise ValueError(f"forget_bias: needs a file of tf1, found {found.framework} and {framework}")
+        raise ValueError(f"forget_bias: expected a file of tf1, got {found.framework} and {framework}")
     params = _held(found, framework, target)
     with _naming(target):
         _write(framework, target, params, forget_bias)
     remarks = _remarks(found, framework, params, forget_bias)
-    return [describe(found), *remarks, f"{target}: written, for {framework}"]
+    return [describe(found), *remarks, f"{target}: written for {framework}"]
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Errors name the file; a package that is missing is one."""
+    """Make errors name the file, also for a package that is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ValueError(f"{path}: needs the package {error.name}, found it is not installed") from error
+        raise ValueError(f"{path}: expected the package {error.name}, got none installed") from error
     except ValueError as error:
         if str(error).startswith(str(path)):
             raise
-        said = str(error)
-        raise ValueError(f"{path}: {said if len(said) <= 700 else said[:700] + ' ...'}") from error
+        message = str(error)
+        raise ValueError(f"{path}: {message if len(message) <= 700 else message[:700] + ' ...'}") from error
 
 
 def _recognise(names: Iterable[str], stack: str | None) -> tuple[str, str]:
-    """The framework whose names these are, and the place of its one LSTM, or of the one that is meant."""
+    """Return the framework that uses these names, and the stack of its only or of the chosen LSTM."""
     names = sorted(names)
     for framework, hallmark in HALLMARKS.items():
-        spelling = re.compile(rf"(.*[/.]|){re.escape(hallmark)}(_l\d\w*|)")
-        places = {_numberless(f"{found[1]}*{found[2]}") for found in map(spelling.fullmatch, names) if found}
+        pattern = re.compile(rf"(.*[/.]|){re.escape(hallmark)}(_l\d\w*|)")
+        places = {_numberless(f"{found[1]}*{found[2]}") for found in map(pattern.fullmatch, names) if found}
         if framework in _COMMON:
             places = {place for place in places if "lstm" in place.lower() or place == stack}
         if stack is None and len(places) > 1:
-            raise ValueError(f"more than one LSTM needs a choice of stack, found {sorted(places)}")
+            raise ValueError(f"expected one LSTM, or a choice by stack, got {sorted(places)}")
         if places and (stack or min(places)) not in places:
-            raise ValueError(f"stack {stack!r} needs to be there, found {sorted(places)}")
+            raise ValueError(f"stack: expected one of {sorted(places)}, got {stack!r}")
         if places:
             return framework, stack or min(places)
     found = ", ".join(names[:4]) or "none"
-    raise ValueError(f"an LSTM needs arrays of names like weight_ih_l0 or lstm0/kernel, found {found}")
+    raise ValueError(f"expected an LSTM's arrays, with names like weight_ih_l0 or lstm0/kernel, got {found}")
 
 
-def _beside(arrays: Params, spelling: Dialect, stack: str) -> Params:
-    used = {_numberless(stack.replace("*", array)) for array in spelling.arrays}
+def _other_arrays(arrays: Params, dialect: Dialect, stack: str) -> Params:
+    used = {_numberless(stack.replace("*", array)) for array in dialect.arrays}
     return {name: values for name, values in arrays.items() if _numberless(name) not in used}
 
 
@@ -149,26 +147,26 @@ def _numberless(name: str) -> str:
 
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> str:
-    """The framework that the target's name says; ValueError unless it can be written there."""
+    """Return the framework of the target's suffix. Raises ValueError if the target cannot be written."""
     framework = next((of for suffix, of in TARGETS.items() if target.name.endswith(suffix)), None)
     if framework is None:
-        raise ValueError(f"{target}: needs a name that ends in {', '.join(TARGETS)}, found {target.suffix!r}")
+        raise ValueError(f"{target}: expected a name that ends in {', '.join(TARGETS)}, got {target.suffix!r}")
     if not target.parent.is_dir():
-        raise ValueError(f"{target}: needs a folder to be written to, found no {target.parent}")
+        raise ValueError(f"{target}: expected a folder to write to, got no {target.parent}")
     if target.exists() and source.exists() and target.samefile(source):
-        raise ValueError(f"{target}: needs to be another file than the one that is read")
+        raise ValueError(f"{target}: expected another file than the source, got the source itself")
     if target.is_dir() or (target.exists() and not overwrite):
-        raise ValueError(f"{target}: needs to be a new file, or leave to overwrite it, found something there")
+        raise ValueError(f"{target}: expected a new file, or leave to overwrite, got one that exists")
     return framework
 
 
 def _held(found: Checkpoint, framework: str, target: Path) -> Params:
-    """The params in one dtype, the widest of theirs; ValueError if the format cannot hold them."""
+    """Return the params in their widest dtype. Raises ValueError if the format cannot hold them."""
     dtype = np.result_type(*found.params.values())
     if dtype not in _HELD:
-        raise ValueError(f"{target}: {framework} needs float16, float32 or float64, found {dtype}")
+        raise ValueError(f"{target}: expected float16, float32 or float64 for {framework}, got {dtype}")
     if framework in ("torch", "onnx") and 0 in widths(found.params):
-        raise ValueError(f"{target}: {framework} needs widths from 1 up, found {widths(found.params)}")
+        raise ValueError(f"{target}: expected widths from 1 up for {framework}, got {widths(found.params)}")
     return {name: values.astype(dtype) for name, values in found.params.items()}
 
 
@@ -182,16 +180,16 @@ def _write(framework: str, target: Path, params: Params, forget_bias: float) -> 
 
 
 def _remarks(found: Checkpoint, framework: str, params: Params, forget_bias: float) -> Iterator[str]:
-    """What a reader of the new file should know."""
+    """Yield remarks on the new file."""
     if len({values.dtype for values in found.params.values()}) > 1:
-        yield f"all is written as {params['lstm0/kernel'].dtype}"
+        yield f"all arrays are written as {params['lstm0/kernel'].dtype}"
     if found.framework in ("torch", "onnx"):
-        yield "the two biases of each gate are added up"
+        yield "the two biases of each gate were added up"
     if framework in ("torch", "onnx"):
-        yield "of the two biases of each gate, the second is zero"
+        yield "the second bias of each gate is zero"
     if framework == "torch" and len(set(widths(params)[1:])) > 1:
-        yield "widths differ, so this is an nn.ModuleList of an nn.LSTM for each layer"
+        yield "widths differ, so this is an nn.ModuleList with an nn.LSTM for each layer"
     if "tf1" in (found.framework, framework):
-        yield f"the constant forget_bias of the TF 1 cell is taken to be {forget_bias:g} (1 is its default)"
+        yield f"the forget_bias of the TF 1 cell was taken to be {forget_bias:g} (its default is 1)"
     if found.rest:
-        yield f"left out, being no part of this LSTM: {', '.join(sorted(found.rest))}"
+        yield f"left out, not part of this LSTM: {', '.join(sorted(found.rest))}"

@@ -1,9 +1,9 @@
-"""How a framework spells an LSTM, as a table; and one conversion between any two spellings.
+"""Tables of the arrays in which frameworks store an LSTM, and one conversion between any two tables.
 
-A layer is twelve blocks: for each gate the rows that read the input "x", (D, H), the rows that read its own
-output "h", (H, H), and a bias (H,). A dialect writes each axis of its arrays as the blocks that lie end to end
-along it, just as `issref.iss.layout` writes a network. To convert is to cut the arrays of one dialect into
-blocks and to lay these down in the arrays of the other.
+A layer is twelve blocks: for each gate the rows that read the input "x", (D, H), the rows that read the layer's
+own output "h", (H, H), and a bias (H,). A dialect lists the blocks end to end along each axis of its arrays, as
+`issref.iss.layout` does for a network. A conversion cuts the arrays of one dialect into blocks and copies them
+into the arrays of the other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,50 +21,50 @@ Layer = dict[str, np.ndarray]  # one layer's arrays: {"weight_ih": ...}
 
 
 class Dialect(NamedTuple):
-    """Where the arrays of a layer stand among a model's, and the blocks along each of their axes.
+    """The names of a layer's arrays in a model, and the blocks along each of their axes.
 
-    Dialect("*_l#", {"weight_ih": (gates, ("x",)), "bias_ih": (gates,), ...}): "*" is the array's name, "#" the
-    layer's number. An array of one axis is a bias. The first array reads "x".
+    In Dialect("*_l#", {"weight_ih": (gates, ("x",)), "bias_ih": (gates,), ...}), "*" is the array's name and "#"
+    the layer's number. An array with one axis is a bias. The first array reads "x".
     """
 
     place: str
     arrays: Mapping[str, tuple[Axis, ...]]
 
-    def axes(self, layer: int, below: Axis, place: str | None = None) -> dict[str, tuple[Axis, ...]]:
-        """One layer as the layout states it: its units are lstm0, lstm1, ..., its input the spaces `below`."""
+    def axes(self, layer: int, inputs: Axis, place: str | None = None) -> dict[str, tuple[Axis, ...]]:
+        """Return a layer's axes for a layout, with units lstm0, lstm1, ... and the spaces `inputs` as input."""
         spelled = {}
         for array, axes in self.arrays.items():
-            me = (f"~lstm{layer}" if len(axes) == 1 else f"lstm{layer}",)
-            spaces = {"x": below, **dict.fromkeys(("h", *GATES), me)}
+            units = (f"~lstm{layer}" if len(axes) == 1 else f"lstm{layer}",)
+            spaces = {"x": inputs, **dict.fromkeys(("h", *GATES), units)}
             spelled[_name(place or self.place, layer, array)] = tuple(
                 tuple(space for block in axis for space in spaces[block]) for axis in axes
             )
         return spelled
 
     def layout(self, widths: Sequence[int], places: Sequence[str] | None = None) -> Layout:
-        """A stack as a layout: widths are those of its input "x" and of each layer, lstm0, lstm1, ..."""
+        """Return the layout of a stack; `widths` are the widths of its input "x" and of each layer, lstm0, ..."""
         spaces = ["x", *(f"lstm{layer}" for layer in range(len(widths) - 1))]
         axes = {}
-        for layer, below in enumerate(spaces[:-1]):
-            axes |= self.axes(layer, (below,), places[layer] if places else None)
+        for layer, space in enumerate(spaces[:-1]):
+            axes |= self.axes(layer, (space,), places[layer] if places else None)
         return Layout(axes, dict(zip(spaces, widths, strict=True)))
 
     def to_reference(self, arrays: Arrays, stack: str | None = None) -> Params:
-        """The params of issref, lstm0/kernel (D+H, 4H), lstm0/bias (4H,), ...; raises ValueError as `find`."""
+        """Return issref's params lstm0/kernel (D+H, 4H), lstm0/bias (4H,), ... Raises ValueError as `find`."""
         return convert(arrays, self, REFERENCE, stack)
 
     def from_reference(self, params: Arrays) -> Params:
-        """The arrays of this dialect for the LSTM layers among the params of a model of issref."""
+        """Return the arrays of this dialect for the LSTM layers in the params of an issref model."""
         return convert(params, REFERENCE, self, REFERENCE.place)
 
     def find(self, arrays: Arrays, stack: str | None = None) -> list[Layer]:
-        """The layers of one LSTM among the arrays of a model, from the input up.
+        """Return the layers of one LSTM among the arrays of a model, from the input up.
 
-        Names may say more than the dialect's: "decoder.lstm.weight_ih_l0". Layers are told apart by a number,
-        wherever it stands; if names differ otherwise, there is more than one LSTM, and `stack` says which is
-        meant, with "*" for the array and "#" for numbers: "decoder.lstm.*_l#". The backward direction of a
-        bidirectional LSTM, "*_l#_reverse", is a stack of its own. Raises ValueError if an array is missing,
-        misshapen, not finite, not of floating point numbers, or of no plain LSTM (projections, peepholes).
+        Names may have a prefix: "decoder.lstm.weight_ih_l0". The layers of one LSTM differ in one number. Names
+        that differ otherwise belong to several LSTMs; `stack` chooses one, with "*" for the array and "#" for
+        numbers: "decoder.lstm.*_l#". The backward direction of a bidirectional LSTM, "*_l#_reverse", is a separate
+        stack. Raises ValueError if an array is missing, of the wrong shape, not finite, not of floating point
+        numbers, or not part of a plain LSTM (projections, peepholes).
         """
         matrices = [array for array, axes in self.arrays.items() if len(axes) == 2]
         biases = [array for array in self.arrays if array not in matrices]
@@ -72,17 +72,17 @@ class Dialect(NamedTuple):
         layers = [{array: arrays[name] for array, name in layer.items()} for layer in found.values()]
         used = {name: arrays[name] for layer in found.values() for name in layer.values()}
         widths = [self.sizes(layers[0])["x"], *(self.sizes(layer)["h"] for layer in layers)]
-        spoken = self._replace(arrays={array: self.arrays[array] for array in self.arrays if array in layers[0]})
-        spoken.layout(widths, [*found]).check(used)
+        biased = self._replace(arrays={array: self.arrays[array] for array in self.arrays if array in layers[0]})
+        biased.layout(widths, [*found]).check(used)
         for name, values in used.items():
             _check_values(name, values)
         return layers
 
     def sizes(self, layer: Layer) -> dict[str, int]:
-        """How long each block is, told by the first array; ValueError if that has not its number of axes."""
+        """Return the length of each block. Raises ValueError if the first array has the wrong number of axes."""
         (array, axes), *_ = self.arrays.items()
         if layer[array].ndim != len(axes):
-            raise ValueError(f"{array}: needs {len(axes)} axes, found shape {layer[array].shape}")
+            raise ValueError(f"{array}: expected {len(axes)} axes, got shape {layer[array].shape}")
         ends = zip(layer[array].shape, axes, strict=True)
         (rows, blocks), (columns, gates) = sorted(ends, key=lambda end: end[1][0] in GATES)
         units = columns // len(gates)
@@ -115,7 +115,7 @@ def _respell(layer: Layer, source: Dialect, target: Dialect) -> Layer:
 
 
 def _blocks(layer: Layer, layout: Layout) -> Iterator[tuple[Axis, np.ndarray]]:
-    """Every block as a view with its gate along the last axis, by (rows, gate), in a bias by (gate,)."""
+    """Yield every block as a view with its gate along the last axis, by (rows, gate), a bias by (gate,)."""
     for array, values in layer.items():
         for ends in product(*(layout.segments(array, axis) for axis in range(values.ndim))):
             key = tuple(end.space for end in ends)
@@ -129,6 +129,6 @@ def _name(place: str, layer: int, array: str) -> str:
 
 def _check_values(name: str, values: np.ndarray) -> None:
     if not np.issubdtype(values.dtype, np.inexact):
-        raise ValueError(f"{name}: needs floating point numbers, found {values.dtype}")
+        raise ValueError(f"{name}: expected floating point numbers, got {values.dtype}")
     if strange := np.count_nonzero(~np.isfinite(values)):
-        raise ValueError(f"{name}: needs finite numbers, found {strange} that are infinite or NaN")
+        raise ValueError(f"{name}: expected finite numbers, got {strange} that are infinite or NaN")

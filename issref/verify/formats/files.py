@@ -1,4 +1,4 @@
-"""Arrays in safetensors files, which every framework reads; and what a reader says of a file it cannot read."""
+"""Read and write arrays in safetensors files, and raise ValueError for files that cannot be read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,34 +13,36 @@ from issref.verify.formats.dialect import Arrays
 
 @contextmanager
 def reading(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]:
-    """One sentence, as ValueError, if a file is not there or its reader raises OSError or one of `errors`."""
+    """Raise ValueError, naming the file, if its reader raises OSError or one of `errors`."""
     try:
         yield
-    except ValueError:  # a sentence already
+    except ValueError:  # names its cause already
         raise
     except (OSError, *errors) as error:
         raise unreadable(path, kind, error) from error
 
 
 def unreadable(path: Path, kind: str, error: Exception) -> ValueError:
-    """What to raise, in a sentence, for an error of a file's reader."""
+    """Return the ValueError to raise for an error of a file's reader."""
     if isinstance(error, FileNotFoundError):
-        return ValueError(f"{path}: needs {kind}, found no file")
+        return ValueError(f"{path}: expected {kind}, got no file")
     why = " ".join(str(error).split())[:100] or type(error).__name__
-    return ValueError(f"{path}: needs {kind}, found one that cannot be read ({why})")
+    return ValueError(f"{path}: expected {kind}, got one that cannot be read ({why})")
 
 
 def read(path: Path | str) -> Params:
-    """The arrays of a safetensors file; ValueError if it is not there or not whole."""
+    """Return the arrays of a safetensors file. Raises ValueError if it is missing or incomplete."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    with reading(Path(path), "a whole safetensors file", SafetensorError, TypeError):
-        return load(Path(path).read_bytes())
+    path = Path(path)
+    whole = reading(path, "a whole safetensors file", SafetensorError, TypeError)
+    with reading(path, "numbers that NumPy has", KeyError), whole:
+        return load(path.read_bytes())
 
 
 def write(path: Path | str, arrays: Arrays) -> None:
-    """The arrays as a safetensors file, whole or not there."""
+    """Write the arrays as a safetensors file, completely or not at all."""
     from safetensors.numpy import save
 
     write_whole(Path(path), save({name: np.ascontiguousarray(values) for name, values in arrays.items()}))

@@ -1,8 +1,8 @@
 # pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 """Flax's LSTMCell and OptimizedLSTMCell (linen): a kernel for each gate and each source, one bias for each gate.
 
-Their params are alike: ii, if, ig, io read the input, hi, hf, hg, ho the cell's own output. The carry is (c, h),
-in this order.
+Both have the same params: ii, if, ig, io read the input, hi, hf, hg, ho the cell's own output. The carry is (c,
+h), in this order.
 """
 
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ read, write = files.read, files.write
 
 
 def arrays(tree: Mapping[str, Any]) -> Params:
-    """A tree of params, of a cell, of an nn.RNN or of a model, as arrays by path: "RNN_0/cell/ii/kernel"."""
+    """Return the params of a cell, an nn.RNN or a model as arrays by path: "RNN_0/cell/ii/kernel"."""
     from flax.traverse_util import flatten_dict
 
     return {name: np.asarray(values) for name, values in flatten_dict(tree, sep="/").items()}
 
 
 def build(arrays: Arrays) -> dict[str, Any]:
-    """The inverse of `arrays`: the tree, for {"params": {"cell": tree["lstm0"]}} in an nn.RNN."""
+    """Build the tree of params, the inverse of `arrays`; for an nn.RNN use {"params": {"cell": tree["lstm0"]}}."""
     from flax.traverse_util import unflatten_dict
 
     return unflatten_dict(dict(arrays), sep="/")

@@ -1,7 +1,7 @@
 # pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 """Keras' LSTM layer: kernel (D, 4H), recurrent_kernel (H, 4H), bias (4H,), in the order of get_weights().
 
-The forget gate has no further bias: unit_forget_bias is about the first values only.
+The forget gate has no other bias: unit_forget_bias only sets initial values.
 """
 
 from collections.abc import Iterable
@@ -21,20 +21,20 @@ _PLAIN = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards
 
 
 def arrays(layers: Iterable[Any]) -> Params:
-    """The weights of keras.layers.LSTM, from the input up; ValueError if one computes with other activations."""
+    """Return the weights of keras.layers.LSTM, from the input up. Raises ValueError for other activations."""
     found = {}
     for number, layer in enumerate(layers):
         settings = layer.get_config()
         for name, value in _PLAIN.items():
             if settings.get(name) != value:
-                raise ValueError(f"{layer.name}: needs {name} {value!r}, found {settings.get(name)!r}")
+                raise ValueError(f"{layer.name}: expected {name} {value!r}, got {settings.get(name)!r}")
         weights = zip(SPELLING.arrays, layer.get_weights(), strict=False)  # without a bias, there are two
         found |= {f"lstm{number}/{array}": values for array, values in weights}
     return found
 
 
 def build(arrays: Arrays) -> list[Any]:
-    """A built keras.layers.LSTM for each layer, that returns (outputs, h, c); the axes are batch, time, D."""
+    """Build a keras.layers.LSTM for each layer; it returns (outputs, h, c), with axes batch, time, D."""
     import keras
 
     built = []

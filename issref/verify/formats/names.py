@@ -1,17 +1,17 @@
-"""Which of a model's names are the layers of an LSTM: models differ in their names, layers only in a number."""
+"""Find the layers of an LSTM by the names of a model's arrays: the layers differ in a number only."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
-Places = dict[str, dict[str, str]]  # {place: {array: name}}; a place is a name with "*" for the array
+Places = dict[str, dict[str, str]]  # {place: {array: name}}; a place is a name with "*" instead of the array
 
 
 def find(names: Collection[str], matrices: Sequence[str], biases: Sequence[str], stack: str | None) -> Places:
-    """The layers of one stack, from the input up: {"lstm.*_l0": {"weight_ih": "lstm.weight_ih_l0", ...}, ...}.
+    """Return the layers of one stack, from the input up: {"lstm.*_l0": {"weight_ih": "lstm.weight_ih_l0"}, ...}.
 
-    `stack` is a place with "#" for each number, "lstm.*_l#"; more than one LSTM needs it. Biases may be left
-    out, all of them. Raises ValueError if an array or a layer is missing, or if one is of no plain LSTM.
+    `stack` is a place with "#" for each number, "lstm.*_l#"; it is required if there are several LSTMs. All biases
+    may be missing. Raises ValueError if an array or a layer is missing, or if it is not a plain LSTM.
     """
     arrays = (*matrices, *biases)
     places = _places(names, arrays)
@@ -20,17 +20,17 @@ def find(names: Collection[str], matrices: Sequence[str], biases: Sequence[str],
     for place, layer in layers.items():
         for array in arrays if biased else matrices:
             if array not in layer:
-                raise ValueError(f"{place.replace('*', array)}: needs to be there, found {sorted(layer.values())}")
+                raise ValueError(f"{place.replace('*', array)}: expected this array, got {sorted(layer.values())}")
     _check_numbers([*layers])
-    _check_strangers(names, places, layers, arrays)
+    _check_no_others(names, places, layers, arrays)
     return layers
 
 
 def _places(names: Iterable[str], arrays: Iterable[str]) -> Places:
-    spelling = re.compile(rf"(.*[/.]|)({'|'.join(map(re.escape, arrays))})(_l\d\w*|)")
+    pattern = re.compile(rf"(.*[/.]|)({'|'.join(map(re.escape, arrays))})(_l\d\w*|)")
     places: Places = {}
     for name in names:
-        if found := spelling.fullmatch(name):
+        if found := pattern.fullmatch(name):
             places.setdefault(f"{found[1]}*{found[3]}", {})[found[2]] = name
     return places
 
@@ -40,11 +40,11 @@ def _choose(places: Iterable[str], arrays: Iterable[str], stack: str | None) -> 
     for place in sorted(places, key=_numbers):
         stacks.setdefault(re.sub(r"\d+", "#", place), []).append(place)
     if not stacks:
-        raise ValueError(f"arrays: an LSTM needs {', '.join(arrays)}, found none of them")
+        raise ValueError(f"arrays: expected the arrays {', '.join(arrays)} of an LSTM, got none of them")
     if stack is None and len(stacks) > 1:
-        raise ValueError(f"arrays: more than one LSTM needs a choice of stack, found {sorted(stacks)}")
+        raise ValueError(f"arrays: expected one LSTM, or a choice by stack, got {sorted(stacks)}")
     if stack is not None and stack not in stacks:
-        raise ValueError(f"arrays: stack {stack!r} needs to be there, found {sorted(stacks)}")
+        raise ValueError(f"stack: expected one of {sorted(stacks)}, got {stack!r}")
     return stacks[stack or next(iter(stacks))]
 
 
@@ -53,19 +53,19 @@ def _numbers(place: str) -> tuple[int, ...]:
 
 
 def _check_numbers(layers: list[str]) -> None:
-    """One number counts the layers up by one; that of a PyTorch LSTM (_l0, _l1) from 0."""
+    """Check that one number counts the layers up by one, for PyTorch (_l0, _l1) from 0."""
     for pair in pairwise(map(_numbers, layers)):
         if sum(abs(below - above) for below, above in zip(*pair, strict=True)) != 1:
-            raise ValueError(f"arrays: layers need numbers that leave none out, found {layers}")
+            raise ValueError(f"arrays: expected layers numbered without gaps, got {layers}")
     if re.search(r"\*_l[1-9]", layers[0]):
-        raise ValueError(f"arrays: layers need numbers from 0 up, found {layers}")
+        raise ValueError(f"arrays: expected layers numbered from 0 up, got {layers}")
 
 
-def _check_strangers(names: Iterable[str], places: Places, layers: Iterable[str], arrays: Iterable[str]) -> None:
-    """Beside the arrays of a layer there is no other: no projection, no peephole."""
+def _check_no_others(names: Iterable[str], places: Places, layers: Iterable[str], arrays: Iterable[str]) -> None:
+    """Check that a layer has no other arrays, such as projections or peepholes."""
     known = {name for layer in places.values() for name in layer.values()}
     for place in layers:
-        beside = re.compile(re.escape(place.partition("*")[0]) + r"[^/.]*")
+        others = re.compile(re.escape(place.partition("*")[0]) + r"[^/.]*")
         for name in names:
-            if name not in known and beside.fullmatch(name):
-                raise ValueError(f"{name}: a plain LSTM has {', '.join(arrays)}, and no such array")
+            if name not in known and others.fullmatch(name):
+                raise ValueError(f"{name}: expected only {', '.join(arrays)} in a plain LSTM, got another")

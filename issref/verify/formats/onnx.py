@@ -1,7 +1,7 @@
 # pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 """ONNX's LSTM operator: W (1, 4H, D), R (1, 4H, H) and B (1, 8H), which is two biases end to end.
 
-The arrays here are W[0], R[0], B[0]: one direction. A file's initial states are left to the caller.
+The arrays are W[0], R[0] and B[0], of one direction. The initial states of a file are not read.
 """
 
 from collections.abc import Iterator
@@ -20,27 +20,27 @@ SPELLING = Dialect("lstm#/*", {"W": (GATES, ("x",)), "R": (GATES, ("h",)), "B": 
 axes, layout = SPELLING.axes, SPELLING.layout
 to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
 
-OPSET, IR_VERSION = 17, 8  # of 2022, so that older runtimes read it too
+OPSET, IR_VERSION = 17, 8  # of 2022, for older runtimes
 _PLAIN = {"direction": b"forward", "activations": [b"Sigmoid", b"Tanh", b"Tanh"], "input_forget": 0}
-_ABOUT_AXES = ("hidden_size", "layout")
+_SHAPES = ("hidden_size", "layout")
 _PASSING = ("Squeeze", "Unsqueeze", "Transpose", "Reshape", "Dropout", "Identity", "Cast")
 _PEEPHOLES = 7  # the eighth input
 
 
 def arrays(model: Any) -> Params:
-    """W, R and B of the LSTM nodes of an onnx.ModelProto: lstm0/W (4H, D), lstm0/R (4H, H), lstm0/B (8H,), ...
+    """Return W, R, B of the LSTM nodes of an onnx.ModelProto: lstm0/W (4H, D), lstm0/R (4H, H), lstm0/B (8H,), ...
 
-    Each node reads the output of the one before, but for changes of axes and dropout. Raises ValueError, naming
-    what it is, for any other chain, direction, activation or variant, and for weights that are not stored.
+    Each node reads the output of the previous one; changes of axes and dropout may be in between. Raises
+    ValueError for any other chain, direction, activation or variant, and for weights that are not stored.
     """
     made = {output: node for node in model.graph.node for output in node.output}
     stored = dict(_constants(model.graph))
-    found, below = {}, None
+    found, previous = {}, None
     for number, node in enumerate(node for node in model.graph.node if node.op_type == "LSTM"):
         _check_plain(node)
-        if _reads(node, made) != below:
-            raise ValueError(f"{node.name}: needs to read the LSTM before it, found {node.input[0]}")
-        below = node.output[0]
+        if _reads(node, made) != previous:
+            raise ValueError(f"{node.name}: expected the LSTM before it as input, got {node.input[0]}")
+        previous = node.output[0]
         for array, name in zip(SPELLING.arrays, node.input[1:4], strict=False):
             if name:  # B may be left out
                 found[f"lstm{number}/{array}"] = _one_direction(name, stored)
@@ -48,8 +48,10 @@ def arrays(model: Any) -> Params:
 
 
 def build(arrays: Arrays):
-    """An onnx.ModelProto of the stack, time major: x (T, B, D), then lstm0/h, lstm0/c (1, B, H) and so on in;
-    the top layer's hidden (T, B, H), then lstm0/h_after, lstm0/c_after (1, B, H) and so on out.
+    """Build an onnx.ModelProto of the stack, time major.
+
+    Inputs: x (T, B, D), then lstm0/h, lstm0/c (1, B, H) and so on. Outputs: hidden (T, B, H) of the top layer,
+    then lstm0/h_after, lstm0/c_after (1, B, H) and so on.
     """
     from onnx import helper, numpy_helper
 
@@ -75,28 +77,28 @@ def build(arrays: Arrays):
 
 
 def read(path: Path | str) -> Params:
-    """The arrays of an .onnx file; ValueError if it is not there or not whole, or as `arrays` says."""
+    """Return the arrays of an .onnx file. Raises ValueError if it is missing or incomplete, and as `arrays`."""
     import onnx
 
-    with reading(Path(path), "a whole ONNX file", Exception):  # of whatever kind: the package's, over any bytes
+    with reading(Path(path), "a whole ONNX file", Exception):  # any exception of the package
         return arrays(onnx.load(path))
 
 
 def write(path: Path | str, arrays: Arrays) -> None:
-    """`build(arrays)` as an .onnx file, whole or not there."""
+    """Write `build(arrays)` as an .onnx file, completely or not at all."""
     write_whole(Path(path), build(arrays).SerializeToString())
 
 
 def _nodes(number: int, layer: Layer) -> list[Any]:
     from onnx.helper import make_node
 
-    me, below = f"lstm{number}", f"lstm{number - 1}/hidden" if number else "x"
-    weights = [f"{me}/{array}" if array in layer else "" for array in SPELLING.arrays]
-    states, after = [f"{me}/h", f"{me}/c"], [f"{me}/h_after", f"{me}/c_after"]
+    name, inputs = f"lstm{number}", f"lstm{number - 1}/hidden" if number else "x"
+    weights = [f"{name}/{array}" if array in layer else "" for array in SPELLING.arrays]
+    states, after = [f"{name}/h", f"{name}/c"], [f"{name}/h_after", f"{name}/c_after"]
     lstm = make_node(
-        "LSTM", [below, *weights, "", *states], [f"{me}/y", *after], name=me, hidden_size=len(layer["R"].T)
+        "LSTM", [inputs, *weights, "", *states], [f"{name}/y", *after], name=name, hidden_size=len(layer["R"].T)
     )
-    return [lstm, make_node("Squeeze", [f"{me}/y", "directions"], [f"{me}/hidden"])]
+    return [lstm, make_node("Squeeze", [f"{name}/y", "directions"], [f"{name}/hidden"])]
 
 
 def _constants(graph: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -113,27 +115,29 @@ def _check_plain(node: Any) -> None:
     from onnx.helper import get_attribute_value
 
     if not (node.input and node.output):
-        raise ValueError(f"{node.name}: needs an input and an output, found {len(node.input)}, {len(node.output)}")
+        raise ValueError(
+            f"{node.name}: expected an input and an output, got {len(node.input)} and {len(node.output)}"
+        )
     for attribute in node.attribute:
         value = get_attribute_value(attribute)
-        if attribute.name not in _ABOUT_AXES and value != _PLAIN.get(attribute.name):
-            raise ValueError(f"{node.name}: needs {attribute.name} {_PLAIN.get(attribute.name)}, found {value}")
+        if attribute.name not in _SHAPES and value != _PLAIN.get(attribute.name):
+            raise ValueError(f"{node.name}: expected {attribute.name} {_PLAIN.get(attribute.name)}, got {value}")
     if any(node.input[_PEEPHOLES:]):
-        raise ValueError(f"{node.name}: needs no peepholes, found {node.input[_PEEPHOLES]}")
+        raise ValueError(f"{node.name}: expected no peepholes, got {node.input[_PEEPHOLES]}")
 
 
 def _reads(node: Any, made: dict[str, Any]) -> str | None:
-    """The LSTM output that a node reads, through nodes that pass values on; None if it is not one."""
+    """Return the LSTM output that a node reads, directly or through passing nodes; None if it reads none."""
     name, passed = node.input[0], set()
     while name in made and made[name].op_type in _PASSING and made[name].input and name not in passed:
-        passed.add(name)  # a ring of nodes ends where it began
+        passed.add(name)  # stop in a cycle of nodes
         name = made[name].input[0]
     return name if name in made and made[name].op_type == "LSTM" else None
 
 
 def _one_direction(name: str, stored: dict[str, np.ndarray]) -> np.ndarray:
     if name not in stored:
-        raise ValueError(f"{name}: weights need to be stored in the file, found them computed or fed")
+        raise ValueError(f"{name}: expected weights stored in the file, got computed or fed ones")
     if stored[name].shape[:1] != (1,):
-        raise ValueError(f"{name}: needs one direction along its first axis, found shape {stored[name].shape}")
+        raise ValueError(f"{name}: expected one direction along its first axis, got shape {stored[name].shape}")
     return stored[name][0]

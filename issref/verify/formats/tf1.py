@@ -1,7 +1,7 @@
 """The released code's kernels: BasicLSTMCell of TensorFlow 1.0, weights (D+H, 4H) and biases (4H,).
 
-They are the arrays of issref under other names (from TensorFlow 1.2 on kernel and bias). The cell adds a
-constant forget_bias to its forget gate: 0 in the released language model, 1 in its BiDAF and by default.
+The arrays equal issref's, under other names (kernel and bias from TensorFlow 1.2 on). The cell adds a constant
+forget_bias to its forget gate: 0 in the released language model, 1 in the released BiDAF and by default.
 """
 
 import numpy as np
@@ -19,12 +19,12 @@ read, write = files.read, files.write
 
 
 def to_reference(arrays: Arrays, stack: str | None = None, *, forget_bias: float = 0.0) -> Params:
-    """The params of issref; forget_bias, the cell's constant, is added to the biases of the forget gate."""
+    """Return issref's params; forget_bias, the cell's constant, is added to the biases of the forget gate."""
     return _shifted(SPELLING.to_reference(arrays, stack), forget_bias)
 
 
 def from_reference(params: Arrays, *, forget_bias: float = 0.0) -> Params:
-    """The arrays for cells with this forget_bias, which is subtracted from the biases of the forget gate."""
+    """Return arrays for cells with this forget_bias, which is subtracted from the biases of the forget gate."""
     return SPELLING.from_reference(_shifted(params, -forget_bias))
 
 

@@ -1,9 +1,9 @@
 # pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 """PyTorch's nn.LSTM and nn.LSTMCell: weight_ih (4H, D), weight_hh (4H, H) and two biases (4H,) in each layer.
 
-Only the sum of the biases matters; but under plain gradient descent both move, and their sum twice as far as the
-one bias of the reference. Projections (proj_size) are refused; a direction of a bidirectional LSTM is a stack of
-its own, see `Dialect.find`.
+Only the sum of the biases matters, but plain gradient descent moves both, and their sum twice as far as the single
+bias of the reference. Projections (proj_size) are not supported. Each direction of a bidirectional LSTM is a
+separate stack, see `Dialect.find`.
 """
 
 import io
@@ -30,10 +30,10 @@ to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
 
 
 def arrays(state: Mapping[str, Any]) -> Params:
-    """A state dict, alone or somewhere in a checkpoint's dictionaries, as arrays by dotted names.
+    """Return the tensors of a state dict, or of a checkpoint with one in its dictionaries, by dotted names.
 
-    What is no tensor is left out; bfloat16 and the like, which NumPy lacks, become float32, exactly. Raises
-    ValueError for a tensor that is not stored number by number, or of other numbers that NumPy lacks.
+    Other values are left out; bfloat16 and similar types, which NumPy lacks, become float32, exactly. Raises
+    ValueError for tensors that are not stored number by number, or of other types that NumPy lacks.
     """
     import torch
 
@@ -41,10 +41,10 @@ def arrays(state: Mapping[str, Any]) -> Params:
 
 
 def build(arrays: Arrays):
-    """One nn.LSTM if all layers are of one width, else an nn.ModuleList of an nn.LSTM for each layer.
+    """Build one nn.LSTM if all layers have the same width, else an nn.ModuleList with an nn.LSTM for each layer.
 
-    Compaction leaves widths unequal, which one nn.LSTM cannot have; then each module reads the output of the
-    one before.
+    After compaction, layers have different widths, which one nn.LSTM cannot have. In the list, each module reads
+    the output of the previous one.
     """
     from torch import nn
 
@@ -55,9 +55,9 @@ def build(arrays: Arrays):
 
 
 def read(path: Path | str) -> Params:
-    """The arrays of a .pt or .safetensors file: every tensor in it, under dotted names.
+    """Return every tensor of a .pt or .safetensors file, as arrays by dotted names.
 
-    Raises ValueError if the file is not there, is not whole, or, as a pickle, asks for more than tensors in
+    Raises ValueError if the file is missing or incomplete, or if it is a pickle of more than tensors in
     dictionaries: such a file could run code, and torch.load(weights_only=True) refuses it.
     """
     import torch
@@ -73,16 +73,16 @@ def read(path: Path | str) -> Params:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: needs tensors in dictionaries, as of torch.save(model.state_dict(), ...), "
-            "found what torch.load(weights_only=True) refuses"
+            f"{path}: expected tensors in dictionaries, as of torch.save(model.state_dict(), ...), "
+            "got what torch.load(weights_only=True) refuses"
         ) from error
-    except Exception as error:  # of whatever kind: over bytes that are no pickle an unpickler may raise anything
+    except Exception as error:  # any exception: bytes that are no pickle may raise anything
         raise unreadable(path, "a whole file of torch.save", error) from error
     return arrays(state)
 
 
 def write(path: Path | str, arrays: Arrays) -> None:
-    """The state dict of `build(arrays)`, as .safetensors if the path says so, else as of torch.save."""
+    """Write the state dict of `build(arrays)`, as .safetensors if the path ends so, else with torch.save."""
     import torch
     from safetensors.torch import save
 
@@ -95,7 +95,7 @@ def write(path: Path | str, arrays: Arrays) -> None:
 
 
 def _check_not_packed(path: Path) -> None:
-    """Raise BadZipFile for members that are larger than the file: torch.save packs nothing."""
+    """Raise BadZipFile if the members are larger than the file: torch.save does not compress."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
@@ -107,13 +107,13 @@ def _array(name: str, value: Any) -> np.ndarray:
 
     strided = value.layout == torch.strided and value.device.type != "meta" and not value.is_quantized
     if not strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise ValueError(f"{name}: needs its numbers stored one by one, found a tensor of {value.dtype} without")
+        raise ValueError(f"{name}: expected a tensor stored number by number, got {value.dtype} in another form")
     value = value.detach().cpu()
     has = value.dtype in (torch.float16, torch.float32, torch.float64) or not value.is_floating_point()
     try:
         return (value if has else value.float()).numpy()
     except TypeError as error:
-        raise ValueError(f"{name}: needs numbers that NumPy has, found {value.dtype}") from error
+        raise ValueError(f"{name}: expected numbers that NumPy has, got {value.dtype}") from error
 
 
 def _lstm(layers: list[Layer]):
@@ -133,12 +133,12 @@ def _lstm(layers: list[Layer]):
 
 
 def _flat(tree: Any) -> Iterator[tuple[str, Any]]:
-    """What is in nested dictionaries, by dotted names; a dictionary that is there twice, or in itself, once."""
-    left, met = [("", tree)], set()
-    while left:
-        path, part = left.pop()
+    """Yield the values of nested dictionaries by dotted names; visit a repeated or recursive dictionary once."""
+    stack, visited = [("", tree)], set()
+    while stack:
+        path, part = stack.pop()
         if not isinstance(part, Mapping):
             yield path, part
-        elif id(part) not in met:
-            met.add(id(part))
-            left += [(f"{path}.{key}" if path else str(key), value) for key, value in reversed([*part.items()])]
+        elif id(part) not in visited:
+            visited.add(id(part))
+            stack += [(f"{path}.{key}" if path else str(key), value) for key, value in reversed([*part.items()])]

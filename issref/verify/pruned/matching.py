@@ -1,4 +1,4 @@
-"""Which units of an LSTM layer a pruned layer has kept: its numbers tell where they come from."""
+"""Match the units of a pruned LSTM layer with the units of the layer before, by their weights."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
@@ -10,19 +10,19 @@ from issref.iss.layout import Params
 from issref.models import ptb_lstm
 from issref.ops.lstm import GATES
 
-Ids = np.ndarray  # positions in the layer before, -1 where unknown
+Ids = np.ndarray  # positions in the layer before pruning, -1 if unknown
 
 
 class Layer(NamedTuple):
-    """The weights of a layer by gate: x (D, 4, H) reads its input, h (H, 4, H) its own output; b (4, H)."""
+    """The weights of a layer by gate: of the input x (D, 4, H), of its own output h (H, 4, H), biases b (4, H)."""
 
     x: np.ndarray
     h: np.ndarray
     b: np.ndarray
 
 
-class Origin(NamedTuple):
-    """The rows and columns of the layer before that the blocks x, h and b of one gate are cut from."""
+class Provenance(NamedTuple):
+    """The rows and columns of the old layer from which the blocks x, h and b of one gate were cut."""
 
     x_rows: Ids  # (D,)
     x: Ids  # (H,)
@@ -32,10 +32,10 @@ class Origin(NamedTuple):
 
 
 def layers(params: Params) -> list[Layer]:
-    """The layers of a stack, from the input up."""
+    """Return the layers of a stack, from the input up."""
     found = []
-    for me in ptb_lstm.spaces(params):
-        kernel, bias = params[f"{me}/kernel"], params[f"{me}/bias"].reshape(len(GATES), -1)
+    for layer in ptb_lstm.spaces(params):
+        kernel, bias = params[f"{layer}/kernel"], params[f"{layer}/bias"].reshape(len(GATES), -1)
         blocks = kernel.reshape(len(kernel), *bias.shape)
         inputs = len(kernel) - bias.shape[1]
         found.append(Layer(blocks[:inputs], blocks[inputs:], bias))
@@ -43,23 +43,23 @@ def layers(params: Params) -> list[Layer]:
 
 
 def cut(layer: Layer, rows: Ids, units: Ids) -> Layer:
-    """The layer with these rows of its input and these units alone."""
+    """Return the layer with only these rows of its input and these units."""
     return Layer(layer.x[rows][:, :, units], layer.h[units][:, :, units], layer.b[:, units])
 
 
 def gates(layer: Layer) -> list[Layer]:
-    """The four gates of a layer, each with x (D, H), h (H, H) and b (H,)."""
+    """Return the four gates of a layer, each with x (D, H), h (H, H) and b (H,)."""
     return [Layer(layer.x[:, gate], layer.h[:, gate], layer.b[gate]) for gate in range(len(GATES))]
 
 
-def match(new: Layer, old: Layer, below: Ids) -> Ids:
-    """The unit of `old` that each unit of `new` was, if its input is the components `below` of that before.
+def match(new: Layer, old: Layer, inputs: Ids) -> Ids:
+    """Return for each unit of `new` the same unit of `old`; `inputs` are the kept components of the old input.
 
-    Units are told by what no cut of their own layer touches: input weights, biases, and the weights with which
-    they read themselves. Those of equal numbers are matched in order; what is left over with itself, if the
-    widths are equal, and then with the nearest that is left.
+    Units are compared by their weights that no cut of units changes: input weights, biases, and the weights from a
+    unit to itself. Units with equal weights are matched in order. The others are matched with the unit of the same
+    position, if the layers have the same width, then with the nearest free unit.
     """
-    mine, theirs = _signatures(new, new.x), _signatures(old, old.x[below])
+    mine, theirs = _signatures(new, new.x), _signatures(old, old.x[inputs])
     places = defaultdict(deque)
     for unit, numbers in enumerate(theirs):
         places[numbers.tobytes()].append(unit)
@@ -70,32 +70,32 @@ def match(new: Layer, old: Layer, below: Ids) -> Ids:
     return _nearest(units, mine, theirs)
 
 
-def origin(new: Layer, old: Layer) -> Origin:
-    """Where the blocks of a gate were cut from, told by their numbers alone, looked up in the block before."""
-    x_rows, x = _whence(new.x, old.x)
-    h_rows, h = _whence(new.h, old.h)
-    return Origin(x_rows, x, h_rows, h, _whence(new.b[None], old.b[None])[1])
+def provenance(new: Layer, old: Layer) -> Provenance:
+    """Return where the blocks of a gate were cut from, found by looking up their numbers in the old blocks."""
+    x_rows, x = _locate_rows_and_columns(new.x, old.x)
+    h_rows, h = _locate_rows_and_columns(new.h, old.h)
+    return Provenance(x_rows, x, h_rows, h, _locate_rows_and_columns(new.b[None], old.b[None])[1])
 
 
-def consensus(found: Sequence[Origin]) -> Ids | None:
-    """The units that most blocks were cut to, the output gate's if in doubt; None if no block tells."""
+def consensus(found: Sequence[Provenance]) -> Ids | None:
+    """Return the units of most blocks, of the output gate's if there is a tie, None if no block is certain."""
     columns = [*(gate.h for gate in reversed(found)), *(gate.x for gate in reversed(found))]
     sets = [tuple(units) for units in columns if is_choice(units)]
     return np.array(Counter(sets).most_common(1)[0][0], int) if sets else None
 
 
-def filled(found: Origin, new: Layer, old: Layer, below: Ids, units: Ids) -> Origin:
-    """The origin of a gate with what is unknown filled in: by its other block, else as it should be."""
+def filled(found: Provenance, new: Layer, old: Layer, inputs: Ids, units: Ids) -> Provenance:
+    """Return the provenance of a gate with unknown rows and columns from its other block, or as they should be."""
     x, h = np.where(found.x < 0, found.h, found.x), np.where(found.h < 0, found.x, found.h)
-    x = _complete(x, units, new.x.T, old.x[below].T)
+    x = _complete(x, units, new.x.T, old.x[inputs].T)
     h = _complete(h, units, new.h.T, old.h[units].T)
-    x_rows = _complete(found.x_rows, below, new.x, old.x[:, x])
+    x_rows = _complete(found.x_rows, inputs, new.x, old.x[:, x])
     h_rows = _complete(found.h_rows, units, new.h, old.h[:, h])
-    return Origin(x_rows, x, h_rows, h, np.where(found.b < 0, x, found.b))
+    return Provenance(x_rows, x, h_rows, h, np.where(found.b < 0, x, found.b))
 
 
-def cut_by_gate(old: Layer, found: Sequence[Origin]) -> Layer:
-    """The layer that origins state, each gate cut to rows and columns of its own."""
+def cut_by_gate(old: Layer, found: Sequence[Provenance]) -> Layer:
+    """Return the old layer with each gate cut to the rows and columns of its provenance."""
     cuts = [
         Layer(gate.x[np.ix_(of.x_rows, of.x)], gate.h[np.ix_(of.h_rows, of.h)], gate.b[of.b])
         for gate, of in zip(gates(old), found, strict=True)
@@ -105,17 +105,17 @@ def cut_by_gate(old: Layer, found: Sequence[Origin]) -> Layer:
 
 
 def rows_of(new: np.ndarray, old: np.ndarray) -> Ids:
-    """The rows of a matrix that those of a smaller one are of, all columns kept."""
-    return _whence(new, old)[0]
+    """Return for each row of a smaller matrix the row of the old one, if all columns were kept."""
+    return _locate_rows_and_columns(new, old)[0]
 
 
 def is_choice(units: Ids) -> bool:
-    """Whether all are known, and none is there twice."""
+    """Return whether all units are known and different."""
     return bool((units >= 0).all()) and len(set(units.tolist())) == len(units)
 
 
 def spell(units: Iterable[int], limit: int = 12) -> str:
-    """Units as runs, 0-3, 7, of which `limit` are written out."""
+    """Return units as text in runs, "0-3, 7", at most `limit` of them."""
     runs: list[list[int]] = []
     for unit in map(int, units):
         if runs and unit == runs[-1][-1] + 1:
@@ -123,11 +123,11 @@ def spell(units: Iterable[int], limit: int = 12) -> str:
         else:
             runs.append([unit])
     written = ["-".join(map(str, run)) for run in runs]
-    return ", ".join(written[:limit] + [f"and {len(runs) - limit} runs more"] * (len(runs) > limit)) or "none"
+    return ", ".join(written[:limit] + [f"and {len(runs) - limit} more runs"] * (len(runs) > limit)) or "none"
 
 
 def _complete(ids: Ids, should: Ids, new: np.ndarray, old: np.ndarray) -> Ids:
-    """Rows of a matrix, the unknown filled in: those of zeros by free ones of zeros, others as they should be."""
+    """Fill in unknown rows of a matrix: a row of zeros by a free row of zeros, others as they should be."""
     ids, zeros = ids.copy(), np.flatnonzero(~old.any(axis=1))
     for row in np.flatnonzero((ids < 0) & ~new.any(axis=1)):
         free = np.setdiff1d(zeros, ids)
@@ -137,13 +137,13 @@ def _complete(ids: Ids, should: Ids, new: np.ndarray, old: np.ndarray) -> Ids:
 
 
 def _signatures(layer: Layer, inputs: np.ndarray) -> np.ndarray:
-    """(H, 4 (D + 2)): a row for each unit."""
+    """Return the weights (H, 4 (D + 2)) to compare, a row for each unit."""
     itself = layer.h.diagonal(axis1=0, axis2=2)
     return np.concatenate((inputs.reshape(4 * len(inputs), layer.b.shape[1]), itself, layer.b)).T
 
 
 def _nearest(units: Ids, mine: np.ndarray, theirs: np.ndarray) -> Ids:
-    """The units with each unknown one matched to the nearest that is free, the nearest of all first."""
+    """Match each unknown unit with the nearest free one, the nearest pair first."""
     missing, free = np.flatnonzero(units < 0), np.setdiff1d(np.arange(len(theirs)), units)
     one, other = mine[missing], theirs[free]
     distances = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * one @ other.T  # squared
@@ -154,21 +154,21 @@ def _nearest(units: Ids, mine: np.ndarray, theirs: np.ndarray) -> Ids:
     return units
 
 
-def _whence(new: np.ndarray, old: np.ndarray) -> tuple[Ids, Ids]:
-    """The row of `old` that each row of `new` is of, and the same for the columns.
+def _locate_rows_and_columns(new: np.ndarray, old: np.ndarray) -> tuple[Ids, Ids]:
+    """Return for each row of `new` the row of `old` that it was cut from, and the same for the columns.
 
-    Each number that `old` has once is looked up in it, and most of a row's must be of one row; zeros and
-    numbers that are there twice tell nothing.
+    Each number of `new` is looked up in `old`, except zeros and numbers that `old` has twice. A row is located if
+    more than half of its nonzero numbers are in one row of `old`.
     """
     numbers, first, counts = np.unique(old, return_index=True, return_counts=True)
     at = np.searchsorted(numbers[:-1], new)
-    told = np.zeros(new.shape, bool) if not old.size else (numbers[at] == new) & (counts[at] == 1) & (new != 0)
+    matched = np.zeros(new.shape, bool) if not old.size else (numbers[at] == new) & (counts[at] == 1) & (new != 0)
     rows, columns = np.divmod(first[at], old.shape[1]) if old.size else (at, at)
-    return _majority(np.where(told, rows, -1), new), _majority(np.where(told, columns, -1).T, new.T)
+    return _majority(np.where(matched, rows, -1), new), _majority(np.where(matched, columns, -1).T, new.T)
 
 
 def _majority(votes: Ids, numbers: np.ndarray) -> Ids:
-    """Of each row of votes the one that more than half of its nonzero numbers are for, else -1."""
+    """Return the majority of each row of votes, -1 if it is at most half of the nonzero numbers."""
     winners = np.full(len(votes), -1)
     for row, (vote, nonzero) in enumerate(zip(votes, (numbers != 0).sum(axis=1), strict=True)):
         counts = np.bincount(vote[vote >= 0], minlength=1)

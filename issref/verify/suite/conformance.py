@@ -1,8 +1,8 @@
-"""The conformance suite: vectors, and how a port's outputs are held against them.
+"""The conformance suite: load the vectors and score a port's outputs.
 
-A suite is a folder of `vectors`: manifest.json says the cases; for each precision one safetensors file holds the
-inputs and one the expected outputs, every tensor under case/name. A port's outputs have the form of the expected
-ones. An error is counted in units in the last place of the largest entry of its tensor.
+A suite is a folder in `vectors`: manifest.json lists the cases; for each precision, one safetensors file holds the
+inputs and one the expected outputs, with tensors named case/name. A port writes its outputs in the same form.
+Errors are in units in the last place of the largest entry of a tensor.
 """
 
 import copy
@@ -16,20 +16,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel
 
+from issref.data import download, schema
 from issref.iss.layout import Params
 from issref.training.checkpoint import part
+from issref.verify.formats import files
 
 VECTORS = Path(__file__).parent / "vectors"
 DTYPES = ("float32", "float64")
 VERSION = 1
 
-Case = Mapping[str, Any]  # as the manifest says it
+Case = Mapping[str, Any]  # an entry of the manifest
 Port = Callable[[str, str, Params, Mapping[str, Any]], Mapping[str, Any]]
 
 
+class _Manifest(BaseModel):
+    suite: int
+
+
 class Suite(NamedTuple):
-    """What a port is given and what is expected of it: tensors by precision, then by case/name."""
+    """Cases, with the inputs and expected outputs by precision, then by case/name."""
 
     version: int
     cases: tuple[Case, ...]
@@ -38,21 +45,24 @@ class Suite(NamedTuple):
     expected: dict[str, Params]
 
     def chosen(self, patterns: Iterable[str], *, forward: bool = False) -> "Suite":
-        """The cases that match a pattern, without gradients if `forward`; ValueError if a pattern matches none."""
+        """Return the cases that match a pattern, without gradients if `forward`.
+
+        Raises ValueError if a pattern matches no case.
+        """
         names, wanted = [case["name"] for case in self.cases], set()
         for pattern in patterns:
             if not (found := fnmatch.filter(names, pattern)):
-                raise ValueError(f"cases: {pattern!r} needs to match one of {', '.join(names)}, found none")
+                raise ValueError(f"cases: expected a match for one of {', '.join(names)}, got {pattern!r}")
             wanted.update(found)
         cases = (case for case in self.cases if case["name"] in wanted)
         return self._replace(cases=tuple(map(_without_gradients, cases) if forward else cases))
 
 
 class Score(NamedTuple):
-    """How a case went in one precision.
+    """The result of a case in one precision.
 
-    verdict: "pass", "fail", or "bad", if there are no numbers to compare, and `problem` says why. `tensor` is the
-    output that is furthest off, by `ulp` where `most` are allowed; inf: wrong, whatever the rounding.
+    The verdict is "pass", "fail", or "bad" if the outputs cannot be compared, for the reason `problem`. The error
+    `ulp`, at most `most` if the case passes, is that of the worst output, `tensor`; inf is wrong in any rounding.
     """
 
     case: str
@@ -68,64 +78,49 @@ class Score(NamedTuple):
 
 @functools.cache
 def load(version: int = VERSION) -> Suite:
-    """The installed suite; ValueError if there is none of this version, or if a file is not as it was shipped."""
+    """Return the installed suite. Raises ValueError for an unknown version, or if a file has changed."""
     folder = VECTORS / str(version)
     if not (folder / "manifest.json").is_file():
-        raise ValueError(f"suite: needs version {VERSION}, found {version}")
+        raise ValueError(f"suite: expected version {VERSION}, got {version}")
     manifest = json.loads((folder / "manifest.json").read_text())
     for name, file in manifest["files"].items():
         found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         if found != file["sha256"]:
-            raise ValueError(f"{folder / name}: needs sha256 {file['sha256']}, found {found}")
+            raise ValueError(f"{folder / name}: expected sha256 {file['sha256']}, got {found}")
     inputs, expected = (
-        {dtype: read(folder / f"{dtype}.{side}.safetensors") for dtype in DTYPES}
+        {dtype: files.read(folder / f"{dtype}.{side}.safetensors") for dtype in DTYPES}
         for side in ("inputs", "expected")
     )
     return Suite(version, tuple(manifest["cases"]), manifest["pitfalls"], inputs, expected)
 
 
 def copy_to(folder: Path, version: int = VERSION) -> None:
-    """The suite's files in a folder; ValueError if something is there already."""
+    """Copy the suite's files to a folder. Raises ValueError unless the folder is new or empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: needs a folder that is new or empty, found something there")
+        raise ValueError(f"{folder}: expected a new or empty folder, got one with files, or a file")
     shutil.copytree(VECTORS / str(version), folder, dirs_exist_ok=True)
 
 
-def read(path: Path) -> Params:
-    """The tensors of a safetensors file; ValueError in a sentence if it is not one."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as from_bytes
-
-    try:
-        return from_bytes(path.read_bytes())
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: needs a whole safetensors file, found {error}") from error
-
-
 def version_in(folder: Path) -> int:
-    """Which suite a folder that `copy_to` wrote holds; ValueError if its manifest does not say."""
+    """Return the version of the suite in a folder that `copy_to` wrote. Raises ValueError if there is none."""
     path = folder / "manifest.json"
-    try:
-        version = json.loads(path.read_text())["suite"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path}: needs the manifest of a suite, found {why}") from error
-    if type(version) is not int:
-        raise ValueError(f"{path}: needs the version of its suite, found {version!r}")
-    return version
+    return schema.parse(str(path), _Manifest, download.read(path)).suite
 
 
 def outputs_in(folder: Path) -> dict[str, Params]:
-    """What a port wrote, float32.outputs.safetensors, float64.outputs.safetensors; ValueError if neither."""
+    """Return a port's outputs by precision, read from float32.outputs.safetensors and float64.outputs.safetensors.
+
+    One of the two files may be missing. Raises ValueError if both are.
+    """
     paths = {dtype: folder / f"{dtype}.outputs.safetensors" for dtype in DTYPES}
-    found = {dtype: read(path) for dtype, path in paths.items() if path.exists()}
+    found = {dtype: files.read(path) for dtype, path in paths.items() if path.exists()}
     if not found:
-        raise ValueError(f"{folder}: needs {' or '.join(path.name for path in paths.values())}, found neither")
+        raise ValueError(f"{folder}: expected {' or '.join(path.name for path in paths.values())}, got neither")
     return found
 
 
 def run(port: Port, suite: Suite, dtypes: Iterable[str]) -> tuple[dict[str, Params], dict[tuple[str, str], str]]:
-    """The outputs of a Python port; and, by precision and case, what it said where it raised."""
+    """Return the outputs of a Python port by precision, and its exceptions' messages by (precision, case)."""
     outputs, raised = {dtype: {} for dtype in dtypes}, {}
     for dtype, found in outputs.items():
         for case in suite.cases:
@@ -134,13 +129,13 @@ def run(port: Port, suite: Suite, dtypes: Iterable[str]) -> tuple[dict[str, Para
             try:
                 answers = port(name, case["op"], copied, copy.deepcopy(case["keywords"]))
                 found |= {f"{name}/{key}": np.asarray(values) for key, values in answers.items()}
-            except Exception as error:  # of whatever kind: it is the port's, and a verdict on this case
-                raised[dtype, name] = f"needs outputs, found {type(error).__name__}: {error}"
+            except Exception as error:  # any exception is the port's, and a verdict on this case
+                raised[dtype, name] = f"expected outputs, got {type(error).__name__}: {error}"
     return outputs, raised
 
 
 def score(suite: Suite, outputs: Mapping[str, Params], raised: Mapping[tuple[str, str], str]) -> list[Score]:
-    """Every case in every precision of `outputs`."""
+    """Score every case in every precision of `outputs`."""
     return [
         _score(case, dtype, part(found, name), part(suite.expected[dtype], name), raised.get((dtype, name)))
         for name, case in ((case["name"], case) for case in suite.cases)
@@ -149,7 +144,10 @@ def score(suite: Suite, outputs: Mapping[str, Params], raised: Mapping[tuple[str
 
 
 def ulps(found: np.ndarray, expected: np.ndarray, dtype: str) -> float:
-    """The largest |found - expected|, in units in the last place of the largest |expected|; 0 or inf of zeros."""
+    """Return the largest |found - expected|, in units in the last place of the largest |expected|.
+
+    If all of `expected` is zero, return 0 or inf.
+    """
     off = np.max(np.abs(found.astype(np.float64) - expected), initial=0)
     largest = np.max(np.abs(expected), initial=0)
     if largest == 0:
@@ -158,7 +156,7 @@ def ulps(found: np.ndarray, expected: np.ndarray, dtype: str) -> float:
 
 
 def lines(suite: Suite, scores: list[Score]) -> Iterator[str]:
-    """The largest error of each case by precision; then what is off, and the pitfalls that are guarded there."""
+    """Yield a table of the largest errors by case and precision, then failures, then pitfalls of failed cases."""
     dtypes, cells = dict.fromkeys(one.dtype for one in scores), {}
     for one in scores:
         off = f"{one.ulp:.3g} of {one.most:.4g}"
@@ -169,10 +167,10 @@ def lines(suite: Suite, scores: list[Score]) -> Iterator[str]:
     guards = {}
     for one in scores:
         if one.verdict != "pass":
-            off = f"{one.tensor}: needs an error of at most {one.most} ulp, found {one.ulp:.3g}"
+            off = f"{one.tensor}: expected an error of at most {one.most} ulp, got {one.ulp:.3g}"
             yield f"{one.case}, {one.dtype}: {one.problem or off}"
             guards |= dict.fromkeys(one.guards)
-    yield from (f"guarded here: {suite.pitfalls[key]}" for key in guards)
+    yield from (f"pitfall: {suite.pitfalls[key]}" for key in guards)
 
 
 def _score(case: Case, dtype: str, found: Params, expected: Params, raised: str | None) -> Score:
@@ -186,26 +184,26 @@ def _score(case: Case, dtype: str, found: Params, expected: Params, raised: str 
 
 
 def _error(found: np.ndarray, expected: np.ndarray, dtype: str, exact_zeros: bool) -> float:
-    """`ulps`; infinite for a wrong boolean, and for what is not exactly zero where that is asked for."""
+    """Return `ulps`, or inf for a wrong boolean, or for a nonzero number where an exact zero is required."""
     if expected.dtype.kind != "f":
         return 0.0 if np.array_equal(found, expected) else np.inf
     return np.inf if exact_zeros and found[expected == 0].any() else ulps(found, expected, dtype)
 
 
 def _problems(outputs: Mapping[str, Any], dtype: str, found: Params, expected: Params) -> Iterator[str]:
-    """Why outputs cannot be compared, a sentence each."""
+    """Yield the reasons why outputs cannot be compared."""
     for key, kind in outputs.items():
         wanted = dtype if kind["dtype"] == "float" else kind["dtype"]
         if key not in found:
-            yield f"{key}: needs to be there, found {', '.join(sorted(found)) or 'no outputs'}"
+            yield f"{key}: expected this output, got {', '.join(sorted(found)) or 'no outputs'}"
         elif list(found[key].shape) != kind["shape"]:
-            yield f"{key}: needs shape {tuple(kind['shape'])}, found {found[key].shape}"
+            yield f"{key}: expected shape {tuple(kind['shape'])}, got {found[key].shape}"
         elif str(found[key].dtype) != wanted:
-            yield f"{key}: needs {wanted}, found {found[key].dtype}"
+            yield f"{key}: expected {wanted}, got {found[key].dtype}"
         elif strange := np.count_nonzero(~np.isfinite(found[key])):
-            yield f"{key}: needs finite numbers, found {strange} that are infinite or NaN"
+            yield f"{key}: expected finite numbers, got {strange} that are infinite or NaN"
     for key in sorted(found.keys() - expected.keys()):
-        yield f"{key}: needs to be one of {', '.join(outputs)}, found another name"
+        yield f"{key}: expected one of {', '.join(outputs)}, got another name"
 
 
 def _without_gradients(case: Case) -> Case:

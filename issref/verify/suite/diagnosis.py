@@ -1,4 +1,4 @@
-"""Which known mistake explains the numbers of an LSTM port."""
+"""Find the known mistake that explains the outputs of an LSTM port."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -14,10 +14,10 @@ FORWARD = ("hidden", "h", "c")
 
 
 def explain(suite: Suite, outputs: Mapping[str, Params], scores: Iterable[Score]) -> list[str]:
-    """The known mistakes that give a port's outputs in all LSTM cases with numbers, one that failed among them.
+    """Return the known mistakes that reproduce a port's outputs in all its LSTM cases.
 
-    Where the forward pass is off, only hidden, h and c are compared: the gradients may well be the right ones of
-    the wrong function.
+    Cases without numbers to compare are left out, and at least one case must have failed. If the forward pass is
+    wrong, only hidden, h and c are compared: the gradients may be the right ones of the wrong function.
     """
     numbered = [one for one in scores if one.op == "lstm" and one.verdict != "bad"]
     found = {one: part(outputs[one.dtype], one.case) for one in numbered}
@@ -43,16 +43,16 @@ def _near(found: Params, wanted: Params, one: Score, names: Iterable[str]) -> bo
 
 @functools.cache
 def _wrong(version: int, dtype: str, name: str) -> dict[str, Params | None]:
-    """What every mistake makes of a case; None where its shapes do not let it be made."""
+    """Return the outputs of a case with each mistake, None if the shapes do not allow it."""
     suite = load(version)
     keywords = next(case["keywords"] for case in suite.cases if case["name"] == name)
     inputs = part(suite.inputs[dtype], name)
     inputs |= {key: values.astype(np.float64) for key, values in inputs.items() if values.dtype.kind == "f"}
 
-    def made(mistake: Mistake) -> Params | None:
+    def outputs(mistake: Mistake) -> Params | None:
         try:
             return mistake(inputs, keywords)
         except ValueError:
             return None
 
-    return {key: made(mistake) for key, mistake in MISTAKES.items()}
+    return {key: outputs(mistake) for key, mistake in MISTAKES.items()}

@@ -1,7 +1,7 @@
-"""Write the conformance vectors: `python -m issref.verify.suite.generate [FOLDER]`, else over the installed ones.
+"""Write the conformance vectors: `python -m issref.verify.suite.generate [FOLDER]`, by default in place.
 
-Inputs come from seeds; for float32 they are rounded first. Outputs are computed from them in long double and
-rounded to float64, for float32 too, so that a port is held against exact values and not against a rounding.
+Inputs are drawn from seeds, and rounded for float32. Outputs are computed from them in long double and rounded to
+float64, for float32 too, so that a port is compared with exact values and not with rounded ones.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from issref.verify.suite.reference_port import answer
 
 
 def write(folder: Path) -> None:
-    """All vectors, and the manifest that describes them: the same bytes each time on one machine."""
+    """Write all vectors and their manifest: the same bytes each time on one machine."""
     from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,13 +40,13 @@ def write(folder: Path) -> None:
 
 
 def compute(name: str, case: Case, dtype: str) -> tuple[Params, Params]:
-    """Inputs in a precision, and the outputs that they have, rounded to float64."""
+    """Return the inputs of a case in a precision, and its outputs, rounded to float64."""
     inputs = _cast(case.inputs(name), dtype)
     return inputs, _cast(answer(name, case.op, _cast(inputs, "longdouble"), case.keywords), "float64")
 
 
 def describe(name: str, case: Case, inputs: Params, outputs: Params) -> dict[str, Any]:
-    """A case as the manifest says it."""
+    """Return the manifest's entry of a case."""
     return {
         "name": name,
         "op": case.op,

@@ -1,7 +1,7 @@
-"""What the cases of the suite are computed on: sequences, weights and layouts, drawn from a generator.
+"""Inputs of the suite's cases: sequences, weights and layouts, drawn from a generator.
 
-Weights are random and distinct in every gate, for constant ones hide a wrong order (of 40 wrong LSTMs, ONNX's
-node tests, whose weights are constant, let 32 pass).
+Weights are random and differ between gates, because constant ones hide a wrong order: ONNX's node tests, whose
+weights are constant, pass 32 of 40 wrong LSTMs.
 """
 
 import json
@@ -22,13 +22,13 @@ Draw = Callable[[np.random.Generator], Params]
 _bidirectional = {
     **ptb_lstm.lstm_axes("g0.fw", ("p",)),
     **ptb_lstm.lstm_axes("g0.bw", ("p",)),
-    **ptb_lstm.lstm_axes("g1.fw", ("p", "g0.fw", "g0.bw", "g0.fw", "g0.bw")),  # read twice, as if attended
+    **ptb_lstm.lstm_axes("g1.fw", ("p", "g0.fw", "g0.bw", "g0.fw", "g0.bw")),  # read twice, as attention does
     "end/kernel": (("g1.fw", "p"), ("logit",)),
 }
 LSTM = ptb_lstm.layout(ptb_lstm.Config(vocabulary=7, embed_size=3, hidden_sizes=(4, 2)))
 RHN = ptb_rhn.layout(ptb_rhn.Config(vocabulary=6, width=4, depth=2))
 BIDIRECTIONAL = Layout(_bidirectional, {"p": 2, "g0.fw": 3, "g0.bw": 2, "g1.fw": 2, "logit": 1})
-CARRIED = replace(  # the arrays that belong to a stack beside its parameters: states, a mask
+CARRIED = replace(  # a stack with states and a mask among its arrays
     LSTM,
     axes={
         **LSTM.axes,
@@ -40,32 +40,32 @@ CARRIED = replace(  # the arrays that belong to a stack beside its parameters: s
 
 
 def spaces(layout: Layout) -> list[str]:
-    """The spaces whose size ISS learns."""
+    """Return the spaces whose sizes ISS learns."""
     return [space for space in layout.sizes if f"{space}/bias" in layout.axes] or ["width"]
 
 
-def spelled(layout: Layout) -> dict[str, Any]:
-    """A layout as JSON data."""
+def layout_json(layout: Layout) -> dict[str, Any]:
+    """Return a layout as JSON data."""
     return json.loads(layout.to_json())
 
 
 def normal(rng: np.random.Generator, scale: float = 1.0, /, **shapes: Sequence[int]) -> Params:
-    """Independent normal numbers with deviation `scale`, an array for each shape."""
+    """Draw an array of independent normal numbers with standard deviation `scale` for each shape."""
     return {name: np.asarray(scale * rng.standard_normal(shape)) for name, shape in shapes.items()}
 
 
-def without(given: Params, *names: str, place: str = "") -> Params:
-    """The arrays but for some, their names under a place."""
-    return {f"{place}{name}": values for name, values in given.items() if name not in names}
+def without(given: Params, *names: str, prefix: str = "") -> Params:
+    """Return the arrays except some, with a prefix before their names."""
+    return {f"{prefix}{name}": values for name, values in given.items() if name not in names}
 
 
 def normals(scale: float = 1.0, /, **shapes: Sequence[int]) -> Draw:
-    """`normal` of these shapes, to be drawn later."""
+    """Return a function that draws `normal` arrays of these shapes."""
     return lambda rng: normal(rng, scale, **shapes)
 
 
 def sequence(steps: int, batch: int, inputs: int, hidden: int, *, lengths=None) -> Draw:
-    """An LSTM, and gradients of its three outputs."""
+    """Return a function that draws the inputs of an LSTM and the gradients of its three outputs."""
 
     def draw(rng):
         state = dict.fromkeys(("h0", "c0", "dh", "dc"), (batch, hidden))
@@ -77,7 +77,7 @@ def sequence(steps: int, batch: int, inputs: int, hidden: int, *, lengths=None) 
 
 
 def live_biases(rng: np.random.Generator) -> Params:
-    """Units 0 and 2 have no weights, as ISS leaves them, but biases; unit 3 has not even those."""
+    """Draw an LSTM whose units 0 and 2 have biases but no weights, as after ISS; unit 3 has neither."""
     given = sequence(4, 2, 3, 5)(rng)
     given["kernel"].reshape(8, 4, 5)[..., [0, 2, 3]] = 0
     given["kernel"][[3, 5, 6]] = 0
@@ -86,7 +86,7 @@ def live_biases(rng: np.random.Generator) -> Params:
 
 
 def saturated(draw: Draw, gates: int) -> Draw:
-    """All gates of unit 0 wide open, all of unit 1 shut, by their biases; the other units as they were."""
+    """Return a `draw` with biases that open all gates of unit 0 and close all gates of unit 1."""
 
     def forced(rng):
         given = draw(rng)
@@ -98,24 +98,27 @@ def saturated(draw: Draw, gates: int) -> Draw:
 
 
 def both_ways(rng: np.random.Generator) -> Params:
-    """A bidirectional LSTM of unlike widths, 3 forward and 2 backward, on sequences of unlike lengths."""
+    """Draw a bidirectional LSTM of width 3 forward and 2 backward, and sequences of different lengths."""
     given = normal(rng, x=(4, 3, 2), dhidden=(4, 3, 5)) | {"lengths": np.array([4, 1, 3])}
-    for me, hidden in {"fw": 3, "bw": 2}.items():
-        given |= without(sequence(4, 3, 2, hidden)(rng), "x", "dhidden", place=f"{me}/")
+    for direction, hidden in {"fw": 3, "bw": 2}.items():
+        given |= without(sequence(4, 3, 2, hidden)(rng), "x", "dhidden", prefix=f"{direction}/")
     return given
 
 
 def stack(rng: np.random.Generator) -> Params:
-    """Two LSTM layers of unlike widths with dropout masks between them."""
-    sizes = (3, 4, 2)  # of the input and of each layer
+    """Draw two LSTM layers of different widths, with dropout masks."""
+    sizes = (3, 4, 2)  # the input and each layer
     given = normal(rng, x=(3, 2, sizes[0]), dhidden=(3, 2, sizes[-1]))
     for layer, hidden in enumerate(sizes[1:]):
-        given |= without(sequence(3, 2, sizes[layer], hidden)(rng), "x", "dhidden", place=f"lstm{layer}/")
+        given |= without(sequence(3, 2, sizes[layer], hidden)(rng), "x", "dhidden", prefix=f"lstm{layer}/")
     return given | {f"mask{n}": 1.25 * (rng.random((3, 2, size)) < 0.8) for n, size in enumerate(sizes)}
 
 
 def highway(steps: int, batch: int, inputs: int, width: int, depth: int, *, masks=()) -> Draw:
-    """A recurrent highway network, and gradients of its two outputs; keep is 1/2 for both masks."""
+    """Return a function that draws a recurrent highway network and the gradients of its two outputs.
+
+    keep is 1/2 for both masks.
+    """
 
     def draw(rng):
         given = normal(rng, x=(steps, batch, inputs), dhidden=(steps, batch, width))
@@ -129,7 +132,7 @@ def highway(steps: int, batch: int, inputs: int, width: int, depth: int, *, mask
 
 
 def predictions(far: float) -> Draw:
-    """Logits at a distance of 0, one step up and the next down, with their targets."""
+    """Return a function that draws logits and targets; logits are shifted by `far`, up and down in turn."""
 
     def draw(rng):
         given = normal(rng, logits=(4, 3, 5), dloss=())
@@ -142,7 +145,10 @@ def predictions(far: float) -> Draw:
 def params(
     layout: Layout, *, weak: Iterable[int] = (), dead: Iterable[int] = (), unread: Iterable[int] = ()
 ) -> Draw:
-    """The arrays of a layout; groups `weak` small, `dead` zero in all that is counted, `unread` in their rows."""
+    """Return a function that draws the arrays of a layout.
+
+    Groups `weak` are small, groups `dead` zero, groups `unread` zero in their rows.
+    """
 
     def draw(rng):
         given = normal(rng, 0.5, **{array: layout.shape(array) for array in layout.axes})
@@ -163,7 +169,10 @@ def _scale(given: Params, groups: Groups, which: Iterable[int], factor: float, *
 
 
 def dual_point(layout: Layout, strength: float) -> Draw:
-    """Weights, and the shares that one round of the dual leaves: xi_g is share[g, h] v on what g and h share."""
+    """Return a function that draws weights, and the shares of the dual after one pass.
+
+    xi_g is share[g, h] v on the weights that groups g and h have in common.
+    """
 
     def draw(rng):
         given, groups = params(layout)(rng), iss_groups(layout, spaces(layout))
@@ -176,7 +185,7 @@ def dual_point(layout: Layout, strength: float) -> Draw:
 
 
 def training(layout: Layout, steps: int, *, weak: Iterable[int], keep: float = 1.0) -> Draw:
-    """Parameters, a carried state, windows of text (steps, T, B), and masks if keep is below 1."""
+    """Return a function that draws parameters, a state, windows (steps, T, B), and masks if keep is below 1."""
     network = ptb_rhn if layout is RHN else ptb_lstm
 
     def draw(rng):

@@ -1,11 +1,11 @@
-"""What float64 stops short of, in long double: the clip, the proximal step, and the updates made of them.
+"""The clip, the proximal step and the updates in long double, where issref's own stop at float64.
 
-Everything else of issref runs in long double as it is. With the dead groups known, the proximal step is where, for
-the weights that are left,  w - v + sum over their groups g of strength_g w / |w_g| = 0,  that is
+Everything else in issref runs in long double unchanged. Once the dead groups are known, the proximal step solves
+w - v + sum over groups g of strength_g w / |w_g| = 0  for the other weights, that is
 
     w = v / (1 + strength_g / N_g + strength_h / N_h),   N_g = |w_g|,
 
-one equation for each group, whose fixed point is iterated from |v_g|.
+one equation for each group. Their fixed point is found by iteration from |v_g|.
 """
 
 import numpy as np
@@ -21,12 +21,12 @@ ROUNDS, EPSILON = 20_000, np.finfo(np.longdouble).eps
 
 
 def global_norm(grads: Params) -> np.longdouble:
-    """The Euclidean norm of all gradients taken together."""
+    """Return the Euclidean norm of all gradients together."""
     return np.sqrt(sum(np.sum(np.square(gradient, dtype=np.longdouble)) for gradient in grads.values()))
 
 
 def shared_squared_norms(params: Params, groups: Groups) -> np.ndarray:
-    """S[g, h]: the sum of v^2 over the weights of both g and h; in the last row and column, of g alone."""
+    """Return S[g, h], the sum of v^2 over the weights in both g and h; the last row and column hold g alone."""
     table = pair_squared_norms(params, groups)
     squared_norms = table + table.T
     squared_norms[-1] = squared_norms[:, -1] = squared_norms[-1] + table.diagonal()
@@ -35,9 +35,9 @@ def shared_squared_norms(params: Params, groups: Groups) -> np.ndarray:
 
 
 def prox(params: Params, groups: Groups, strength) -> tuple[Params, np.ndarray]:
-    """argmin_w 1/2 |w - v|^2 + sum_g strength_g |w_g|, and which groups are zero in it.
+    """Return argmin_w 1/2 |w - v|^2 + sum_g strength_g |w_g|, and a mask of the groups that are zero in it.
 
-    Raises ArithmeticError if the fixed point is not reached, as with a group that is about to die.
+    Raises ArithmeticError if the fixed point is not reached, for example with a group that is close to zero.
     """
     double = {array: values.astype(np.float64) for array, values in params.items()}
     dead = np.append(certified_prox(double, groups, strength)[1].dead, False)
@@ -50,7 +50,7 @@ def prox(params: Params, groups: Groups, strength) -> tuple[Params, np.ndarray]:
         keep = np.where(dead[:, None] | dead, 0, 1 / (1 + pull[:, None] + pull))
         norms, before = np.sqrt((squared_norms * keep**2).sum(axis=1)), norms
     else:
-        raise ArithmeticError(f"proximal step: needs its fixed point, found none in {ROUNDS} rounds")
+        raise ArithmeticError(f"proximal step: expected a fixed point, got none in {ROUNDS} rounds")
     np.fill_diagonal(keep, keep[-1])
     keep[-1, -1] = 1
     moved = {array: scale_by_pair(params[array], *ids, keep) for array, ids in groups.ids.items()}
@@ -58,20 +58,20 @@ def prox(params: Params, groups: Groups, strength) -> tuple[Params, np.ndarray]:
 
 
 def dense_update(params: Params, grads: Params, rate: float, clip: float) -> Params:
-    """w - rate * clip(gradient)."""
+    """Return w - rate * clip(gradient)."""
     scale = rate * min(1, clip / global_norm(grads))
     return {array: params[array] - scale * gradient for array, gradient in grads.items()}
 
 
 def prox_update(params: Params, grads: Params, rate: float, clip: float, groups: Groups, strength, _):
-    """As `updates.prox_update`: a clipped gradient step on the data loss, then the proximal step."""
+    """Return the parameters after a clipped gradient step and a proximal step; see `updates.prox_update`."""
     return prox(dense_update(params, grads, rate, clip), groups, rate * strength)
 
 
 def released_update(
     params: Params, grads: Params, rate, clip, groups: Groups, strength, threshold, small
 ) -> Params:
-    """As `updates.released_update`: the penalty's gradient added, the sum clipped, small weights zeroed."""
+    """Return the parameters after the update of the released code; see `updates.released_update`."""
     _, pulls = penalty(params, groups, strength, self_weight=2, smoothing=1e-8)
     summed = {array: gradient + pulls.get(array, 0) for array, gradient in grads.items()}
     params = dense_update(params, summed, rate, clip)

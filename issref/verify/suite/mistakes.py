@@ -1,7 +1,7 @@
-"""The known mistakes of LSTM ports, as variants of one plain LSTM.
+"""The known mistakes of LSTM ports, as variants of the naive LSTM.
 
-A mistake changes what the plain LSTM is given, what it does inside, or what it returns. One that its shapes do not
-allow, as the transpose of what is not square, raises ValueError.
+A mistake changes the inputs, the keywords, the cell or the outputs. It raises ValueError if the shapes do not
+allow it, for example if a matrix to be transposed is not square.
 """
 
 import itertools
@@ -12,9 +12,10 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.ops.lstm import GATES
-from issref.verify.suite.naive_lstm import Wrong, plain_lstm, sigmoid
+from issref.verify.suite.naive_lstm import Wrong, naive_lstm, sigmoid
 
-SPOKEN: dict[tuple[str, ...], str] = {
+# Gate orders of other libraries
+FRAMEWORKS: dict[tuple[str, ...], str] = {
     ("input", "forget", "candidate", "output"): "PyTorch, Keras",
     ("input", "output", "forget", "candidate"): "ONNX",
     ("forget", "input", "candidate", "output"): "OpenVINO",
@@ -24,57 +25,57 @@ SPOKEN: dict[tuple[str, ...], str] = {
 Mistake = Callable[[Params, Mapping[str, Any]], Params]
 
 
-def given(**changes: Callable[[Params], Any]) -> Mistake:
-    """Something else is read: {name: function of the inputs}."""
-    return lambda inputs, told: plain_lstm(
-        {**inputs, **{name: new(inputs) for name, new in changes.items()}}, **told
+def change_inputs(**changes: Callable[[Params], Any]) -> Mistake:
+    """Change inputs: {name: function of the inputs}."""
+    return lambda inputs, keywords: naive_lstm(
+        {**inputs, **{name: new(inputs) for name, new in changes.items()}}, **keywords
     )
 
 
-def told(**changes: Callable[[Mapping[str, Any]], Any]) -> Mistake:
-    """Other keywords are heard: {name: function of the keywords}."""
-    return lambda inputs, told: plain_lstm(
-        inputs, **{**told, **{name: new(told) for name, new in changes.items()}}
+def change_keywords(**changes: Callable[[Mapping[str, Any]], Any]) -> Mistake:
+    """Change keywords: {name: function of the keywords}."""
+    return lambda inputs, keywords: naive_lstm(
+        inputs, **{**keywords, **{name: new(keywords) for name, new in changes.items()}}
     )
 
 
-def inside(**wrong) -> Mistake:
-    """Something else is done in the cell."""
-    return lambda inputs, told: plain_lstm(inputs, **told, wrong=Wrong(**wrong))
+def change_cell(**wrong) -> Mistake:
+    """Change functions or constants of the cell, the fields of `Wrong`."""
+    return lambda inputs, keywords: naive_lstm(inputs, **keywords, wrong=Wrong(**wrong))
 
 
-def returned(**changes: Callable[[Params, Params], Any]) -> Mistake:
-    """Something else is returned: {name: function of the right outputs and the inputs}."""
+def change_outputs(**changes: Callable[[Params, Params], Any]) -> Mistake:
+    """Change outputs: {name: function of the right outputs and the inputs}."""
 
-    def mistaken(inputs, told):
-        right = plain_lstm(inputs, **told)
+    def mistaken(inputs, keywords):
+        right = naive_lstm(inputs, **keywords)
         return {**right, **{name: new(right, inputs) for name, new in changes.items()}}
 
     return mistaken
 
 
 def blocks(columns: np.ndarray, order: Iterable[int]) -> np.ndarray:
-    """The four gates' columns in another order."""
+    """Return the columns of the four gates in another order."""
     split = np.split(columns, 4, axis=-1)
     return np.concatenate([split[k] for k in order], axis=-1)
 
 
 def turned(kernel: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """A kernel with rows start to stop transposed, gate by gate."""
+    """Return a kernel with rows start to stop transposed, gate by gate."""
     parts = [_square(block) for block in np.split(kernel[start:stop], 4, axis=1)]
     return np.concatenate((kernel[:start], np.concatenate(parts, axis=1), kernel[stop:]))
 
 
 def orders() -> dict[str, Mistake]:
-    """The 23 wrong orders of the gates in what is read, and in the gradients that are returned."""
+    """Return the mistakes of the 23 wrong gate orders, in the weights read and in the gradients returned."""
     table = {}
     for order in list(itertools.permutations(GATES))[1:]:
-        spoken = ", ".join(order) + (f" ({SPOKEN[order]})" if order in SPOKEN else "")
+        label = ", ".join(order) + (f" ({FRAMEWORKS[order]})" if order in FRAMEWORKS else "")
         read, write = [order.index(gate) for gate in GATES], [GATES.index(gate) for gate in order]
-        table[f"gates read in the order {spoken}"] = given(
+        table[f"gates read in the order {label}"] = change_inputs(
             kernel=lambda a, k=read: blocks(a["kernel"], k), bias=lambda a, k=read: blocks(a["bias"], k)
         )
-        table[f"gradients of the gates in the order {spoken}"] = returned(
+        table[f"gradients of the gates in the order {label}"] = change_outputs(
             dkernel=lambda r, _, k=write: blocks(r["dkernel"], k),
             dbias=lambda r, _, k=write: blocks(r["dbias"], k),
         )
@@ -82,10 +83,14 @@ def orders() -> dict[str, Mistake]:
 
 
 def _square(values: np.ndarray) -> np.ndarray:
-    """The first two axes exchanged, where that keeps the shape."""
+    """Exchange the first two axes. Raises ValueError if that changes the shape."""
     if values.shape[0] != values.shape[1]:
-        raise ValueError("not square")
+        raise ValueError(f"transpose: expected a square, got shape {values.shape}")
     return np.swapaxes(values, 0, 1)
+
+
+def _shifted(bias: np.ndarray, gate: int, shift: float) -> np.ndarray:
+    return bias + np.repeat(np.eye(4)[gate] * shift, len(bias) // 4)
 
 
 def _hard(slope: float) -> Callable:
@@ -93,71 +98,71 @@ def _hard(slope: float) -> Callable:
 
 
 MISTAKES: dict[str, Mistake] = orders() | {
-    "recurrent kernels transposed": given(
+    "recurrent kernels transposed": change_inputs(
         kernel=lambda a: turned(a["kernel"], a["x"].shape[2], len(a["kernel"]))
     ),
-    "input kernels transposed": given(kernel=lambda a: turned(a["kernel"], 0, a["x"].shape[2])),
-    "kernel reshaped where it should be transposed": given(
+    "input kernels transposed": change_inputs(kernel=lambda a: turned(a["kernel"], 0, a["x"].shape[2])),
+    "kernel reshaped where it should be transposed": change_inputs(
         kernel=lambda a: np.ascontiguousarray(a["kernel"].T).reshape(a["kernel"].shape)
     ),
-    "rows of the state read before those of the input": given(
+    "rows of the state read before rows of the input": change_inputs(
         kernel=lambda a: np.roll(a["kernel"], a["x"].shape[2], axis=0)
     ),
-    "x read as (B, T, D)": lambda a, told: {
-        **(right := plain_lstm({**a, "x": _square(a["x"]), "dhidden": _square(a["dhidden"])}, **told)),
+    "x read as (B, T, D)": lambda a, keywords: {
+        **(right := naive_lstm({**a, "x": _square(a["x"]), "dhidden": _square(a["dhidden"])}, **keywords)),
         "hidden": _square(right["hidden"]),
         "dx": _square(right["dx"]),
     },
-    "bias left out": given(bias=lambda a: 0 * a["bias"]),
-    "bias added twice": given(bias=lambda a: 2 * a["bias"]),
-    "bias halved": given(bias=lambda a: a["bias"] / 2),
-    "the input gate's bias in every gate": given(bias=lambda a: np.tile(np.split(a["bias"], 4)[0], 4)),
-    "forget_bias left out": told(forget_bias=lambda told: 0.0),
-    "forget_bias added twice": told(forget_bias=lambda told: 2 * told.get("forget_bias", 0.0)),
-    "forget_bias 1 where none is asked for": told(forget_bias=lambda told: 1.0),
-    "forget_bias subtracted": told(forget_bias=lambda told: -told.get("forget_bias", 0.0)),
+    "bias left out": change_inputs(bias=lambda a: 0 * a["bias"]),
+    "bias added twice": change_inputs(bias=lambda a: 2 * a["bias"]),
+    "bias halved": change_inputs(bias=lambda a: a["bias"] / 2),
+    "the input gate's bias in every gate": change_inputs(bias=lambda a: np.tile(np.split(a["bias"], 4)[0], 4)),
+    "forget_bias left out": change_keywords(forget_bias=lambda k: 0.0),
+    "forget_bias added twice": change_keywords(forget_bias=lambda k: 2 * k.get("forget_bias", 0.0)),
+    "forget_bias 1 where none is asked for": change_keywords(forget_bias=lambda k: 1.0),
+    "forget_bias subtracted": change_keywords(forget_bias=lambda k: -k.get("forget_bias", 0.0)),
     **{
-        f"forget_bias added to the {gate} gate": lambda a, told, k=k: plain_lstm(
-            {**a, "bias": a["bias"] + np.repeat(np.eye(4)[k] * told.get("forget_bias", 0), len(a["bias"]) // 4)},
-            **{**told, "forget_bias": 0.0},
+        f"forget_bias added to the {gate} gate": lambda a, keywords, n=n: naive_lstm(
+            {**a, "bias": _shifted(a["bias"], n, keywords.get("forget_bias", 0))},
+            **{**keywords, "forget_bias": 0.0},
         )
-        for k, gate in enumerate(GATES)
+        for n, gate in enumerate(GATES)
         if gate != "forget"
     },
-    "h0 and c0 exchanged": given(h0=lambda a: a["c0"], c0=lambda a: a["h0"]),
-    "h0 left out": given(h0=lambda a: 0 * a["h0"]),
-    "c0 left out": given(c0=lambda a: 0 * a["c0"]),
-    "first state left out": given(h0=lambda a: 0 * a["h0"], c0=lambda a: 0 * a["c0"]),
-    "h and c returned exchanged": returned(h=lambda right, _: right["c"], c=lambda right, _: right["h"]),
-    "tanh of the cell left out": inside(squash=lambda c: c),
-    "sigmoid of the cell for tanh": inside(squash=sigmoid),
-    "tanh of the candidate left out": inside(candidate=lambda z: z),
-    "sigmoid of the candidate for tanh": inside(candidate=sigmoid),
-    "tanh for sigmoid in the gates": inside(gate=np.tanh),
-    "hard sigmoid 0.2 z + 0.5 in the gates": inside(gate=_hard(0.2)),
-    "hard sigmoid z / 6 + 0.5 in the gates": inside(gate=_hard(1 / 6)),
-    "forget gate is 1 - input gate": inside(forget=lambda f, i: 1 - i),
-    "forget gate left out": inside(forget=lambda f, i: 1.0),
-    "output from the cell of the step before": inside(old_cell=True),
-    "hidden[t] is the output of the step before": inside(early=True),
-    "reverse not heeded": told(reverse=lambda told: False),
-    "time reversed where it should not be": told(reverse=lambda told: not told.get("reverse", False)),
-    "outputs of reverse left in reversed order": lambda a, told: {
-        **(right := plain_lstm(a, **told)),
-        **({"hidden": right["hidden"][::-1]} if told.get("reverse") else {}),
+    "h0 and c0 exchanged": change_inputs(h0=lambda a: a["c0"], c0=lambda a: a["h0"]),
+    "h0 left out": change_inputs(h0=lambda a: 0 * a["h0"]),
+    "c0 left out": change_inputs(c0=lambda a: 0 * a["c0"]),
+    "first state left out": change_inputs(h0=lambda a: 0 * a["h0"], c0=lambda a: 0 * a["c0"]),
+    "h and c returned exchanged": change_outputs(h=lambda right, _: right["c"], c=lambda right, _: right["h"]),
+    "tanh of the cell left out": change_cell(squash=lambda c: c),
+    "sigmoid of the cell for tanh": change_cell(squash=sigmoid),
+    "tanh of the candidate left out": change_cell(candidate=lambda z: z),
+    "sigmoid of the candidate for tanh": change_cell(candidate=sigmoid),
+    "tanh for sigmoid in the gates": change_cell(gate=np.tanh),
+    "hard sigmoid 0.2 z + 0.5 in the gates": change_cell(gate=_hard(0.2)),
+    "hard sigmoid z / 6 + 0.5 in the gates": change_cell(gate=_hard(1 / 6)),
+    "forget gate is 1 - input gate": change_cell(forget=lambda f, i: 1 - i),
+    "forget gate left out": change_cell(forget=lambda f, i: 1.0),
+    "output from the cell of the step before": change_cell(old_cell=True),
+    "hidden[t] is the output of the step before": change_cell(early=True),
+    "reverse ignored": change_keywords(reverse=lambda k: False),
+    "time reversed where it should not be": change_keywords(reverse=lambda k: not k.get("reverse", False)),
+    "outputs of reverse left in reversed order": lambda a, keywords: {
+        **(right := naive_lstm(a, **keywords)),
+        **({"hidden": right["hidden"][::-1]} if keywords.get("reverse") else {}),
     },
-    "lengths not heeded": lambda a, told: plain_lstm({key: a[key] for key in a if key != "lengths"}, **told),
-    "outputs beyond the end repeated, not zero": inside(repeat=True),
-    "the first state's gradients exchanged": returned(dh0=lambda r, _: r["dc0"], dc0=lambda r, _: r["dh0"]),
-    "gradient arriving at h left out": given(dh=lambda a: 0 * a["dh"]),
-    "gradient arriving at c left out": given(dc=lambda a: 0 * a["dc"]),
-    "gradients arriving at h and c exchanged": given(dh=lambda a: a["dc"], dc=lambda a: a["dh"]),
-    "slope of tanh(c) left out of the gradient": inside(slope=np.ones_like),
-    "gradient not carried through h": inside(through_h=0.0),
-    "gradient not carried through c": inside(through_c=0.0),
-    "dkernel from h_t instead of h_{t-1}": inside(late_rows=True),
-    "dbias counted twice": returned(dbias=lambda right, _: 2 * right["dbias"]),
-    "weight gradients averaged over the batch": returned(
+    "lengths ignored": lambda a, keywords: naive_lstm({key: a[key] for key in a if key != "lengths"}, **keywords),
+    "outputs beyond the end repeated, not zero": change_cell(repeat=True),
+    "the first state's gradients exchanged": change_outputs(dh0=lambda r, _: r["dc0"], dc0=lambda r, _: r["dh0"]),
+    "gradient arriving at h left out": change_inputs(dh=lambda a: 0 * a["dh"]),
+    "gradient arriving at c left out": change_inputs(dc=lambda a: 0 * a["dc"]),
+    "gradients arriving at h and c exchanged": change_inputs(dh=lambda a: a["dc"], dc=lambda a: a["dh"]),
+    "slope of tanh(c) left out of the gradient": change_cell(slope=np.ones_like),
+    "gradient not carried through h": change_cell(through_h=0.0),
+    "gradient not carried through c": change_cell(through_c=0.0),
+    "dkernel from h_t instead of h_{t-1}": change_cell(late_rows=True),
+    "dbias counted twice": change_outputs(dbias=lambda right, _: 2 * right["dbias"]),
+    "weight gradients averaged over the batch": change_outputs(
         dkernel=lambda r, a: r["dkernel"] / a["x"].shape[1], dbias=lambda r, a: r["dbias"] / a["x"].shape[1]
     ),
 }  # fmt: skip

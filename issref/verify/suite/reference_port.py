@@ -1,8 +1,8 @@
-"""How issref itself answers the cases of the suite: a port like any other and, in long double, its source.
+"""issref as a port: its answers to the cases of the suite. In long double, they are the expected values.
 
     python -m issref.crosscheck port issref.verify.suite.reference_port:answer
 
-A port is a function of a case's name, its op, its inputs by name and its keywords; it returns the outputs by name.
+A port is a function of a case's name, its op, its inputs by name and its keywords. It returns the outputs by name.
 """
 
 import json
@@ -35,7 +35,7 @@ LSTM_GRADIENTS = ("dx", "dh0", "dc0", "dkernel", "dbias")
 
 
 def answer(case: str, op: str, inputs: Params, keywords: Mapping[str, Any]) -> Params:
-    """The outputs of a case, floating point numbers in the dtype of its inputs."""
+    """Return the outputs of a case, with floating point numbers in the dtype of its inputs."""
     dtype = next(values.dtype for values in inputs.values() if values.dtype.kind == "f")
     outputs = {name: np.asarray(values) for name, values in OPS[op](inputs, **keywords).items()}
     return {name: values.astype(dtype) if values.dtype.kind == "f" else values for name, values in outputs.items()}
@@ -48,28 +48,30 @@ def _lstm(given: Params, **keywords) -> Params:
 
 
 def _bidirectional(given: Params) -> Params:
-    """Two LSTMs, the second in reverse; their outputs side by side, their gradients in x added up."""
+    """Run two LSTMs, the second in reverse; concatenate their outputs and add their gradients in x."""
     both, sides = {"x": given["x"], "lengths": given["lengths"]}, {}
     dfw, dbw = np.split(given["dhidden"], [given["fw/h0"].shape[1]], axis=-1)
-    for me, dhidden in {"fw": dfw, "bw": dbw}.items():
-        sides[me] = _lstm({**part(given, me), **both, "dhidden": dhidden}, reverse=me == "bw")
+    for direction, dhidden in {"fw": dfw, "bw": dbw}.items():
+        inputs = {**part(given, direction), **both, "dhidden": dhidden}
+        sides[direction] = _lstm(inputs, reverse=direction == "bw")
     hidden, dx = ([side.pop(name) for side in sides.values()] for name in ("hidden", "dx"))
     return {"hidden": np.concatenate(hidden, axis=-1), "dx": dx[0] + dx[1], **join(**sides)}
 
 
 def _stacked(given: Params) -> Params:
-    """Dropout, lstm0, dropout, lstm1, dropout."""
-    found, backs = {}, []
+    """Run dropout, lstm0, dropout, lstm1, dropout."""
+    outputs, backs = {}, []
     x, undrop = dropout(given["x"], mask=given["mask0"])
-    for me, mask in (("lstm0", "mask1"), ("lstm1", "mask2")):
-        (x, found[f"{me}/h"], found[f"{me}/c"]), back = lstm(x, *(given[f"{me}/{name}"] for name in LSTM[1:]))
+    for layer, mask in (("lstm0", "mask1"), ("lstm1", "mask2")):
+        arguments = (given[f"{layer}/{name}"] for name in LSTM[1:])
+        (x, outputs[f"{layer}/h"], outputs[f"{layer}/c"]), back = lstm(x, *arguments)
         x, back_drop = dropout(x, mask=given[mask])
-        backs.append((me, back, back_drop))
+        backs.append((layer, back, back_drop))
     dx = given["dhidden"]
-    for me, back, back_drop in reversed(backs):
-        dx, *gradients = back(back_drop(dx), given[f"{me}/dh"], given[f"{me}/dc"])
-        found |= {f"{me}/{name}": values for name, values in zip(LSTM_GRADIENTS[1:], gradients, strict=True)}
-    return {**found, "hidden": x, "dx": undrop(dx)}
+    for layer, back, back_drop in reversed(backs):
+        dx, *gradients = back(back_drop(dx), given[f"{layer}/dh"], given[f"{layer}/dc"])
+        outputs |= {f"{layer}/{name}": dy for name, dy in zip(LSTM_GRADIENTS[1:], gradients, strict=True)}
+    return {**outputs, "hidden": x, "dx": undrop(dx)}
 
 
 def _rhn(given: Params) -> Params:
@@ -119,12 +121,10 @@ def _prox(given: Params, *, layout: Mapping, strength: Strengths) -> Outputs:
 
 def _gap(given: Params, *, layout: Mapping, strength: Strengths) -> Params:
     groups = iss_groups(_layout(layout), strength)
-    squared_norms, strengths = (
-        long_double.shared_squared_norms(given, groups),
-        np.append(groups.spread(strength), 0.0),
-    )
-    share, nobody = given["share"].astype(squared_norms.dtype), np.zeros(groups.count + 1, bool)
-    gap, objective, norms = kernels.duality_gap(squared_norms, strengths, share, nobody)
+    squared_norms = long_double.shared_squared_norms(given, groups)
+    strengths, dead = np.append(groups.spread(strength), 0.0), np.zeros(groups.count + 1, bool)
+    share = given["share"].astype(squared_norms.dtype)
+    gap, objective, norms = kernels.duality_gap(squared_norms, strengths, share, dead)
     dual = np.sqrt((squared_norms * share**2).sum(axis=1))
     return {
         "gap": gap,
@@ -134,7 +134,7 @@ def _gap(given: Params, *, layout: Mapping, strength: Strengths) -> Params:
 
 
 def _train(given: Params, *, model: str, layout: Mapping, strength: Strengths, method: str, **settings) -> Params:
-    """As many training steps as there are windows, the state carried from one to the next."""
+    """Train for as many steps as there are windows, with the state carried from one to the next."""
     network, groups = LANGUAGE_MODELS[model], iss_groups(_layout(layout), strength)
     params, state, masks = (part(given, name) for name in ("params", "state", "masks"))
     one, losses = params[network.EMBEDDING].dtype.type(1), []
@@ -158,8 +158,8 @@ def _update(method: str, params: Params, grads: Params, groups, strengths, *, ra
 
 def _compact(given: Params, *, layout: Mapping, spaces: list[str], readers: list | None = None) -> Params:
     pairs = None if readers is None else [(array, axis) for array, axis in readers]
-    living = alive(given, iss_groups(_layout(layout), spaces), pairs)
-    return {**join(alive=living), **compact(given, _layout(layout), living)[0]}
+    mask = alive(given, iss_groups(_layout(layout), spaces), pairs)
+    return {**join(alive=mask), **compact(given, _layout(layout), mask)[0]}
 
 
 def _layout(layout: Mapping) -> Layout:
