@@ -18,7 +18,7 @@ from issref.iss.layout import Layout
 from issref.iss.penalty import penalty
 from issref.iss.prox import prox
 from issref.kernels import reference
-from issref.training.checkpoint import part
+from issref.training.checkpoint import strip_prefix
 from issref.verify.formats import files
 from issref.verify.suite import cases, conformance, long_double, reference_port
 from issref.verify.suite.diagnosis import explain
@@ -80,7 +80,7 @@ def test_the_suite_is_small_and_explains_itself():
 
 def test_weights_are_distinct_in_every_gate():
     for dtype, name in ((dtype, name) for dtype in conformance.DTYPES for name in ("lstm", "lstm-square", "rhn")):
-        weights = [values for key, values in part(SUITE.inputs[dtype], name).items() if key[0] in "kb"]
+        weights = [values for key, values in strip_prefix(SUITE.inputs[dtype], name).items() if key[0] in "kb"]
         assert len(np.unique(np.concatenate([each.ravel() for each in weights]))) == sum(
             each.size for each in weights
         )
@@ -117,8 +117,8 @@ def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path)
         for name, values in SUITE.inputs[dtype].items():
             np.testing.assert_array_equal(inputs[name], values)
         for case in SUITE.cases:
-            found = part(expected, case["name"])
-            for key, values in part(SUITE.expected[dtype], case["name"]).items():
+            found = strip_prefix(expected, case["name"])
+            for key, values in strip_prefix(SUITE.expected[dtype], case["name"]).items():
                 assert conformance.ulps(found[key], values, "float64") <= (
                     1 if EXTENDED else case["ulp"]["float64"]
                 )
@@ -127,14 +127,14 @@ def test_generating_gives_the_same_bytes_twice_and_the_shipped_vectors(tmp_path)
 @pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.op == "lstm"])
 def test_the_naive_lstm_in_long_double_gives_the_expected_values(name):
     """Two independent programs agree to the last digits; the naive one keeps its sums in float64."""
-    found = naive_lstm(to_long_double(part(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
-    for key, values in part(SUITE.expected["float64"], name).items():
+    found = naive_lstm(to_long_double(strip_prefix(SUITE.inputs["float64"], name)), **cases.CASES[name].keywords)
+    for key, values in strip_prefix(SUITE.expected["float64"], name).items():
         assert conformance.ulps(found[key], values, "float64") <= 4, key
 
 
 @pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.op == "prox"])
 def test_expected_proximal_steps_are_minima_beyond_float64(name):
-    case, given = cases.CASES[name], part(SUITE.inputs["float64"], name)
+    case, given = cases.CASES[name], strip_prefix(SUITE.inputs["float64"], name)
     groups = iss_groups(Layout.from_json(json.dumps(case.keywords["layout"])), case.keywords["strength"])
     strength = groups.spread(case.keywords["strength"])
     expected, dead = long_double.prox(to_long_double(given), groups, strength)

@@ -131,7 +131,7 @@ MODEL = {"embed/kernel": np.ones((7, 4)), "softmax/kernel": np.ones((3, 12)), "s
         (renamed(tf1.from_reference(PARAMS), ("weights", "kernel"), ("biases", "bias")) | DENSE, "tf1",
          "Model/RNN/multi_rnn_cell/cell_#/basic_lstm_cell/*"),
         ({**PARAMS, **MODEL}, "issref", "lstm#/*"),
-        (checkpoint.join(params={**PARAMS, **MODEL}, state={"lstm0/h": np.ones((2, 3))}), "issref",
+        (checkpoint.add_prefix(params={**PARAMS, **MODEL}, state={"lstm0/h": np.ones((2, 3))}), "issref",
          "params/lstm#/*"),
     ],
 )  # fmt: skip

@@ -170,7 +170,7 @@ def test_a_language_model_before_and_after_is_read_as_train_ptb_writes_it(tmp_pa
     keep = {"lstm0": np.arange(6) % 3 > 0, "lstm1": np.arange(5) != 2}
     full = unread(random_params(layout, rng), layout, keep, rng)
     small, small_layout = compact(full, layout, keep)
-    checkpoint.save(tmp_path / "checkpoint.safetensors", checkpoint.join(params=full, state=full))
+    checkpoint.save(tmp_path / "checkpoint.safetensors", checkpoint.add_prefix(params=full, state=full))
     checkpoint.save(tmp_path / "model.safetensors", small, layout=json.loads(small_layout.to_json()))
     before, after = tmp_path / "checkpoint.safetensors", tmp_path / "model.safetensors"
     found = compare_checkpoints(before, after, "params/lstm#/*")

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from issref.data import download, schema
 from issref.iss.layout import Params
-from issref.training.checkpoint import part
+from issref.training.checkpoint import strip_prefix
 from issref.verify.formats import files
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -124,7 +124,7 @@ def run(port: Port, suite: Suite, dtypes: Iterable[str]) -> tuple[dict[str, Para
     outputs, raised = {dtype: {} for dtype in dtypes}, {}
     for dtype, found in outputs.items():
         for case in suite.cases:
-            name, inputs = case["name"], part(suite.inputs[dtype], case["name"])
+            name, inputs = case["name"], strip_prefix(suite.inputs[dtype], case["name"])
             copied = {key: values.copy() for key, values in inputs.items()}
             try:
                 answers = port(name, case["op"], copied, copy.deepcopy(case["keywords"]))
@@ -137,7 +137,13 @@ def run(port: Port, suite: Suite, dtypes: Iterable[str]) -> tuple[dict[str, Para
 def score(suite: Suite, outputs: Mapping[str, Params], raised: Mapping[tuple[str, str], str]) -> list[Score]:
     """Score every case in every precision of `outputs`."""
     return [
-        _score(case, dtype, part(found, name), part(suite.expected[dtype], name), raised.get((dtype, name)))
+        _score(
+            case,
+            dtype,
+            strip_prefix(found, name),
+            strip_prefix(suite.expected[dtype], name),
+            raised.get((dtype, name)),
+        )
         for name, case in ((case["name"], case) for case in suite.cases)
         for dtype, found in outputs.items()
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from issref.iss.layout import Params
-from issref.training.checkpoint import part
+from issref.training.checkpoint import strip_prefix
 from issref.verify.suite.conformance import Score, Suite, load, ulps
 from issref.verify.suite.mistakes import MISTAKES, Mistake
 
@@ -20,8 +20,10 @@ def explain(suite: Suite, outputs: Mapping[str, Params], scores: Iterable[Score]
     wrong, only hidden, h and c are compared: the gradients may be the right ones of the wrong function.
     """
     numbered = [one for one in scores if one.op == "lstm" and one.verdict != "bad"]
-    found = {one: part(outputs[one.dtype], one.case) for one in numbered}
-    forward = {one: _near(found[one], part(suite.expected[one.dtype], one.case), one, FORWARD) for one in numbered}
+    found = {one: strip_prefix(outputs[one.dtype], one.case) for one in numbered}
+    forward = {
+        one: _near(found[one], strip_prefix(suite.expected[one.dtype], one.case), one, FORWARD) for one in numbered
+    }
     names = None if all(forward.values()) else FORWARD
     return [name for name in MISTAKES if _explains(name, suite.version, found, names)]
 
@@ -46,7 +48,7 @@ def _wrong(version: int, dtype: str, name: str) -> dict[str, Params | None]:
     """Return the outputs of a case with each mistake, None if the shapes do not allow it."""
     suite = load(version)
     keywords = next(case["keywords"] for case in suite.cases if case["name"] == name)
-    inputs = part(suite.inputs[dtype], name)
+    inputs = strip_prefix(suite.inputs[dtype], name)
     inputs |= {key: values.astype(np.float64) for key, values in inputs.items() if values.dtype.kind == "f"}
 
     def outputs(mistake: Mistake) -> Params | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from issref.iss.layout import Params
-from issref.training.checkpoint import join, write_whole
+from issref.training.checkpoint import add_prefix, write_whole
 from issref.verify.suite.cases import CASES, PITFALLS, Case
 from issref.verify.suite.conformance import DTYPES, VECTORS, VERSION
 from issref.verify.suite.reference_port import answer
@@ -31,7 +31,7 @@ def write(folder: Path) -> None:
             inputs[name], outputs[name] = compute(name, case, dtype)
         cases = [describe(name, case, inputs[name], outputs[name]) for name, case in CASES.items()]
         for side, arrays in (("inputs", inputs), ("expected", outputs)):
-            content = save({name: np.array(values, order="C") for name, values in join(**arrays).items()})
+            content = save({name: np.array(values, order="C") for name, values in add_prefix(**arrays).items()})
             files[f"{dtype}.{side}.safetensors"] = {"sha256": hashlib.sha256(content).hexdigest()}
             write_whole(folder / f"{dtype}.{side}.safetensors", content)
     head = json.dumps({"suite": VERSION, "files": files, "pitfalls": PITFALLS}, indent=1)

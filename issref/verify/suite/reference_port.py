@@ -22,7 +22,7 @@ from issref.ops.basic import dropout
 from issref.ops.losses import cross_entropy
 from issref.ops.lstm import lstm
 from issref.ops.rhn import rhn
-from issref.training.checkpoint import join, part
+from issref.training.checkpoint import add_prefix, strip_prefix
 from issref.training.optimizers import clip_scale, global_norm
 from issref.training.updates import Penalty, clipped_sgd, prox_update, released_update
 from issref.verify.suite import long_double
@@ -52,10 +52,10 @@ def _bidirectional(given: Params) -> Params:
     both, sides = {"x": given["x"], "lengths": given["lengths"]}, {}
     dfw, dbw = np.split(given["dhidden"], [given["fw/h0"].shape[1]], axis=-1)
     for direction, dhidden in {"fw": dfw, "bw": dbw}.items():
-        inputs = {**part(given, direction), **both, "dhidden": dhidden}
+        inputs = {**strip_prefix(given, direction), **both, "dhidden": dhidden}
         sides[direction] = _lstm(inputs, reverse=direction == "bw")
     hidden, dx = ([side.pop(name) for side in sides.values()] for name in ("hidden", "dx"))
-    return {"hidden": np.concatenate(hidden, axis=-1), "dx": dx[0] + dx[1], **join(**sides)}
+    return {"hidden": np.concatenate(hidden, axis=-1), "dx": dx[0] + dx[1], **add_prefix(**sides)}
 
 
 def _stacked(given: Params) -> Params:
@@ -99,13 +99,13 @@ def _clip(given: Params, *, most: float) -> Outputs:
 
 def _norms(given: Params, *, layout: Mapping, spaces: list[str]) -> Params:
     groups = iss_groups(_layout(layout), spaces)
-    return join(norms=groups.split(group_norms(given, groups)))
+    return add_prefix(norms=groups.split(group_norms(given, groups)))
 
 
 def _penalty(given: Params, *, layout: Mapping, strength: Strengths, **convention) -> Outputs:
     groups = iss_groups(_layout(layout), strength)
     value, grads = penalty(given, groups, groups.spread(strength), **convention)
-    return {"value": value, **join(d=grads)}
+    return {"value": value, **add_prefix(d=grads)}
 
 
 def _prox(given: Params, *, layout: Mapping, strength: Strengths) -> Outputs:
@@ -116,7 +116,7 @@ def _prox(given: Params, *, layout: Mapping, strength: Strengths) -> Outputs:
         after, (_, _, _, dead, _) = prox(given, groups, groups.spread(strength))
     moved = sum(np.sum((after[array] - given[array]) ** 2, dtype=after[array].dtype) for array in groups.ids)
     value = moved / 2 + penalty(after, groups, groups.spread(strength))[0]
-    return {"objective": value, **after, **join(alive=groups.split(~dead))}
+    return {"objective": value, **after, **add_prefix(alive=groups.split(~dead))}
 
 
 def _gap(given: Params, *, layout: Mapping, strength: Strengths) -> Params:
@@ -129,21 +129,21 @@ def _gap(given: Params, *, layout: Mapping, strength: Strengths) -> Params:
     return {
         "gap": gap,
         "objective": objective,
-        **join(norms=groups.split(norms[:-1]), dual=groups.split(dual[:-1])),
+        **add_prefix(norms=groups.split(norms[:-1]), dual=groups.split(dual[:-1])),
     }
 
 
 def _train(given: Params, *, model: str, layout: Mapping, strength: Strengths, method: str, **settings) -> Params:
     """Train for as many steps as there are windows, with the state carried from one to the next."""
     network, groups = LANGUAGE_MODELS[model], iss_groups(_layout(layout), strength)
-    params, state, masks = (part(given, name) for name in ("params", "state", "masks"))
+    params, state, masks = (strip_prefix(given, name) for name in ("params", "state", "masks"))
     one, losses = params[network.EMBEDDING].dtype.type(1), []
     for step, (tokens, targets) in enumerate(zip(given["tokens"], given["targets"], strict=True)):
         drops = {name: values[step] for name, values in masks.items()}
         (loss, state), backward = network.loss(params, state, tokens=tokens, targets=targets, masks=drops)
         params = _update(method, params, backward(one)[0], groups, groups.spread(strength), **settings)
         losses.append(loss)
-    return {"loss": np.array(losses), **join(params=params, state=state, alive=alive(params, groups))}
+    return {"loss": np.array(losses), **add_prefix(params=params, state=state, alive=alive(params, groups))}
 
 
 def _update(method: str, params: Params, grads: Params, groups, strengths, *, rate, clip, threshold=0.0) -> Params:
@@ -159,7 +159,7 @@ def _update(method: str, params: Params, grads: Params, groups, strengths, *, ra
 def _compact(given: Params, *, layout: Mapping, spaces: list[str], readers: list | None = None) -> Params:
     pairs = None if readers is None else [(array, axis) for array, axis in readers]
     mask = alive(given, iss_groups(_layout(layout), spaces), pairs)
-    return {**join(alive=mask), **compact(given, _layout(layout), mask)[0]}
+    return {**add_prefix(alive=mask), **compact(given, _layout(layout), mask)[0]}
 
 
 def _layout(layout: Mapping) -> Layout:
