@@ -35,6 +35,7 @@ from issref.training.updates import (
     Penalty,
     Update,
     clipped_sgd,
+    decayed,
     dense_update,
     l1_update,
     prox_update,
@@ -81,15 +82,17 @@ def group_penalty(settings: Settings, model: LanguageModel, layout: Layout, epoc
 def choose_update(settings: Settings, model: LanguageModel, layout: Layout, epoch: int) -> Update:
     """Return the update rule of an epoch."""
     penalty, scale = settings.penalty, settings.penalty.scale(epoch)
-    descend = clipped_sgd(settings.schedule.clip, settings.schedule.weight_decay)
+    descend = clipped_sgd(settings.schedule.clip)
     match penalty.method if scale else "dense":
         case "prox":
-            return prox_update(descend)
+            update = prox_update(descend)
         case "released":
-            return released_update(descend, penalty.threshold, model.released_thresholded(layout.axes))
+            update = released_update(descend, penalty.threshold, model.released_thresholded(layout.axes))
         case "l1":
-            return l1_update(descend, penalty.l1_strength * scale, penalty.threshold, model.EMBEDDING)
-    return dense_update(descend)
+            update = l1_update(descend, penalty.l1_strength * scale, penalty.threshold, model.EMBEDDING)
+        case _:
+            update = dense_update(descend)
+    return decayed(update, settings.schedule.weight_decay)
 
 
 def choose_prune(settings: Settings, model: LanguageModel, batches: Sequence[Any], recorder: Recorder) -> Prune:

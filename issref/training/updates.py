@@ -42,12 +42,10 @@ NONE = np.zeros(0, bool)
 # ---------------------------------------------------------------- descents
 
 
-def clipped_sgd(clip: float, weight_decay: float = 0.0) -> Descent:
-    """Return stochastic gradient descent:  w - rate * clip(gradient + weight_decay * w)."""
+def clipped_sgd(clip: float) -> Descent:
+    """Return stochastic gradient descent:  w - rate * clip(gradient)."""
 
     def descend(params, grads, rate, optimizer_state):
-        if weight_decay:
-            add_weight_decay(grads, params, weight_decay)
         return sgd(params, grads, rate * clip_scale(global_norm(grads), clip))
 
     return descend
@@ -134,6 +132,16 @@ def l1_update(descend: Descent, strength: float, threshold: float, unpenalized: 
         return zero_small_weights(params, max(threshold, 2 * strength)), optimizer_state, NONE
 
     return update
+
+
+def decayed(update: Update, weight_decay: float) -> Update:
+    """Return the update of a loss to which weight_decay / 2 |w|^2 is added, or the update itself at 0."""
+
+    def decayed_update(params, grads, rate, penalty, optimizer_state):
+        add_weight_decay(grads, params, weight_decay)
+        return update(params, grads, rate, penalty, optimizer_state)
+
+    return decayed_update if weight_decay else update
 
 
 def averaged(update: Update, decay: float) -> Update:
