@@ -122,9 +122,9 @@ class Pruned:
     after: Positional[Annotated[Path, arg(metavar="AFTER")]]
     """The pruned, smaller model."""
     stack: str | None = None
-    """Choice among several LSTMs of BEFORE: --stack 'decoder.lstm.*_l#'."""
+    """Choice among several LSTMs in BEFORE: --stack 'decoder.lstm.*_l#'."""
     stack_after: str | None = None
-    """Choice among several LSTMs of AFTER."""
+    """Choice among several LSTMs in AFTER."""
     json: Path | None = None
     """Also write the report to this JSON file."""
 

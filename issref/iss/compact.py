@@ -56,7 +56,7 @@ def expand(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout
 
 
 def zero_dead(params: Params, layout: Layout, alive: Alive) -> Params:
-    """Return the params with all slices of dead components set to 0, those of biases and states too.
+    """Return the params with all slices of dead components set to 0, also in biases and states.
 
     Shapes and layout stay the same. Raises ValueError if params or alive do not fit the layout.
     """

@@ -90,7 +90,7 @@ def solve(squared_norms: Pairs, strengths: np.ndarray, tolerance: float, share: 
 def weight_factors(dual: Dual) -> Pairs:
     """Return factors with w = factors[row group, column group] v, for `kernels.scale_by_pair`.
 
-    The last row and column are those of "no group". The weights from a component to itself are in its group alone,
+    The last row and column stand for "no group". The weights from a component to itself are in its group alone,
     so the diagonal holds the same factors as the last row. Weights in no group at all have the factor 1.
     """
     factors = 1 - kernels.plus_transpose(dual.share)

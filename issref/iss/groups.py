@@ -116,7 +116,7 @@ def _ids_of(layout: Layout, array: str, first: Mapping[str, int]) -> tuple[Ids, 
 def pair_squared_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, "G G"]:
     """Return table[g, h]: the sum of w^2 over the weights whose row is in group g and column in group h.
 
-    The last row and column are those of "no group": the id -1 indexes them. Sums are in float64 or wider. Raises
+    The last row and column stand for "no group": the id -1 indexes them. Sums are in float64 or wider. Raises
     ValueError if an array is missing or has another shape.
     """
     dtype = np.result_type(np.float64, *(params[array].dtype for array in groups.ids if array in params))

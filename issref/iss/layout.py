@@ -1,8 +1,8 @@
 """The layout: every axis of every array, written as the component spaces that lie end to end along it.
 
 A *space* is a named family of components: the hidden units of one layer, the columns of an embedding, the words of
-a vocabulary. The rows of an LSTM kernel are the components of the input, then those of the layer; its columns are
-the components of the layer four times, once for each gate:
+a vocabulary. The rows of an LSTM kernel are the components of the input, then of the layer; its columns are the
+components of the layer four times, once for each gate:
 
     "lstm0/kernel": (("embed", "lstm0"), 4 * ("lstm0",))
 

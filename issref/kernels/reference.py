@@ -80,7 +80,7 @@ def lstm_cell(preactivation, cell):
 
 
 def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
-    """Return the gradients of the preactivations (B, 4H) and of c (B, H) from those of h' and c'."""
+    """Return dpreactivation (B, 4H) and dc (B, H), given the gradients of h' and c'."""
     i, g, f, o = np.split(gates, 4, axis=1)
     squashed = np.tanh(cell)
     dcell = dcell + dhidden * o * (1 - squashed**2)

@@ -1,4 +1,4 @@
-"""What training needs of a network: a module with these names, as `ptb_lstm` has them, satisfies the protocol."""
+"""The protocol that training expects of a network: a module with these names, such as `ptb_lstm`."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol

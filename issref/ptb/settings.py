@@ -90,7 +90,7 @@ class Schedule(Options):
     weight_decay: NonNegative = 0.0
     """Coefficient of 1/2 |w|^2 over all parameters; its gradient is added to the data's before the clip."""
     selection: Literal["last", "best"] = "last"
-    """The final weights of a run: the last epoch's, or those of the best validation perplexity."""
+    """The final weights of a run: the last epoch's, or the ones with the best validation perplexity."""
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""

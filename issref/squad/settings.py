@@ -89,9 +89,9 @@ class Data(Options):
     dev_limit: Count | None = None
     """Only dev questions whose context has at most this many words are scored; all if not given."""
     dev_sample: Count = 1000
-    """How many of them are scored after each epoch; all are at the end."""
+    """Number of them to score after each epoch; all are scored at the end."""
     articles: Count | None = None
-    """How many of the train articles are read, from the first; all if not given."""
+    """Number of train articles to read, from the first; all if not given."""
     train: str | None = None
     """File of the training questions, in the format of SQuAD v1.1; the official one if not given."""
     dev: str | None = None

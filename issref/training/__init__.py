@@ -1,1 +1,1 @@
-"""What every training run needs and no network does: optimiser, settings, checkpoints, run folders."""
+"""Training runs, whatever the network: updates, pruning, state, recorder, checkpoints, settings, commands."""

@@ -1,7 +1,7 @@
-"""Files that are whole or not there: arrays with their description, as safetensors, with a checksum.
+"""Atomic, checksummed files: arrays with metadata as safetensors; JSON.
 
-The metadata of a file hold its format, what is said about its arrays, and the sha256 of its bytes, computed with
-the 64 digits of the checksum itself as zeros: no byte of a file can change unnoticed.
+The metadata contain the format, a description of the arrays, and the sha256 of the file's bytes, computed with the
+64 digits of the checksum set to zeros: any changed byte is noticed.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 FORMAT = "issref 2"
-WITHOUT_CHECKSUM = "issref 1"  # of before, read still
+WITHOUT_CHECKSUM = "issref 1"  # an older format, which can still be read
 UNKNOWN = "0" * 64
 Arrays = Mapping[str, np.ndarray]
 
 
 def write_whole(path: Path, content: bytes, previous: Path | None = None) -> None:
-    """Write a file under a temporary name, then rename it: whoever reads `path` finds all of it or none.
+    """Write a file atomically: under a temporary name, which is then changed to `path`.
 
-    What was at `path` goes on as `previous`, if that is given, so that of the two one is there at any moment.
+    The old file is renamed to `previous`, if given, so that at any moment one of the two exists.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -53,7 +53,7 @@ def from_json(text: str | bytes) -> Any:
 
 
 def save(path: Path, arrays: Arrays, *, previous: Path | None = None, **about: Any) -> None:
-    """Arrays by name, and `about` as JSON in the file's metadata. Raises OSError and leaves the old file."""
+    """Write arrays by name, and `about` as JSON in the metadata. On OSError the old file is left as it was."""
     from safetensors.numpy import save as to_bytes
 
     metadata = {"format": FORMAT, "sha256": UNKNOWN, **{key: json.dumps(value) for key, value in about.items()}}
@@ -63,29 +63,29 @@ def save(path: Path, arrays: Arrays, *, previous: Path | None = None, **about: A
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of a file and what it says about them; ValueError in a sentence if it is not such a file."""
+    """Return the arrays of a file and its metadata. Raises ValueError if it is damaged or of another format."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
     try:
         if not path.is_file():
-            raise ValueError(f"{path}: needs a file written by issref, found none")
+            raise ValueError(f"{path}: expected a file written by issref, got none")
         content = path.read_bytes()
         arrays = {name: values.copy() for name, values in from_bytes(content).items()}  # copies can be written to
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
     except (SafetensorError, OSError, KeyError, OverflowError) as error:
         raise ValueError(
-            f"{path}: needs a whole safetensors file, found one that cannot be read ({error})"
+            f"{path}: expected a complete safetensors file, got one that cannot be read ({error})"
         ) from error
     found, said = metadata.pop("format", "no issref format at all"), metadata.pop("sha256", None)
     if said is not None and said != (real := _checksum(content, said)):
-        raise ValueError(f"{path}: needs the bytes it was written with, sha256 {said}, found others, {real}")
+        raise ValueError(f"{path}: expected the bytes that were written, sha256 {said}, got sha256 {real}")
     if found != (WITHOUT_CHECKSUM if said is None else FORMAT):
-        raise ValueError(f"{path}: needs format {FORMAT!r} and its sha256, found {found!r} and {said}")
+        raise ValueError(f"{path}: expected format {FORMAT!r} with its sha256, got {found!r} and {said}")
     try:
         return arrays, {key: json.loads(value) for key, value in metadata.items()}
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: needs metadata in JSON, found others ({error})") from error
+        raise ValueError(f"{path}: expected metadata in JSON, got something else ({error})") from error
 
 
 def _field(checksum: str) -> bytes:
@@ -93,7 +93,7 @@ def _field(checksum: str) -> bytes:
 
 
 def _checksum(content: bytes, said: str) -> str:
-    """The sha256 of a file's bytes, with the digits that say so as zeros."""
+    """Return the sha256 of a file's bytes, with the digits of the checksum itself set to zeros."""
     start, bytes_ = content.find(_field(said)), memoryview(content)
     digest = hashlib.sha256(bytes_[:start])
     digest.update(_field(UNKNOWN))
@@ -102,11 +102,11 @@ def _checksum(content: bytes, said: str) -> str:
 
 
 def add_prefix(**parts: Arrays) -> dict[str, np.ndarray]:
-    """Several dictionaries as one, their names under the part's: params/lstm0/kernel."""
+    """Join several dictionaries into one, each name prefixed by its part: params/lstm0/kernel."""
     return {f"{part}/{name}": values for part, arrays in parts.items() for name, values in arrays.items()}
 
 
 def strip_prefix(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
-    """One of the dictionaries that `join` put together."""
+    """Return one of the dictionaries that `add_prefix` joined."""
     prefix = f"{name}/"
     return {key.removeprefix(prefix): values for key, values in arrays.items() if key.startswith(prefix)}

@@ -30,9 +30,9 @@ class Recorder:
 
     measure: Measure
     unit: str
-    """What a step reads: words, questions."""
+    """Unit of the data read in a step: words, questions."""
     per_step: int
-    """How many of them."""
+    """Number of them in a step."""
     loss_sum: float = 0.0
     seconds: float = 0.0
     trace: list[dict[str, Any]] = field(default_factory=list)

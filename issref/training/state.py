@@ -12,7 +12,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass
 class RunState:
-    """What training changes: arrays, random stream, position in the text.
+    """Everything that training changes: arrays, random stream, position in the text.
 
     params and the carried recurrent state, at the widths they have shrunk to; alive, a mask over the original
     components of each space; optimizer_state, what the update rule carries from step to step (the warm start of

@@ -3,7 +3,7 @@
     params, optimizer_state, newly_dead = update(params, grads, rate, penalty, optimizer_state)
 
 `grads` is the gradient of the data loss, whose memory is used up; `penalty` is (groups, strengths), a strength
-for each group; `newly_dead` says which groups became zero for good in this step (empty for a rule that cuts
+for each group; `newly_dead` says which groups became zero, and will stay so, in this step (empty for a rule that cuts
 nothing while training). A rule is built from a descent, SGD or Adam, which clips by the global norm:
 
     params = descend(params, grads, rate, optimizer_state)

@@ -1,4 +1,4 @@
-"""exp, tanh and sigmoid that LLVM vectorises inside a jitted loop, which those of numba do not allow.
+"""exp, tanh and sigmoid that LLVM vectorises inside a jitted loop, unlike numba's own.
 
 All three use one polynomial. With n = round(x / ln 2) and r = x - n ln 2, |r| <= ln(2) / 2,
 

@@ -22,7 +22,7 @@ from issref.verify.pruned.matching import Layer, spell
 
 STEPS, BATCH, SEED = 20, 4, 0
 EXACT = 1e-12  # of the largest output: allows another order of summation in float64
-ROUNDED = 64  # in eps of the files' dtype: allows other sums of two biases, if all else is equal
+ROUNDED = 64  # in eps of the files' dtype: allows other sums of two biases, if all other weights are equal
 READOUTS = {"weight": "bias", "kernel": "bias", "softmax_w": "softmax_b"}  # endings of names
 
 
