@@ -33,7 +33,7 @@ BANNED = {
     "way back": "resume hint",
     "out of (its|the) way|by the way": "delete it",
     "as it (stands|comes)|as they (stand|come)": "unchanged",
-    "all else|whatever else|nothing else of": "everything other, other",
+    '(?<!")all else(?! ")|whatever else|nothing else of': "everything other, other",
     "has got on|gets? on|got as far": "progress",
     "for good": "permanently",
     "by heart|by hand of": "from memory",

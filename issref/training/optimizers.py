@@ -46,7 +46,7 @@ def adam(
     rate: float,
     step: int,
 ) -> dict[str, np.ndarray]:
-    """Return the params after one step of Adam (Kingma and Ba 2015, the form at the end of section 2), number `step`:
+    """Return the params after step number `step` of Adam (Kingma and Ba 2015, the form at the end of section 2):
 
         m <- b1 m + (1 - b1) g,     v <- b2 v + (1 - b2) g^2
         w - rate sqrt(1 - b2^step) / (1 - b1^step) * m / (sqrt(v) + epsilon)

@@ -1,10 +1,10 @@
-"""Update rules that make components zero while training: gradient descent and a group lasso, in five ways.
+"""Update rules that make components zero while training: a descent on the loss, and a penalty in four ways.
 
-    params, optimizer_state, newly_dead = update(params, grads, rate, penalty, optimizer_state)
+    params, optimizer_state, died = update(params, grads, rate, penalty, optimizer_state)
 
-`grads` is the gradient of the data loss, whose memory is used up; `penalty` is (groups, strengths), a strength
-for each group; `newly_dead` says which groups became zero, and will stay so, in this step (empty for a rule that cuts
-nothing while training). A rule is built from a descent, SGD or Adam, which clips by the global norm:
+`grads` is the gradient of the data loss, whose memory is reused; `penalty` is (groups, strengths), with a strength
+for each group; `died` is a mask of the groups that became zero in this step and will stay so (empty for a rule that
+cuts nothing while training). A rule is built from a descent, SGD or Adam, which clips by the global norm:
 
     params = descend(params, grads, rate, optimizer_state)
 
@@ -95,9 +95,9 @@ def prox_update(descend: Descent) -> Update:
         groups, strengths = penalty
         params = descend(params, grads, rate, optimizer_state)
         params, certificate = prox(params, groups, rate * strengths, warm_start=optimizer_state.get("warm_start"))
-        newly_dead = certificate.dead & ~optimizer_state.get("dead", np.zeros(groups.count, bool))
+        died = certificate.dead & ~optimizer_state.get("dead", np.zeros(groups.count, bool))
         state = {**optimizer_state, "warm_start": certificate.warm_start, "dead": certificate.dead}
-        return params, state, newly_dead
+        return params, state, died
 
     return update
 
@@ -148,8 +148,8 @@ def averaged(update: Update, decay: float) -> Update:
     """Return the update followed by that of the moving average of the weights, in the optimizer state."""
 
     def averaged_update(params, grads, rate, penalty, optimizer_state):
-        params, optimizer_state, newly_dead = update(params, grads, rate, penalty, optimizer_state)
+        params, optimizer_state, died = update(params, grads, rate, penalty, optimizer_state)
         move_average(strip_prefix(optimizer_state, "average"), params, decay)
-        return params, optimizer_state, newly_dead
+        return params, optimizer_state, died
 
     return averaged_update
