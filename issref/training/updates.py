@@ -3,8 +3,8 @@
     params, optimizer_state, died = update(params, grads, rate, penalty, optimizer_state)
 
 `grads` is the gradient of the data loss, whose memory is reused; `penalty` is (groups, strengths), with a strength
-for each group; `died` is a mask of the groups that became zero in this step and will stay so (empty for a rule that
-cuts nothing while training). A rule is built from a descent, SGD or Adam, which clips by the global norm:
+for each group; `died` masks the groups that became zero in this step and will stay so (empty for a rule that
+cuts nothing while training). A rule is built on a descent, SGD or Adam, which clips by the global norm:
 
     params = descend(params, grads, rate, optimizer_state)
 
