@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import re
 import resource
 import signal
 import subprocess
@@ -15,13 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issref.ptb.settings import PRESETS, Settings
+from issref.iss.groups import Groups
+from issref.ptb.settings import PRESETS
 from issref.training import checkpoint
 from issref.training.checkpoint import write_json
 from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
 from issref.training.process import defer_interrupts
-from issref.training.runs import new_folder, run_lock
-from issref.training.state import BEFORE, LAST, Progress
+from issref.training.recorder import Recorder
+from issref.training.runs import LAST, PREVIOUS, load_last, load_run, new_folder, run_lock, save_last, save_run
+from issref.training.state import RunState
 
 
 def arrays_of(seed, dtype=np.float64):
@@ -130,10 +133,10 @@ def test_presets_are_the_published_configurations(name):
     preset, (*numbers, rates) = PRESETS[name], PUBLISHED[name]
     fields = ("init_scale", "learning_rate", "clip", "steps", "epochs", "keep", "batch")
     init, rate, clip, steps, width, epochs, keep, batch = numbers
-    assert [getattr(preset, field) for field in fields] == [init, rate, clip, steps, epochs, keep, batch]
-    assert preset.hidden_sizes == (width, width)
+    assert [preset.flat()[field] for field in fields] == [init, rate, clip, steps, epochs, keep, batch]
+    assert preset.network.hidden_sizes == (width, width)
     for epoch, expected in rates.items():
-        assert preset.rate(epoch - 1) == pytest.approx(expected, rel=1e-12)
+        assert preset.schedule.rate(epoch - 1) == pytest.approx(expected, rel=1e-12)
 
 
 RHN_RATES = {1: 0.2, 20: 0.2, 21: 0.2 / 1.02, 500: 0.2 / 1.02**480}
@@ -143,80 +146,118 @@ RHN_RATES = {1: 0.2, 20: 0.2, 21: 0.2 / 1.02, 500: 0.2 / 1.02**480}
 def test_highway_presets_are_the_published_configurations(name, method, fraction):
     """The released code's, by hand; its ISS run has three fifths of the dropout."""
     settings = PRESETS[name]
-    assert settings.drops == pytest.approx([fraction * drop for drop in (0.25, 0.75, 0.25, 0.75)])
+    assert settings.network.drops == pytest.approx([fraction * drop for drop in (0.25, 0.75, 0.25, 0.75)])
     expected = {"model": "rhn", "method": method, "hidden_sizes": (830,), "depth": 10, "tied": True}
     expected |= {"init_scale": 0.04, "transform_bias": -2.0, "steps": 35, "batch": 20, "epochs": 500, "clip": 10.0}
     expected |= {"weight_decay": 1e-7, "threshold": 4e-4, "strength": (0.005,), "selection": "best"}
-    assert {field: getattr(settings, field) for field in expected} == expected
+    assert {field: settings.flat()[field] for field in expected} == expected
     for epoch, rate in RHN_RATES.items():
-        assert settings.rate(epoch - 1) == pytest.approx(rate, rel=1e-12)
+        assert settings.schedule.rate(epoch - 1) == pytest.approx(rate, rel=1e-12)
 
 
 def test_iss_large_has_the_strength_and_threshold_of_the_released_run():
-    assert (PRESETS["iss-large"].strength, PRESETS["iss-large"].threshold) == ((0.00245,), 1e-4)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_settings_survive_json(name, tmp_path):
-    write_json(tmp_path / "config.json", PRESETS[name].to_dict())
-    assert Settings.read(tmp_path / "config.json") == PRESETS[name]
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"batch": 0}, "--batch: needs a number above 0, got 0"),
-        ({"learning_rate": math.nan}, "--learning-rate: needs a number above 0, got nan"),
-        ({"hidden_sizes": (200, -3)}, "--hidden-sizes: needs a width from 1 up for each layer, got (200, -3)"),
-        ({"hidden_sizes": ()}, "--hidden-sizes: needs a width from 1 up for each layer, got ()"),
-        ({"strength": (1.0, 2.0, 3.0)}, "--strength: needs one number, or one for each layer, got 3 for 2 layers"),
-        ({"init_scale": math.inf}, "--init-scale: needs a number above 0, got inf"),
-        ({"strength": (-1.0,)}, "--strength: needs a number from 0 up, got -1.0"),
-        ({"penalty_rest": 0.4}, "--penalty-rest: needs --penalty-epochs beside it, got 0.4 alone"),
-        ({"keep": 1.5}, "--keep: needs a probability above 0 and at most 1, got 1.5"),
-    ],
-)
-def test_impossible_settings_are_refused_in_a_sentence(fields, sentence):
-    with pytest.raises(ValueError) as error:  # noqa: PT011
-        Settings(**fields).check()
-    assert str(error.value) == sentence
-
-
-def test_settings_of_another_version_are_refused():
-    with pytest.raises(ValueError, match="settings: needs those of train_ptb in this version of issref"):
-        Settings.from_dict({**Settings().to_dict(), "momentum": 0.9})
+    penalty = PRESETS["iss-large"].penalty
+    assert (penalty.strength, penalty.threshold) == ((0.00245,), 1e-4)
 
 
 # ---------------------------------------------------------------- checkpoints
+
+
+def recorder_of(**measured):
+    """A recorder without scores of its own."""
+    return Recorder(lambda loss_sum, count: {}, "words", 1, **measured)
+
+
+def state_of(seed, **fields):
+    """A run in which nothing is carried."""
+    return RunState(arrays_of(seed), {}, np.random.default_rng(seed), {}, **fields)
 
 
 @given(seed=st.integers(0, 99))
 def test_a_checkpoint_brings_everything_back_bit_for_bit(seed, tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "checkpoint.safetensors"
     rng = np.random.default_rng(seed)
-    at = Progress(arrays_of(seed), arrays_of(seed + 1, np.float32), rng, {"lstm0": rng.random(4) > 0.5})
-    at.prox = {"warm_start": rng.random((3, 3))}
-    at.epoch, at.step, at.cost, at.seconds = 3, 7, float(rng.random()) / 3, 1.5
-    at.trace, at.rows = [{"step": 1, "alive": {"lstm0": 4}}], [{"valid_perplexity": 1 / 3}]
-    at.save(path, corpus="abc")
-    back, about = Progress.load(path)
-    assert about == {"corpus": "abc"}
-    for part in ("params", "state", "alive", "prox"):
-        for name, values in getattr(at, part).items():
+    run = RunState(arrays_of(seed), arrays_of(seed + 1, np.float32), rng, {"lstm0": rng.random(4) > 0.5})
+    run.optimizer_state = {"warm_start": rng.random((3, 3)), "dead": rng.random(2) > 0.5, "first/a": rng.random(3)}
+    run.epoch, run.step = 3, 7
+    recorder = recorder_of(loss_sum=float(rng.random()) / 3, seconds=1.5)
+    recorder.trace, recorder.rows = [{"step": 1, "alive": {"lstm0": 4}}], [{"valid_perplexity": 1 / 3}]
+    recorder.cuts = [{"step": 2, "max_output_difference": 1 / 7}]
+    save_run(path, run, recorder, corpus="abc")
+    back, about = load_run(path)
+    assert about == {"corpus": "abc", "measured": recorder.to_dict()}
+    for part in ("params", "state", "alive", "optimizer_state"):
+        assert getattr(back, part).keys() == getattr(run, part).keys()
+        for name, values in getattr(run, part).items():
             np.testing.assert_array_equal(getattr(back, part)[name], values, strict=True)
-    counters = ("epoch", "step", "cost", "seconds", "trace", "rows")
-    assert [getattr(back, name) for name in counters] == [getattr(at, name) for name in counters]
-    np.testing.assert_array_equal(back.rng.random(5), at.rng.random(5))
+    assert (back.epoch, back.step) == (3, 7)
+    np.testing.assert_array_equal(back.rng.random(5), run.rng.random(5))
+
+
+def test_the_clock_of_a_restored_recorder_goes_on_from_the_saved_seconds(tmp_path):
+    save_last(tmp_path, state_of(0), recorder_of(seconds=1000.0, loss_sum=2.5, rows=[{"epoch": 1}]))
+    recorder = recorder_of()
+    load_last(tmp_path, recorder)
+    assert recorder.to_dict() == recorder_of(seconds=1000.0, loss_sum=2.5, rows=[{"epoch": 1}]).to_dict()
+    groups = Groups({}, 0, {})
+    recorder.record(state_of(0), 0.5, groups)
+    assert 1000 <= recorder.seconds < 1010
+    assert recorder.loss_sum == 3.0
 
 
 def test_a_checkpoint_cut_off_anywhere_is_refused_in_a_sentence(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    Progress(arrays_of(0), {}, np.random.default_rng(0), {}).save(path)
+    save_run(path, state_of(0), recorder_of())
     whole = path.read_bytes()
     for length in (0, 4, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="needs a whole safetensors file, found one that cannot be read"):
-            Progress.load(path)
+            load_run(path)
+
+
+def damaged_checkpoint(path, field, value):
+    """Write a checkpoint in which a field of the metadata, named by its path, has another value."""
+    save_run(path, state_of(0), recorder_of())
+    arrays, about = checkpoint.load(path)
+    *parents, last = field.split("/")
+    place = about
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    checkpoint.save(path, arrays, **about)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("position/epoch", -1, "epoch: expected a whole number from 0 up, got -1"),
+        ("position/epoch", True, "epoch: expected a whole number from 0 up, got True"),
+        ("position/step", 1.5, "step: expected a whole number from 0 up, got 1.5"),
+        ("position/place", 1, "unexpected keyword argument 'place'"),
+        ("random/bit_generator", "MT19937", "something else"),
+        ("measured/loss_sum", "much", "loss_sum: expected a finite number, got much"),
+        ("measured/seconds", float("inf"), "seconds: expected a finite number, got inf"),
+        ("measured/rows", [1], r"rows: expected a list of objects, got \[1\]"),
+        ("measured/trace", {}, "trace: expected a list of objects, got {}"),
+        ("measured/more", 1, r"measured: expected \['cuts', .*\], got .*'more'"),
+    ],
+)
+def test_a_checkpoint_of_another_meaning_is_refused_in_a_sentence(field, value, said, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    damaged_checkpoint(path, field, value)
+    with pytest.raises(ValueError, match="expected a checkpoint of a run, got something else") as error:
+        load_run(path)
+    assert re.search(said, str(error.value))
+    assert "\n" not in str(error.value)
+
+
+def test_alive_masks_are_vectors_of_booleans(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    run = state_of(0)
+    run.alive = {"lstm0": np.ones(3)}
+    save_run(path, run, recorder_of())
+    with pytest.raises(ValueError, match=r"alive/lstm0: expected a vector of booleans, got float64 \(3,\)"):
+        load_run(path)
 
 
 def test_a_file_of_another_version_or_kind_is_refused_in_a_sentence(tmp_path, monkeypatch):
@@ -224,8 +265,8 @@ def test_a_file_of_another_version_or_kind_is_refused_in_a_sentence(tmp_path, mo
     with pytest.raises(ValueError, match="needs a file written by issref, found none"):
         checkpoint.load(path)
     checkpoint.save(path, arrays_of(0), words=["a"])
-    with pytest.raises(ValueError, match="needs a checkpoint of a run, found something else"):
-        Progress.load(path)
+    with pytest.raises(ValueError, match="expected a checkpoint of a run, got something else"):
+        load_run(path)
     monkeypatch.setattr(checkpoint, "FORMAT", "issref 3")
     with pytest.raises(ValueError, match="needs format 'issref 3' and its sha256, found 'issref 2' and"):
         checkpoint.load(path)
@@ -250,12 +291,12 @@ def test_the_checksum_is_that_of_the_file_with_its_own_digits_as_zeros(tmp_path)
     assert hashlib.sha256(content.replace(said, b"0" * 64)).hexdigest() == said.decode()
 
 
-def test_the_checkpoint_before_is_kept(tmp_path):
-    at = Progress(arrays_of(0), {}, np.random.default_rng(0), {})
-    for at.step in (1, 2, 3):
-        at.save_in(tmp_path)
-    assert [Progress.load(tmp_path / name)[0].step for name in (LAST, BEFORE)] == [3, 2]
-    assert sorted(os.listdir(tmp_path)) == sorted((LAST, BEFORE))
+def test_the_previous_checkpoint_is_kept(tmp_path):
+    run = state_of(0)
+    for run.step in (1, 2, 3):
+        save_last(tmp_path, run, recorder_of())
+    assert [load_run(tmp_path / name)[0].step for name in (LAST, PREVIOUS)] == [3, 2]
+    assert sorted(os.listdir(tmp_path)) == sorted((LAST, PREVIOUS))
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
@@ -276,21 +317,21 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
 
 
 def test_a_folder_with_a_run_or_without_permission_is_refused(tmp_path):
-    folder = new_folder(tmp_path / "deep" / "run", "small")
+    folder = new_folder(tmp_path / "deep" / "run")
     assert os.listdir(folder) == []
     write_json(folder / "config.json", {})
-    with pytest.raises(ValueError, match=r"needs a folder without a run, found one in .* .--resume"):
-        new_folder(folder, "small")
-    with run_lock(folder), pytest.raises(ValueError, match="needs one process at a time"), run_lock(folder):
+    with pytest.raises(ValueError, match=r"--out: expected a folder without a run, got .* with one \(--resume "):
+        new_folder(folder)
+    with run_lock(folder), pytest.raises(ValueError, match="expected one process at a time, got a folder locked by another"), run_lock(folder):
         pass
     (tmp_path / "file").write_text("not a folder")
     with (
-        pytest.raises(ValueError, match="file: needs to be a folder that can be written"),
+        pytest.raises(ValueError, match="file: expected a writable folder, got "),
         run_lock(tmp_path / "file"),
     ):
         pass
-    with pytest.raises(ValueError, match=r"needs a folder that can be written, found .*file/run: Not a directory"):
-        new_folder(tmp_path / "file" / "run", "small")
+    with pytest.raises(ValueError, match=r"--out: expected a writable folder, got .*file/run: Not a directory"):
+        new_folder(tmp_path / "file" / "run")
 
 
 def test_json_lines_are_a_row_a_line(tmp_path):
