@@ -5,24 +5,27 @@ import os
 import sys
 import time
 
-from issref import train_ptb
-from issref.ptb import console as show
-from issref.ptb import evaluation as result
+from issref import report, train_ptb
+from issref.training import console
 
 parse, load_corpus, model_config = train_ptb.parse, train_ptb.load_corpus, train_ptb.model_config
 
 
-def slow(step):
-    def slow_step(*arguments):
-        step(*arguments)
+def slow(advance):
+    def slow_advance(*arguments):
+        advance(*arguments)
         time.sleep(float(os.environ.get("PAUSE", "0")))
 
-    return slow_step
+    return slow_advance
+
+
+def quick(main, arguments):
+    report.draw_run, console.advance = lambda *_: [], slow(console.advance)
+    return main(arguments)
 
 
 def main(arguments):
-    result.draw, show.step = lambda *_: None, slow(show.step)
-    return train_ptb.main(arguments)
+    return quick(train_ptb.main, arguments)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ from issref import report
 from issref import train_ptb as command
 from issref.training import checkpoint
 from issref.training.process import resident_mb
-from issref.training.runs import run_lock
-from issref.training.state import BEFORE, LAST, Progress
+from issref.training.recorder import Recorder
+from issref.training.runs import LAST, PREVIOUS, load_run, run_lock, save_run
+from issref.training.state import RunState
 
 KILLS = 20
 SIZES = "--hidden-sizes 6 5 --batch 4 --steps 6 --init-scale 0.3 --keep 0.9 --threads 1 --strength 0.004"
@@ -173,7 +174,7 @@ def test_a_kill_between_the_two_renames_leaves_the_checkpoint_before(text, undis
     with fault(tally, "kill -9"):
         (out / LAST).replace(out / f"{LAST}.partial")
         assert command.main(["--resume", str(out)]) == 0
-        said = f"{out / LAST}: needs a file written by issref, found none; the one before it takes its place"
+        said = f"{out / LAST}: needs a file written by issref, found none; using the one before, of epoch "
         assert said in capsys.readouterr().out
         same_numbers(out, undisturbed[2])
 
@@ -193,7 +194,7 @@ def test_a_failure_between_the_two_renames_names_the_way_back(undisturbed, tmp_p
         patch.setattr(Path, "replace", refused)
         assert command.main(["--resume", str(out), "--epochs", "2"]) == 1
     assert not (out / LAST).exists()
-    assert sentence(capsys).endswith(f"; the last checkpoint is kept, go on with --resume {out}")
+    assert sentence(capsys).endswith(f"; the last checkpoint is kept, resume with --resume {out}")
     assert command.main(["--resume", str(out), "--epochs", "2"]) == 0
     same_numbers(out, undisturbed[2])
 
@@ -264,13 +265,14 @@ def test_a_disk_that_is_full_from_any_write_on_loses_nothing(
 def test_no_byte_of_a_checkpoint_can_change_unnoticed(tmp_path, tally):
     path, rng = tmp_path / LAST, np.random.default_rng(0)
     params = {"lstm0/kernel": rng.normal(size=(3, 4)), "lstm0/bias": rng.normal(size=4)}
-    Progress(params, {}, rng, {"lstm0": np.array([True])}).save(path, corpus="abc")
+    run, recorder = RunState(params, {}, rng, {"lstm0": np.array([True])}), Recorder(lambda *_: {}, "words", 1)
+    save_run(path, run, recorder, corpus="abc")
     whole = path.read_bytes()
     for position, byte in enumerate(whole):
         with fault(tally, "byte flipped"):
             path.write_bytes(whole[:position] + bytes([byte ^ rng.integers(1, 256)]) + whole[position + 1 :])
             with pytest.raises(ValueError, match=r"checkpoint.safetensors: needs (a whole|the bytes|format)"):
-                Progress.load(path)
+                load_run(path)
 
 
 @pytest.mark.parametrize("where", [3, 0.02, 0.5, -1])
@@ -286,13 +288,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_takes_its_place(
         assert command.main(["--resume", str(out)]) == 0
         first = capsys.readouterr().out.splitlines()[0]
         assert first.startswith(f"{out / LAST}: needs ")
-        assert first.endswith("; the one before it takes its place, of epoch 2, step 9")
+        assert first.endswith("; using the one before, of epoch 2, step 9")
         same_numbers(out, undisturbed[2])
 
 
 def test_if_both_checkpoints_are_damaged_the_last_is_named(undisturbed, tmp_path, capsys):
     shutil.copytree(undisturbed[2], tmp_path / "run")
-    for name in (LAST, BEFORE):
+    for name in (LAST, PREVIOUS):
         (tmp_path / "run" / name).write_bytes(b"damaged")
     assert command.main(["--resume", str(tmp_path / "run")]) == 2
     assert sentence(capsys).startswith(f"{tmp_path / 'run' / LAST}: needs a whole safetensors file")
@@ -317,13 +319,13 @@ def test_a_second_process_is_refused_until_the_first_is_gone(text, undisturbed, 
         time.sleep(0.01)
     with fault(tally, "second process"):
         assert command.main(["--resume", str(out)]) == 2
-        assert sentence(capsys) == f"{out}: needs one process at a time, found another at work in it"
+        assert sentence(capsys) == f"{out}: expected one process at a time, got a folder locked by another"
     with fault(tally, "second process"):
         assert command.main(["--corpus", str(text), "--out", str(out), *TINY]) == 2
-        assert "needs a folder without a run" in sentence(capsys)
+        assert "expected a folder without a run" in sentence(capsys)
     first.kill()
     first.join()
-    with run_lock(out), pytest.raises(ValueError, match="needs one process at a time"), run_lock(out):
+    with run_lock(out), pytest.raises(ValueError, match="expected one process at a time"), run_lock(out):
         pass
     again = begun(go_on(text, out, 24))
     again.join()
@@ -348,7 +350,7 @@ def test_a_read_only_folder_is_refused_in_a_sentence_and_can_be_evaluated(text, 
         with fault(tally, "read-only folder"):
             done = subprocess.run([*program, *arguments], capture_output=True, text=True)
             assert done.returncode == code, done.stderr
-            assert code == 0 or "can be written, found" in done.stderr.splitlines()[-1]
+            assert code == 0 or "expected a writable folder, got" in done.stderr.splitlines()[-1]
             assert code == 0 or len(done.stderr.splitlines()) == 1
             assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     out.chmod(0o755)

@@ -37,7 +37,7 @@ from issref.data import corpus, download, glove, ptb, squad
 from issref.ptb.evaluation import evaluate
 from issref.ptb.settings import Settings
 from issref.training import checkpoint
-from issref.training.state import LAST, Progress
+from issref.training.runs import LAST, load_run
 from issref.verify import released
 from issref.verify.formats import convert, flax, keras, onnx, tf1, torch
 from issref.verify.formats.dialect import REFERENCE
@@ -451,7 +451,7 @@ LOADERS = {
     ),
     "layout": Loader(layout_file, "layout.json", json_text, read_layout),
     "group file": Loader(group_file, "groups.json", json_text, read_groups),
-    "checkpoint": Loader(partial(of_run, LAST), LAST, safetensors, lambda f: Progress.load(f / LAST)),
+    "checkpoint": Loader(partial(of_run, LAST), LAST, safetensors, lambda f: load_run(f / LAST)),
     "resume": Loader(partial(of_run, LAST), LAST, safetensors, resume, ("config.json",)),
     "model": Loader(
         partial(of_run, "model.safetensors"),

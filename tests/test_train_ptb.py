@@ -17,9 +17,10 @@ from issref import Layout, expand, report
 from issref import train_ptb as command
 from issref.data import corpus as corpora
 from issref.models import ptb_lstm
-from issref.ptb.evaluation import perplexity
-from issref.training import checkpoint
-from issref.training.state import Progress
+from issref.ptb.evaluation import perplexity, perplexity_recorder
+from issref.ptb.settings import Settings
+from issref.training import checkpoint, console
+from issref.training.runs import load_run, save_run
 
 
 @pytest.fixture(scope="session")
@@ -110,12 +111,12 @@ CALM = {  # a path on which rounding does not grow fast
 def run_of(request, text, tmp_path_factory):
     """A function: folder and losses, step by step, of the calm run with more flags or other first weights."""
 
-    def run(*more, untrained=command.untrained):
-        out, losses, step = tmp_path_factory.mktemp("runs") / "calm", [], command.show.step
+    def run(*more, init_params=command.shell.init_params):
+        out, losses, advance = tmp_path_factory.mktemp("runs") / "calm", [], console.advance
         common = flags(text, out) if request.param == "lstm" else flags(text, out)[:4]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(command.show, "step", lambda *args: (losses.append(args[1].cost), step(*args)))
-            patch.setattr(command, "untrained", untrained)
+            patch.setattr(console, "advance", lambda *args: (losses.append(args[1].loss_sum), advance(*args)))
+            patch.setattr(command.shell, "init_params", init_params)
             assert command.main([*common, *CALM[request.param].split(), *more]) == 0
         return out, np.array(losses)
 
@@ -131,10 +132,10 @@ def both_ways(run_of):
 
 def test_the_zeros_are_the_proximal_steps_own(both_ways):
     (_, kept), _ = both_ways
-    at, _ = Progress.load(kept / "checkpoint.safetensors")
+    run, _ = load_run(kept / "checkpoint.safetensors")
     params, about = checkpoint.load(kept / "model.safetensors")
-    full, _ = expand(params, Layout.from_json(json.dumps(about["layout"])), at.alive)
-    for array, values in at.params.items():  # nothing but whole components is zero, biases included
+    full, _ = expand(params, Layout.from_json(json.dumps(about["layout"])), run.alive)
+    for array, values in run.params.items():  # nothing but whole components is zero, biases included
         np.testing.assert_array_equal(values, full[array])
 
 
@@ -143,7 +144,7 @@ def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways, 
     folders, losses = both_ways
     steps = len(losses[0])
     assert steps >= 200
-    nudged_run, nudged_losses = run_of("--no-shrink", untrained=nudged(command.untrained, steps))
+    nudged_run, nudged_losses = run_of("--no-shrink", init_params=nudged(command.shell.init_params, steps))
     summed = steps * np.finfo(float).eps * losses[1].max()  # a loss here is the sum of all in its epoch so far
     assert np.abs(losses[0] - losses[1]).max() <= np.abs(nudged_losses - losses[1]).max() + summed
     for run in folders:
@@ -153,8 +154,8 @@ def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways, 
     allowed = largest_difference(moved, kept)
     assert allowed <= 1e-9  # a path on which rounding grew so far would tell nothing
     assert largest_difference(small, kept) <= allowed
-    at, _ = Progress.load(folders[0] / "checkpoint.safetensors")
-    for array, values in at.params.items():
+    run, _ = load_run(folders[0] / "checkpoint.safetensors")
+    for array, values in run.params.items():
         assert values.shape == small[array].shape
 
 
@@ -185,7 +186,7 @@ def test_after_the_penalty_epochs_the_rest_of_a_strength_acts_as_that_share_of_i
 
     def warm_start(*arguments):  # with the first run's shares: prox goes on from these in the run that is compared
         begun = start(*arguments)
-        begun[1].prox = Progress.load(first / "checkpoint.safetensors")[0].prox
+        begun[1].optimizer_state = load_run(first / "checkpoint.safetensors")[0].optimizer_state
         return begun
 
     calm = ("--dtype", "float64", "--learning-rate", "0.5", "--method", method)
@@ -194,7 +195,7 @@ def test_after_the_penalty_epochs_the_rest_of_a_strength_acts_as_that_share_of_i
     first, both, alone, dense = (tmp_path / name for name in ("first", "both", "alone", "dense"))
     lasting = ("--epochs", "2", "--penalty-epochs", "1")
     assert command.main(flags(text, first, *calm, *whole, "--epochs", "1")) == 0
-    assert command.main(flags(text, both, *calm, *whole, *lasting, "--penalty-rest", "0.25")) == 0
+    assert command.main(flags(text, both, *calm, *whole, *lasting, "--final-penalty-scale", "0.25")) == 0
     assert "to epoch 1, then 0.25 of it" in capsys.readouterr().out
     with monkeypatch.context() as patch:
         patch.setattr(command, "start", warm_start)
@@ -239,8 +240,8 @@ def test_the_final_table_is_shown_and_names_the_corpus(text, tmp_path, capsys):
 def test_the_elementwise_methods_make_exact_zeros(method, text, tmp_path):
     more = ("--method", method, "--threshold", "0.02", "--epochs", "1")
     assert command.main(flags(text, tmp_path / "run", *more)) == 0
-    at, _ = Progress.load(tmp_path / "run" / "checkpoint.safetensors")
-    weights = np.concatenate([values.ravel() for values in at.params.values()])
+    run, _ = load_run(tmp_path / "run" / "checkpoint.safetensors")
+    weights = np.concatenate([values.ravel() for values in run.params.values()])
     assert (weights == 0).any()
     assert not ((weights != 0) & (np.abs(weights) < 0.02)).any()
 
@@ -260,20 +261,29 @@ def same_run(one, other):
     assert [{**row, **measured} for row in first] == [{**row, **measured} for row in second]
 
 
-@pytest.mark.parametrize("stops", [(1,), (30, 31), (121, 200)])
-def test_an_interrupted_run_ends_with_the_same_numbers(stops, text, finished, tmp_path, monkeypatch, capsys):
-    out, done = tmp_path / "run", [0]
-    step = command.show.step
+def interrupt_after(steps, number, monkeypatch):
+    """Send this process a signal after each of these steps, counted over all resumed runs."""
+    advance, done = console.advance, [0]
 
-    def interrupted_step(*arguments):
-        step(*arguments)
+    def interrupted(*arguments):
+        advance(*arguments)
         done[0] += 1
-        if done[0] in stops:
-            os.kill(os.getpid(), signal.SIGINT)
+        if done[0] in steps:
+            os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(command.show, "step", interrupted_step)
+    monkeypatch.setattr(console, "advance", interrupted)
+
+
+@pytest.mark.parametrize(
+    ("stops", "number"), [((1,), signal.SIGINT), ((30, 31), signal.SIGTERM), ((121, 200), signal.SIGINT)]
+)
+def test_an_interrupted_run_ends_with_the_same_numbers(
+    stops, number, text, finished, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "run"
+    interrupt_after(stops, number, monkeypatch)
     assert command.main(flags(text, out, "--keep", "0.9")) == 130
-    assert sentence(capsys) == f"stopped; the last checkpoint is kept, go on with --resume {out}"
+    assert sentence(capsys) == f"stopped; the last checkpoint is kept, resume with --resume {out}"
     for _ in stops[1:]:
         assert command.main(["--resume", str(out)]) == 130
     assert command.main(["--resume", str(out)]) == 0
@@ -289,15 +299,8 @@ def finished_rhn(text, tmp_path_factory):
 
 
 def test_a_highway_network_interrupted_twice_ends_with_the_same_numbers(text, finished_rhn, tmp_path, monkeypatch):
-    out, done, step = tmp_path / "run", [0], command.show.step
-
-    def interrupted_step(*arguments):
-        step(*arguments)
-        done[0] += 1
-        if done[0] in (60, 250):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(command.show, "step", interrupted_step)
+    out = tmp_path / "run"
+    interrupt_after((60, 250), signal.SIGINT, monkeypatch)
     assert command.main([*flags(text, out)[:4], *RHN.split()]) == 130
     assert command.main(["--resume", str(out)]) == 130
     assert command.main(["--resume", str(out)]) == 0
@@ -310,7 +313,7 @@ def test_the_weights_of_the_best_epoch_are_those_a_run_ends_with(text, tmp_path)
     assert command.main([*flags(text, tmp_path / "run")[:4], *RHN.split(), *wild.split()]) == 0
     rows = rows_of(tmp_path / "run")
     assert rows[2]["valid_perplexity"] > 2 * rows[1]["valid_perplexity"]
-    best, _ = Progress.load(tmp_path / "run" / "best.safetensors")
+    best, _ = load_run(tmp_path / "run" / "best.safetensors")
     params, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")
     for array, values in params.items():
         np.testing.assert_array_equal(values, best.params[array])
@@ -321,9 +324,10 @@ def test_the_weights_of_the_best_epoch_are_those_a_run_ends_with(text, tmp_path)
 def test_the_released_way_of_an_rhn_thresholds_its_matrices_and_spares_its_biases(text, tmp_path):
     more = "--method released --threshold 0.02 --epochs 1 --weight-decay 0"
     assert command.main([*flags(text, tmp_path / "run")[:4], *RHN.split(), *more.split()]) == 0
-    at, _ = Progress.load(tmp_path / "run" / "checkpoint.safetensors")
+    run, _ = load_run(tmp_path / "run" / "checkpoint.safetensors")
     matrices, biases = (
-        np.concatenate([values.ravel() for values in at.params.values() if values.ndim == axes]) for axes in (2, 1)
+        np.concatenate([values.ravel() for values in run.params.values() if values.ndim == axes])
+        for axes in (2, 1)
     )
     assert (matrices == 0).any()
     assert not ((matrices != 0) & (np.abs(matrices) < 0.02)).any()
@@ -336,7 +340,7 @@ def test_a_run_can_be_resumed_for_more_epochs_but_not_with_other_settings(text, 
     assert command.main(flags(text, out, "--keep", "0.9", "--epochs", "2")) == 0
     capsys.readouterr()
     assert command.main(["--resume", str(out), "--strength", "0.5"]) == 2
-    assert sentence(capsys) == "--resume: needs the run's own settings, found other values for ['strength']"
+    assert sentence(capsys) == "--resume: expected the run's own settings, got other values for ['strength']"
     assert command.main(["--resume", str(out), "--epochs", "3"]) == 0
     same_run(out, finished)
 
@@ -351,7 +355,7 @@ def test_a_resumed_run_needs_the_same_text(text, finished, tmp_path, capsys):
         file.write("w1 w2\n")
     capsys.readouterr()
     assert command.main(["--resume", str(tmp_path / "run"), "--epochs", "2"]) == 2
-    assert "needs the corpus with sha256" in sentence(capsys)
+    assert "--resume: expected the corpus with sha256" in sentence(capsys)
 
 
 # ---------------------------------------------------------------- evaluation
@@ -380,16 +384,21 @@ def test_eval_shows_the_headline_and_names_the_other_protocol(finished, capsys):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--batch", "0"), "--batch: needs a number above 0, got 0"),
-        (("--hidden-sizes", "-5"), "--hidden-sizes: needs a width from 1 up for each layer, got (-5,)"),
-        (("--init-scale", "inf"), "--init-scale: needs a number above 0, got inf"),
-        (("--strength", "1", "2", "3"), "--strength: needs one number, or one for each layer, got 3 for 2 layers"),
-        (("--small",), "--small: is --preset small, found --preset zaremba-small beside it"),
+        (("--batch", "0"), "--batch: expected a number greater than or equal to 1, got 0"),
+        (("--hidden-sizes", "-5"), "--hidden-sizes: expected a number greater than or equal to 1, got -5"),
+        (("--init-scale", "inf"), "--init-scale: expected a finite number, got inf"),
+        (
+            ("--strength", "1", "2", "3"),
+            "--strength: expected one number or one for each of 2 layers, got 3",
+        ),
+        (("--small",), "--small: expected --preset small or none, got --preset zaremba-small"),
         (
             ("--model", "rhn"),
-            "--hidden-sizes: --model rhn needs one width, for its embedding too, got 2 and --embed-size None",
+            "--hidden-sizes: expected one width, for the embedding of --model rhn too, got ",
         ),
-        (("--drops", "0", "0", "0", "1"), "--drops: needs four probabilities from 0 to below 1, got (0.0, "),
+        (("--drops", "0", "0", "0", "1"), "--drops: expected a number less than 1, got 1.0"),
+        (("--final-penalty-scale", "0.4"), "--final-penalty-scale: expected --penalty-epochs too, got 0.4 alone"),
+        (("--resume", "run"), "--out, --resume, --eval: expected one of them at most, got --out --resume"),
         (("--corpus", "nowhere"), "corpus: expected auto, ptb, embedded or a folder"),
         (("--steps", "5000"), "windows: expected 20004 words for 4 x 5000 steps, got 3900"),
         (
@@ -419,21 +428,31 @@ def test_any_number_of_layers_trains_without_naming_a_strength_for_each(text, tm
 
 @pytest.mark.parametrize(
     "damage",
-    ["[]", "null", "{", '{"momentum": 1}', '{"method": "magic"}', '{"dtype": "int8"}', "[" * 100_000],
-    ids=["list", "null", "cut", "unknown", "magic", "int8", "deep"],
+    [
+        "[]",
+        "null",
+        "{",
+        '{"momentum": 1}',
+        '{"schedule": {"momentum": 1}}',
+        '{"schedule": 1}',
+        '{"penalty": {"method": "magic"}}',
+        '{"run": {"dtype": "int8"}}',
+        "[" * 100_000,
+    ],
+    ids=["list", "null", "cut", "unknown", "unknown inside", "no part", "magic", "int8", "deep"],
 )
 def test_damaged_settings_are_refused(damage, finished, tmp_path, capsys):
     (tmp_path / "config.json").write_text(damage)
     (tmp_path / "checkpoint.safetensors").write_bytes((finished / "checkpoint.safetensors").read_bytes())
     assert command.main(["--resume", str(tmp_path)]) == 2
-    assert "needs" in sentence(capsys)
+    assert "expected" in sentence(capsys)
 
 
 def test_the_choice_of_auto_is_the_runs_choice_from_then_on(text, tmp_path, monkeypatch):
     monkeypatch.chdir(text.parent)
     assert command.main(flags(text.name, tmp_path / "run", "--epochs", "1", "--method", "dense")) == 0
     monkeypatch.chdir(tmp_path)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["corpus"] == str(text)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["corpus"] == str(text)
     assert command.main(["--eval", str(tmp_path / "run")]) == 0
 
 
@@ -443,23 +462,21 @@ def test_a_run_that_has_not_ended_has_no_model_yet(flag, finished, text, tmp_pat
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     more = [] if flag == "--eval" else flags(text, tmp_path / "run")
     assert command.main([flag, str(tmp_path), *more]) == 2
-    assert sentence(capsys).endswith(
-        f"needs a run that has ended, found one that --resume {tmp_path} goes on with"
-    )
+    assert sentence(capsys).endswith(f"expected a finished run, got one to be resumed with --resume {tmp_path}")
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--eval"])
 def test_a_folder_without_a_run_is_refused(flag, tmp_path, capsys):
     assert command.main([flag, str(tmp_path)]) == 2
-    assert "needs" in sentence(capsys)
+    assert "expected" in sentence(capsys)
 
 
 def test_a_checkpoint_of_another_layout_is_refused(finished, text, tmp_path, capsys):
     out = tmp_path / "run"
     assert command.main(flags(text, out, "--epochs", "1")) == 0
-    at, about = Progress.load(out / "checkpoint.safetensors")
-    at.params["lstm0/kernel"] = at.params["lstm0/kernel"][:, :-4]
-    at.save(out / "checkpoint.safetensors", **about)
+    run, about = load_run(out / "checkpoint.safetensors")
+    run.params["lstm0/kernel"] = run.params["lstm0/kernel"][:, :-4]
+    save_again(out / "checkpoint.safetensors", run, about)
     capsys.readouterr()
     assert command.main(["--resume", str(out), "--epochs", "2"]) == 2
     assert (
@@ -467,25 +484,26 @@ def test_a_checkpoint_of_another_layout_is_refused(finished, text, tmp_path, cap
     )
 
 
-def about_counters(content, folder):
-    """The counters of a checkpoint with this content."""
-    (folder / "copy.safetensors").write_bytes(content)
-    return checkpoint.load(folder / "copy.safetensors")[1]["counters"]
+def save_again(path, run, about):
+    """Write a checkpoint that was read and changed."""
+    recorder = perplexity_recorder(Settings())
+    recorder.restore(about.pop("measured"))
+    save_run(path, run, recorder, **about)
 
 
 def test_a_diverging_run_stops_by_step_and_keeps_its_checkpoint(text, tmp_path, capsys):
     out = tmp_path / "run"
     assert command.main(flags(text, out, "--epochs", "1", "--method", "dense")) == 0
-    at, about = Progress.load(out / "checkpoint.safetensors")
-    at.params["softmax/bias"][3] = np.inf
-    at.save(out / "checkpoint.safetensors", **about)
-    before = (out / "checkpoint.safetensors").read_bytes()
+    run, about = load_run(out / "checkpoint.safetensors")
+    run.params["softmax/bias"][3] = np.inf
+    save_again(out / "checkpoint.safetensors", run, about)
+    _, before = checkpoint.load(out / "checkpoint.safetensors")
     capsys.readouterr()
     with np.errstate(invalid="ignore"):
         assert command.main(["--resume", str(out), "--epochs", "2"]) == 1
     said = sentence(capsys)
-    assert said == f"epoch 2, step 1: the loss is nan; the last checkpoint is kept, go on with --resume {out}"
-    assert checkpoint.load(out / "checkpoint.safetensors")[1]["counters"] == about_counters(before, tmp_path)
+    assert said == f"epoch 2, step 1: the loss is nan; the last checkpoint is kept, resume with --resume {out}"
+    assert checkpoint.load(out / "checkpoint.safetensors")[1] == before
 
 
 def test_a_layer_that_dies_out_stops_the_run_in_words(text, tmp_path, capsys):

@@ -9,16 +9,17 @@ import sys
 
 import numpy as np
 import pytest
+from test_train_ptb import interrupt_after
 from tolerances import ROUNDING, largest_difference, nudged
 
 from issref import Layout, expand, report
 from issref import train_squad as command
 from issref.data import squad
 from issref.data.squad_score import score
-from issref.squad.settings import PRESETS, SquadSettings
-from issref.training import checkpoint
+from issref.squad.settings import PRESETS, Schedule, SquadSettings
+from issref.training import checkpoint, console
 from issref.training.optimizers import EPSILON
-from issref.training.state import Progress
+from issref.training.runs import load_run
 
 WORDS = [f"{first}{second}" for first in ("ba", "ke", "li", "mo", "su") for second in ("n", "rt", "ss", "d")]
 
@@ -143,12 +144,12 @@ def both_ways(data, tmp_path_factory):
     return tuple(zip(*(calm_run(data, out / way, f"--{way}") for way in ("shrink", "no-shrink")), strict=True))
 
 
-def calm_run(data, out, way, untrained=command.untrained):
+def calm_run(data, out, way, init_params=command.shell.init_params):
     """The folder and the losses, step by step."""
-    losses, step = [], command.squad_show.step
+    losses, advance = [], console.advance
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command.squad_show, "step", lambda *args: (losses.append(args[1].cost), step(*args)))
-        patch.setattr(command, "untrained", untrained)
+        patch.setattr(console, "advance", lambda *args: (losses.append(args[1].loss_sum), advance(*args)))
+        patch.setattr(command.shell, "init_params", init_params)
         assert command.main(flags(data, out, way, "--dtype", "float64")) == 0
     return out, np.array(losses)
 
@@ -157,7 +158,7 @@ def calm_run(data, out, way, untrained=command.untrained):
 def moved_run(data, tmp_path_factory):
     """The folder of the same run, zeros kept, but for all that its steps may round, made at once."""
     out = tmp_path_factory.mktemp("runs") / "moved"
-    return calm_run(data, out, "--no-shrink", nudged(command.untrained, STEPS))[0]
+    return calm_run(data, out, "--no-shrink", nudged(command.shell.init_params, STEPS))[0]
 
 
 UNMOVED = ("start/bias", "end/bias", "attention/bias")  # a softmax follows: their gradients are rounding alone
@@ -182,16 +183,16 @@ def test_cutting_components_out_as_they_die_leaves_the_path_as_it_is(both_ways, 
 
 def test_moments_and_average_of_the_dead_are_zero(both_ways, moved_run):
     (cut, kept), _ = both_ways
-    smaller, whole, moved = (Progress.load(run / "checkpoint.safetensors")[0] for run in (cut, kept, moved_run))
+    smaller, whole, moved = (load_run(run / "checkpoint.safetensors")[0] for run in (cut, kept, moved_run))
     _, about = checkpoint.load(kept / "model.safetensors")
     layout = Layout.from_json(json.dumps(about["layout"]))
     for name in ("average", "first", "second"):
-        params = checkpoint.strip_prefix(smaller.state, name)
+        params = checkpoint.strip_prefix(smaller.optimizer_state, name)
         full, _ = expand(params, layout, smaller.alive)
-        same, nearby = (checkpoint.strip_prefix(run.state, name) for run in (whole, moved))
+        same, nearby = (checkpoint.strip_prefix(run.optimizer_state, name) for run in (whole, moved))
         allowed = max(np.abs(nearby[array] - same[array]).max() for array in same if array not in UNMOVED)
         for array, values in full.items():
-            found = whole.state[f"{name}/{array}"]
+            found = whole.optimizer_state[f"{name}/{array}"]
             assert np.abs(values - found).max() <= (DRIFT if array in UNMOVED else allowed), array
             assert not found[values == 0].any()
 
@@ -209,21 +210,21 @@ def test_the_average_is_advanced_by_training_steps_alone(data, tmp_path):
     """One step: a = decay w0 + (1 - decay) w1, though the model was asked many questions in between."""
     more = ("--steps", "1", "--method", "dense", "--dtype", "float64")
     assert command.main(flags(data, tmp_path / "run", *more)) == 0
-    at, _ = Progress.load(tmp_path / "run" / "checkpoint.safetensors")
+    run, _ = load_run(tmp_path / "run" / "checkpoint.safetensors")
     corpus = command.load_corpus(SquadSettings.read(tmp_path / "run" / "config.json"))
     config = command.model_config(SquadSettings.read(tmp_path / "run" / "config.json"), corpus)
     layout = command.bidaf.layout(config)
     first = command.bidaf.init_params(config, layout, np.random.default_rng(0))
     model, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")
     for array, values in model.items():
-        np.testing.assert_allclose(values, 0.8 * first[array] + 0.2 * at.params[array], rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(values, 0.8 * first[array] + 0.2 * run.params[array], rtol=1e-12, atol=1e-15)
 
 
 def test_the_released_way_makes_exact_zeros_one_by_one(data, tmp_path):
     more = ("--method", "released", "--strength", "0.1", "--threshold", "0.02", "--steps", "6")
     assert command.main(flags(data, tmp_path / "run", *more)) == 0
-    at, _ = Progress.load(tmp_path / "run" / "checkpoint.safetensors")
-    weights = np.concatenate([values.ravel() for values in at.params.values()])
+    run, _ = load_run(tmp_path / "run" / "checkpoint.safetensors")
+    weights = np.concatenate([values.ravel() for values in run.params.values()])
     assert (weights == 0).any()
     assert not ((weights != 0) & (np.abs(weights) < 0.02)).any()
     averages, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")  # judged by the same rule
@@ -255,19 +256,14 @@ def same_run(one, other):
     assert (one / "predictions.json").read_text() == (other / "predictions.json").read_text()
 
 
-@pytest.mark.parametrize("stops", [(1,), (13, 14, 22)])
-def test_an_interrupted_run_ends_with_the_same_numbers(stops, data, finished, tmp_path, monkeypatch, capsys):
-    out, done, step = tmp_path / "run", [0], command.squad_show.step
-
-    def interrupted_step(*arguments):
-        step(*arguments)
-        done[0] += 1
-        if done[0] in stops:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(command.squad_show, "step", interrupted_step)
+@pytest.mark.parametrize(("stops", "number"), [((1,), signal.SIGTERM), ((13, 14, 22), signal.SIGINT)])
+def test_an_interrupted_run_ends_with_the_same_numbers(
+    stops, number, data, finished, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "run"
+    interrupt_after(stops, number, monkeypatch)
     assert command.main(flags(data, out)) == 130
-    assert sentence(capsys) == f"stopped; the last checkpoint is kept, go on with --resume {out}"
+    assert sentence(capsys) == f"stopped; the last checkpoint is kept, resume with --resume {out}"
     for _ in stops[1:]:
         assert command.main(["--resume", str(out)]) == 130
     assert command.main(["--resume", str(out)]) == 0
@@ -277,7 +273,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(stops, data, finished, tm
 def test_each_epoch_asks_every_question_once_in_an_order_of_its_own(finished):
     settings = SquadSettings.read(finished / "config.json")
     corpus = command.load_corpus(settings)
-    first, second = (np.concatenate(command.epoch_of(settings, corpus, epoch)) for epoch in (0, 1))
+    first, second = (np.concatenate(command.epoch_batches(settings, corpus, epoch)) for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(len(corpus.train)))
     assert (first != second).any()
 
@@ -290,10 +286,10 @@ def test_a_resumed_run_needs_its_own_settings_and_questions(data, tmp_path, caps
     assert command.main(flags(own, tmp_path / "run", "--steps", "1")) == 0
     capsys.readouterr()
     assert command.main(["--resume", str(tmp_path / "run"), "--strength", "7"]) == 2
-    assert sentence(capsys) == "--resume: needs the run's own settings, found other values for ['strength']"
+    assert sentence(capsys) == "--resume: expected the run's own settings, got other values for ['strength']"
     (own / "dev.json").write_text(json.dumps(questions(3, 20)))
     assert command.main(["--resume", str(tmp_path / "run")]) == 2
-    assert "needs the corpus with sha256" in sentence(capsys)
+    assert "--resume: expected the corpus with sha256" in sentence(capsys)
 
 
 # ---------------------------------------------------------------- asked again
@@ -341,20 +337,24 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(question, text, said, fin
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--batch", "0"), "--batch: needs a number above 0, got 0"),
-        (("--strength", "1", "2"), "--strength: needs one number, or one for each of 6 LSTMs, got 2"),
-        (("--strength", "-1"), "--strength: needs numbers from 0 up, got (-1.0,)"),
-        (("--keep", "0"), "--keep: needs a probability above 0 and at most 1, got 0.0"),
-        (("--average", "1"), "--average, --final-rate: needs shares from 0 up, below and to 1, got 1.0 and 0.1"),
+        (("--batch", "0"), "--batch: expected a number greater than or equal to 1, got 0"),
+        (("--strength", "1", "2"), "--strength: expected one number or one for each of 6 layers, got 2"),
+        (("--strength", "-1"), "--strength: expected a number greater than or equal to 0, got -1.0"),
+        (("--keep", "0"), "--keep: expected a number greater than 0, got 0.0"),
+        (("--average", "1"), "--average: expected a number less than 1, got 1.0"),
+        (("--final-rate", "1.5"), "--final-rate: expected a number less than or equal to 1, got 1.5"),
         (("--word-size", "7"), "{data}/glove.txt: expected 7 numbers after each word, got 5 in line 1"),
         (
             ("--dev-limit", "5"),
-            "--dev-limit: needs a dev question with a context of at most 5 words, found 6 in the shortest",
+            "--dev-limit: expected a dev question with a context of at most 5 words, got 6 words in the shortest",
         ),
         (("--train", "nowhere"), "nowhere: expected a file, got none"),
         (("--context-limit", "1"), "train: expected a question of 30 words answered in 1, got none"),
-        (("--predict", "run"), "--out, --resume, --eval, --predict: needs one of them at most, found more"),
-        (("--small", "--preset", "paper"), "--small: is --preset small, found --preset paper beside it"),
+        (
+            ("--predict", "run"),
+            "--out, --resume, --eval, --predict: expected one of them at most, got --out --predict",
+        ),
+        (("--small", "--preset", "paper"), "--small: expected --preset small or none, got --preset paper"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(more, said, data, tmp_path, capsys):
@@ -376,13 +376,13 @@ def test_impossible_questions_are_refused_before_anything_is_written(data, tmp_p
 def test_damaged_settings_are_refused(damage, tmp_path, capsys):
     (tmp_path / "config.json").write_text(damage)
     assert command.main(["--resume", str(tmp_path)]) == 2
-    assert "needs" in sentence(capsys)
+    assert "expected" in sentence(capsys)
 
 
 def test_a_limit_that_no_dev_question_keeps_is_refused_by_eval(finished, capsys):
     before = (finished / "predictions.json").read_bytes()
     assert command.main(["--eval", str(finished), "--dev-limit", "5"]) == 2
-    assert sentence(capsys).startswith("--dev-limit: needs a dev question")
+    assert sentence(capsys).startswith("--dev-limit: expected a dev question")
     assert (finished / "predictions.json").read_bytes() == before
 
 
@@ -392,7 +392,7 @@ def test_init_refuses_the_model_of_other_words_or_characters(changed, data, fini
     about[changed] = about[changed][::-1]
     checkpoint.save(tmp_path / "model.safetensors", params, **about)
     assert command.main(flags(data, tmp_path / "run", "--init", str(tmp_path))) == 2
-    needed = f"--init: {tmp_path} needs the {changed} of questions in SQuAD's form, found others"
+    needed = f"--init: {tmp_path}: expected the {changed} of questions in SQuAD's form, got others"
     assert sentence(capsys) == needed
     assert not (tmp_path / "run").exists()
 
@@ -403,19 +403,19 @@ def test_an_error_after_the_last_step_is_not_one_of_training(data, tmp_path, mon
 
     monkeypatch.setattr(command, "finish", full)
     assert command.main(flags(data, tmp_path / "run", "--steps", "1")) == 1
-    kept = f"the last checkpoint is kept, go on with --resume {tmp_path / 'run'}"
+    kept = f"the last checkpoint is kept, resume with --resume {tmp_path / 'run'}"
     assert sentence(capsys) == f"no space; {kept}"
 
 
 def test_predict_needs_a_text(finished, capsys):
     assert command.main(["--predict", str(finished), "--question", "what?"]) == 2
-    assert sentence(capsys) == "--predict: needs --question and --context-file, found no --context-file"
+    assert sentence(capsys) == "--predict: expected --question and --context-file, got no --context-file"
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--eval"])
 def test_a_folder_without_a_run_is_refused(flag, tmp_path, capsys):
     assert command.main([flag, str(tmp_path)]) == 2
-    assert "needs the settings of a run, found none" in sentence(capsys)
+    assert "expected the settings of a run, got none" in sentence(capsys)
 
 
 def test_lstms_that_die_out_stop_the_run_in_words(data, tmp_path, capsys):
@@ -432,23 +432,12 @@ def test_the_paper_preset_is_the_published_configuration():
     expected = {"hidden_size": 100, "filters": 100, "char_size": 8, "word_size": 100, "batch": 60, "steps": 10_000}
     expected |= {"learning_rate": 1e-3, "final_rate": 1.0, "average": 0.999, "clip": None, "question_limit": 30}
     expected |= {"context_limit": 400, "threshold": 4e-4, "dev_limit": None}
-    assert {name: getattr(PRESETS["paper"], name) for name in expected} == expected
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_settings_survive_json(name, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(PRESETS[name].to_dict()))
-    assert SquadSettings.read(tmp_path / "config.json") == PRESETS[name]
-
-
-def test_settings_of_another_command_are_refused():
-    with pytest.raises(ValueError, match="settings: needs those of train_squad in this version of issref"):
-        SquadSettings.from_dict({**SquadSettings().to_dict(), "tied": True})
+    assert {name: PRESETS["paper"].flat()[name] for name in expected} == expected
 
 
 def test_the_rate_falls_in_a_straight_line():
-    settings = SquadSettings(learning_rate=2.0, final_rate=0.1, steps=100)
-    assert [settings.rate(step) for step in (0, 50, 100)] == pytest.approx([2.0, 1.1, 0.2])
+    schedule = Schedule(learning_rate=2.0, final_rate=0.1, steps=100)
+    assert [schedule.rate(step) for step in (0, 50, 100)] == pytest.approx([2.0, 1.1, 0.2])
 
 
 def test_help_names_every_setting_and_loads_neither_numba_nor_matplotlib():

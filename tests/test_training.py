@@ -322,7 +322,11 @@ def test_a_folder_with_a_run_or_without_permission_is_refused(tmp_path):
     write_json(folder / "config.json", {})
     with pytest.raises(ValueError, match=r"--out: expected a folder without a run, got .* with one \(--resume "):
         new_folder(folder)
-    with run_lock(folder), pytest.raises(ValueError, match="expected one process at a time, got a folder locked by another"), run_lock(folder):
+    with (
+        run_lock(folder),
+        pytest.raises(ValueError, match="expected one process at a time, got a folder locked by another"),
+        run_lock(folder),
+    ):
         pass
     (tmp_path / "file").write_text("not a folder")
     with (
