@@ -207,7 +207,7 @@ def draw() -> None:
     """Draw test perplexity against parameters, and the curves of a dense and an ISS run."""
     from issref.report import compare_training
     from issref.sweep.frontier import frontier_figure
-    from issref.sweep.trained import COMMANDS
+    from issref.sweep.task import COMMANDS
     from issref.training.checkpoint import write_whole
 
     lstms = {name: result for name, result in results().items() if result["settings"]["model"] == "lstm"}

@@ -22,12 +22,14 @@ from hypothesis import strategies as st
 from issref import compact, train_ptb
 from issref.iss.groups import group_norms, iss_groups
 from issref.models import ptb_lstm
-from issref.ptb.evaluation import model_config, weights_of
+from issref.ptb.evaluation import model_config
 from issref.ptb.settings import PRESETS
 from issref.sweep import command, frontier, grid, process
-from issref.sweep.trained import COMMANDS
+from issref.sweep.task import COMMANDS
 from issref.training import checkpoint
-from issref.training.state import LAST
+from issref.training.models import load_initial_params
+from issref.training.options import flattened
+from issref.training.runs import LAST
 
 HERE = Path(__file__).parent
 SIZES = "--preset zaremba-small --hidden-sizes 12,10 --batch 4 --steps 16 --init-scale 0.3"
@@ -83,7 +85,9 @@ def sentences(capsys):
 @given(st.sets(st.integers(0, 99), min_size=1, max_size=3), st.sets(st.integers(1, 9), min_size=1, max_size=2))
 def test_every_combination_is_one_run_with_a_name_of_its_own(seeds, batches):
     runs = runs_of(f"--seed {' '.join(map(str, seeds))} --batch {' '.join(map(str, batches))}")
-    assert {(run.settings.seed, run.settings.batch) for run in runs} == {(s, b) for s in seeds for b in batches}
+    assert {(run.settings.run.seed, run.settings.schedule.batch) for run in runs} == {
+        (s, b) for s in seeds for b in batches
+    }
     assert len({run.name for run in runs}) == len(runs) == len(seeds) * len(batches)
     for run in runs:
         assert run.settings.changed(PRESETS["small"]) <= {"seed", "batch"}
@@ -92,15 +96,15 @@ def test_every_combination_is_one_run_with_a_name_of_its_own(seeds, batches):
 
 def test_commas_part_the_numbers_of_one_value():
     runs = runs_of("--preset zaremba-small --hidden-sizes 30,20 --strength 3e-4,4e-4 1e-3 --no-shrink")
-    assert [run.settings.strength for run in runs] == [(3e-4, 4e-4), (1e-3,)]
+    assert [run.settings.penalty.strength for run in runs] == [(3e-4, 4e-4), (1e-3,)]
     assert [run.name for run in runs] == ["strength=3e-4,4e-4", "strength=1e-3"]
-    assert {run.settings.hidden_sizes for run in runs} == {(30, 20)}
-    assert not any(run.settings.shrink for run in runs)
+    assert {run.settings.network.hidden_sizes for run in runs} == {(30, 20)}
+    assert not any(run.settings.penalty.shrink for run in runs)
 
 
 def test_the_dense_method_has_one_run_whatever_the_strengths():
     runs = runs_of("--method dense prox l1 --strength 1e-3 2e-3 --l1-strength 1e-5 1e-4 --penalty-epochs 1 2")
-    methods = [run.settings.method for run in runs]
+    methods = [run.settings.penalty.method for run in runs]
     assert {method: methods.count(method) for method in methods} == {"dense": 1, "prox": 4, "l1": 4}
     assert runs[0].name == "method=dense"
 
@@ -108,13 +112,13 @@ def test_the_dense_method_has_one_run_whatever_the_strengths():
 def test_a_sweep_of_one_run_is_one():
     (run,) = runs_of("--small --seed 3")
     assert run.name == "run"
-    assert run.settings.seed == 3
+    assert run.settings.run.seed == 3
 
 
 def test_auto_spaces_strengths_around_the_median_group_and_adds_a_dense_run(text):
-    acting = "--epochs 6 --penalty-epochs 4 --penalty-rest 0.25"
+    acting = "--epochs 6 --penalty-epochs 4 --final-penalty-scale 0.25"
     runs = runs_of(f"{SIZES} --corpus {text} --strength auto:5 --learning-rate 0.7 {acting}")
-    assert [run.settings.method for run in runs] == ["dense"] + 5 * ["prox"]
+    assert [run.settings.penalty.method for run in runs] == ["dense"] + 5 * ["prox"]
     corpus = train_ptb.load_corpus(runs[0].settings)
     config = ptb_lstm.Config(len(corpus.words), 12, (12, 10), init_scale=0.3)
     layout = ptb_lstm.layout(config)
@@ -122,16 +126,16 @@ def test_auto_spaces_strengths_around_the_median_group_and_adds_a_dense_run(text
     norms = group_norms(params, iss_groups(layout, ptb_lstm.spaces(layout.axes)))
     steps = 60  # of 3900 words in 4 rows by 16
     unit = np.median(norms) / (steps * 0.7 * (4 + 0.25 * (0.5 + 0.5**2)))
-    found = np.array([run.settings.strength[0] for run in runs[1:]])
+    found = np.array([run.settings.penalty.strength[0] for run in runs[1:]])
     np.testing.assert_allclose(found, unit * np.geomspace(1, 30, 5), rtol=1e-2)
 
 
 def test_a_path_goes_up_from_the_dense_run_one_for_each_seed():
     runs = runs_of("--method prox dense --strength 3e-3 1e-3,2e-3 1e-3 --seed 0 1")
     for chain in grid.chains(runs, path=True):
-        assert len({run.settings.seed for run in chain}) == 1
-        assert chain[0].settings.method == "dense"
-        assert [run.settings.strength for run in chain[1:]] == [(1e-3,), (1e-3, 2e-3), (3e-3,)]
+        assert len({run.settings.run.seed for run in chain}) == 1
+        assert chain[0].settings.penalty.method == "dense"
+        assert [run.settings.penalty.strength for run in chain[1:]] == [(1e-3,), (1e-3, 2e-3), (3e-3,)]
         assert [run.after for run in chain] == [None, *(run.name for run in chain[:-1])]
     assert grid.chains(runs, path=False) == [[run] for run in runs]
 
@@ -139,32 +143,35 @@ def test_a_path_goes_up_from_the_dense_run_one_for_each_seed():
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("--stength 1", "--stength: needs to be a setting of the training command, which has none of this name"),
+        ("--stength 1", "--stength: expected a setting of the training command, got an unknown one"),
         (
             "--resume runs/a",
-            "--resume: needs to be a setting of the training command, which has none of this name",
+            "--resume: expected a setting of the training command, got an unknown one",
         ),
-        ("--threads 1 2", "--threads: needs one value for the whole sweep, got 1 2"),
-        ("--jobs 1 2", "--jobs: needs one value for the whole sweep, got 1 2"),
-        ("--jobs 0", "--jobs: needs a number from 1 up, on this machine alone, got 0"),
-        ("--seed --dtype float64", "--seed: needs a value or more, got none"),
-        ("--seed 1 --seed 2", "--seed: needs all its values after one flag, got a second one"),
-        ("--no-shrink yes", "--no-shrink: needs no value, got yes"),
-        ("--seed 1 1", "--seed: needs values that differ, commas within one of several numbers, got 1 1"),
-        ("--seed 1 01", "sweep: needs runs that differ, got seed=1 and seed=01, the same settings"),
-        ("--method dense --strength 1 2", "--strength: needs --method prox or released for a list, got --method"),
+        ("--threads 1 2", "--threads: expected one value for the whole sweep, got 1 2"),
+        ("--jobs 1 2", "--jobs: expected one value for the whole sweep, got 1 2"),
+        ("--jobs 0", "--jobs: expected a number from 1 up and no --cluster, got 0"),
+        ("--seed --dtype float64", "--seed: expected at least one value, got none"),
+        ("--seed 1 --seed 2", "--seed: expected all values after one flag, got the flag twice"),
+        ("--no-shrink yes", "--no-shrink: expected no value, got yes"),
+        ("--seed 1 1", "--seed: expected different values (commas separate the numbers of one value), got 1 1"),
+        ("--seed 1 01", "sweep: expected different runs, got seed=1 and seed=01 with the same settings"),
+        (
+            "--method dense --strength 1 2",
+            "--strength: expected --method prox or released for a list, got --method",
+        ),
         (
             "--method l1 --strength auto:3",
-            "--strength: needs --method prox or released for a list, got --method l1",
+            "--strength: expected --method prox or released for a list, got --method l1",
         ),
-        ("--strength auto:1", "--strength: auto needs a number of strengths from 2 up, as in auto:8, got auto:1"),
-        ("--strength auto", "--strength: auto needs a number of strengths from 2 up, as in auto:8, got auto"),
-        ("--strength 1,2,3 1", "--strength: needs one number, or one for each layer, got 3 for 2 layers"),
+        ("--strength auto:1", "--strength: expected a number from 2 up after auto:, as in auto:8, got auto:1"),
+        ("--strength auto", "--strength: expected a number from 2 up after auto:, as in auto:8, got auto"),
+        ("--strength 1,2,3 1", "--strength: expected one number or one for each of 2 layers, got 3"),
         (
             "--path --strength 0.1",
-            "--path: needs two runs or more of one method that differ in strength, got 1 of",
+            "--path: expected two or more runs of one method that differ in strength, got 1 of",
         ),
-        ("--cluster tcp://127.0.0.1:1", "--cluster: needs"),  # Dask scheduler there, or Dask itself
+        ("--cluster tcp://127.0.0.1:1", "--cluster: expected"),  # Dask scheduler there, or Dask itself
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(more, said, text, tmp_path, capsys, monkeypatch):
@@ -179,7 +186,7 @@ def test_values_need_a_flag_and_a_corpus_that_is_there(tmp_path, capsys):
     assert command.main(["1e-3", "--seed", "0"]) == 2
     assert command.main(["--corpus", "nowhere", "--out", str(tmp_path / "out")]) == 2
     first, second = sentences(capsys)
-    assert first == "sweep: needs a flag before its values, got '1e-3'"
+    assert first == "sweep: expected a flag before its values, got '1e-3'"
     assert second.startswith("corpus: expected auto, ptb, embedded or a folder")
 
 
@@ -210,7 +217,7 @@ def test_a_run_that_fails_is_reported_and_the_others_finish(finished):
     assert code == 1
     assert [row["name"] for row in rows] == NAMES
     assert [row["state"] for row in rows] == 3 * ["finished"] + ["failed"]
-    assert rows[-1]["sentence"].endswith("have died, which a lower --strength prevents")
+    assert rows[-1]["reason"].endswith("have died, which a lower --strength prevents")
     assert [row["result"] is None for row in rows] == [False, False, False, True]
     assert "failed: epoch 1" in (out / "sweep.md").read_text()
 
@@ -221,8 +228,8 @@ def test_each_run_is_the_same_run_of_the_training_command(finished, text, tmp_pa
     arguments = [*row["arguments"], "--out", str(tmp_path / "run"), "--threads", "1"]
     subprocess.run([sys.executable, "-m", "quick_ptb", *arguments], check=True, capture_output=True)
     result = json.loads((out / row["name"] / "result.json").read_text())
-    assert result["settings"]["strength"] == row["settings"]["strength"] == [0.009, 0.011]
-    assert {**sweep_of(out)["settings"], **row["settings"]} == {**result["settings"], "threads": None}
+    assert result["settings"]["penalty"]["strength"] == row["settings"]["strength"] == [0.009, 0.011]
+    assert {**sweep_of(out)["settings"], **row["settings"]} == {**flattened(result["settings"]), "threads": None}
     for name in ("components", "parameters", "valid_perplexity", "test_perplexity"):
         assert row["result"][name] == result[name]
     same_model(out / row["name"], tmp_path / "run")
@@ -261,7 +268,7 @@ def test_the_folder_of_another_sweep_is_refused(finished, text, tmp_path, capsys
     before = (out / "sweep.json").read_bytes()
     for more in (["--epochs", "2"], [*LISTS, "--clip", "1"], [*LISTS, "--path"]):
         assert command.main(flags(text, out, *more)) == 2
-    assert all(line.startswith(f"--out: needs the runs of the sweep in {out}") for line in sentences(capsys))
+    assert all(line.startswith(f"--out: expected the runs of the sweep in {out}") for line in sentences(capsys))
     assert (out / "sweep.json").read_bytes() == before
     (tmp_path / "thesis.tex").write_text("mine")
     assert command.main(flags(text, tmp_path)) == 2
@@ -270,9 +277,9 @@ def test_the_folder_of_another_sweep_is_refused(finished, text, tmp_path, capsys
     (tmp_path / "sweep.json").write_text("[" * 100_000)
     assert command.main(flags(text, tmp_path)) == 2
     other, *damaged = sentences(capsys)
-    assert other.startswith("--out: needs an empty folder or that of this sweep")
+    assert other.startswith(f"--out: expected an empty folder or one of this sweep, got other files in {tmp_path}")
     assert len(damaged) == 2
-    assert all("needs a sweep that issref wrote" in said for said in damaged)
+    assert all("expected a sweep written by issref, got" in said for said in damaged)
 
 
 def test_the_figure_shows_what_the_table_says(finished):
@@ -313,7 +320,7 @@ def test_a_path_starts_each_strength_from_the_last_ones_model(path):
     for row in rows:
         place = path / row["name"]
         config = json.loads((place / "config.json").read_text())
-        assert config["init"] == (str(path / row["after"]) if row["after"] else None)
+        assert config["run"]["init"] == (str(path / row["after"]) if row["after"] else None)
         living.append(checkpoint.load(place / "model.safetensors")[1]["alive"])
     for before, after in pairwise(living):  # what has died stays dead
         assert all(
@@ -332,7 +339,7 @@ def test_a_failure_fails_what_would_start_from_it(tmp_path, monkeypatch):
 
     process.train_chain("quick_ptb", tmp_path, chain, 1)
     said = [(tmp_path / run.name / process.FAILED).read_text() for run in chain]
-    needed = [f"needs the model of strength={one}, which failed" for one in (1, 2)]
+    needed = [f"--init: expected the model of strength={one}, got a failed run" for one in (1, 2)]
     assert said == ["no memory", *needed]
 
 
@@ -356,7 +363,7 @@ def test_init_takes_the_weights_of_a_run_at_its_original_widths(path):
     run, given = path / last["name"], train_ptb.parse(last["arguments"]).settings
     corpus = train_ptb.load_corpus(given)
     layout = ptb_lstm.layout(model_config(given, corpus))
-    full = weights_of(run, layout, corpus, "float64")
+    full = load_initial_params(run, layout, corpus, "float64")
     layout.check(full)
     small, about = checkpoint.load(run / "model.safetensors")
     living = {space: np.array(kept) for space, kept in about["alive"].items()}
@@ -383,7 +390,7 @@ def test_init_refuses_the_models_of_others(change, finished, text, tmp_path, cap
     out = ["--corpus", str(corpus), "--out", str(tmp_path / "out"), "--init", str(run)]
     assert train_ptb.main([*usual, *out, *more]) == 2
     (said,) = sentences(capsys)
-    assert "needs" in said
+    assert "needs" in said or "expected" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -435,7 +442,7 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(number, local, text, tmp_
         _, errors = sweep.communicate(timeout=120)
     if number == signal.SIGINT:
         assert sweep.returncode == 130
-        assert f"stopped; the same command with --out {out} goes on" in errors
+        assert f"stopped; resume with the same command and --out {out}" in errors
         assert "stopped" in {row["state"] for row in sweep_of(out)["runs"]}
     monkeypatch.setenv("PAUSE", "0")
     assert command.main(flags(text, out, *SLOW)) == 0

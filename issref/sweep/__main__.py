@@ -1,4 +1,4 @@
-"""python -m issref.sweep: see the package."""
+"""Entry point of python -m issref.sweep, described in the package."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The table of a sweep, and its figure: size against the last of its scores."""
+"""The table of a sweep, and its figure: the last score over the number of parameters."""
 
 import io
 from collections.abc import Collection, Mapping, Sequence
@@ -11,26 +11,30 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
+from tabulate import tabulate
 
 from issref.report.curves import log_if_wide
 from issref.report.style import COLOURS, INK, STYLE
 from issref.training.checkpoint import write_whole
 
-Row = Mapping[str, Any]  # of a run in sweep.json
-ALONG = ("strength", "l1_strength", "threshold")  # settings that a line of the figure follows
+Row = Mapping[str, Any]  # a run in sweep.json
+ALONG = ("strength", "l1_strength", "threshold")  # settings that vary along a line of the figure
 
 
 def markdown(sweep: Mapping[str, Any]) -> str:
-    """A line for each run, dense first, then the smallest last; what failed with its sentence."""
+    """Return a Markdown table with a row for each run, from the largest model to the smallest.
+
+    A run without a result has the reason in place of its sizes.
+    """
     rows = sorted(sweep["runs"], key=lambda row: -row["result"]["parameters"]["compact"] if row["result"] else 0)
     head = ("run", "components", "parameters", *sweep["scores"].values(), "minutes")
-    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(_cells(row, sweep['scores']))} |" for row in rows)]) + "\n"
+    cells, align = [_cells(row, sweep["scores"]) for row in rows], ("left", *["right"] * (len(head) - 1))
+    return tabulate(cells, head, "pipe", disable_numparse=True, colalign=align) + "\n"
 
 
 def _cells(row: Row, scores: Collection[str]) -> list[str]:
     if not (result := row["result"]):
-        why = f": {row['sentence']}" if row["sentence"] else f" after {row['epoch']} epochs"
+        why = f": {row['reason']}" if row["reason"] else f" after {row['epoch']} epochs"
         return [row["name"], f"{row['state']}{why}", *[""] * (2 + len(scores))]
     full, small = (result["components"][one].values() for one in ("full", "compact"))
     components = " + ".join(map(str, small)) + " of " + " + ".join(map(str, full))
@@ -40,7 +44,7 @@ def _cells(row: Row, scores: Collection[str]) -> list[str]:
 
 
 def write_tables(folder: Path, sweep: Mapping[str, Any]) -> list[Path]:
-    """Write sweep.md, and sweep.png once a run has finished, each whole or not at all."""
+    """Write sweep.md, and sweep.png if a run has finished, each atomically. Return the paths."""
     write_whole(folder / "sweep.md", markdown(sweep).encode())
     if not any(row["result"] for row in sweep["runs"]):
         return [folder / "sweep.md"]
@@ -53,8 +57,8 @@ def write_tables(folder: Path, sweep: Mapping[str, Any]) -> list[Path]:
 
 @rc_context(STYLE)
 def frontier_figure(sweep: Mapping[str, Any]) -> Figure:
-    """The last score over the parameters left: a dot for each run, a line through the means of the seeds, along
-    the strengths; the dense runs, and a line at their mean, which is to be met with less."""
+    """Draw the last score over the parameters of the compact model: a dot for each run, a line through the means
+    over the seeds along the strengths, diamonds for the dense runs, and a dashed line at their mean."""
     shared, score, better = sweep["settings"], list(sweep["scores"])[-1], sweep["better"]
     rows = [
         {
@@ -81,7 +85,7 @@ def frontier_figure(sweep: Mapping[str, Any]) -> Figure:
     if len(lines) + bool(dense) > 1:
         axes.legend(frameon=False)
     values = _points(rows)[:, 1]
-    axes.set(title=f"{sweep['scores'][score]}, {better} is better", xlabel="parameters left")
+    axes.set(title=f"{sweep['scores'][score]}, {better} is better", xlabel="parameters of the compact model")
     axes.margins(x=0.09, y=0.09)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if better == "lower":
@@ -105,11 +109,11 @@ def _points(rows: Sequence[Row]) -> np.ndarray:
 
 
 def _label(row: Row, names: set[str]) -> str:
-    """The values of some settings, in words: prox, hidden sizes 20 20."""
-    said = []
+    """Return the values of some settings as a label: prox, hidden sizes 20 20."""
+    words = []
     given = {name for name in names if row["settings"][name] is not None}
     for name in sorted(given, key=list(row["settings"]).index):
         value = row["settings"][name]
         value = " ".join(f"{one:g}" for one in value) if isinstance(value, (list, tuple)) else str(value)
-        said.append(value if name in ("method", "model", *ALONG) else f"{name.replace('_', ' ')} {value}")
-    return ", ".join(said) or row["settings"]["method"]
+        words.append(value if name in ("method", "model", *ALONG) else f"{name.replace('_', ' ')} {value}")
+    return ", ".join(words) or row["settings"]["method"]

@@ -1,4 +1,4 @@
-"""Settings with lists, as the runs they stand for: every combination, each with a name of its own."""
+"""Expand lists of settings into runs: one for each combination of values, with a unique name."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, product
@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from issref.iss.groups import group_norms, iss_groups
-from issref.sweep.trained import AnySettings, Trained
+from issref.sweep.task import AnySettings, TaskSpec
 from issref.training.models import init_params
 
 Words = Mapping[str, Sequence[str]]
 
 
 class Run(NamedTuple):
-    """One run of a sweep: its arguments to the training command, and the run whose weights it starts from."""
+    """A run of a sweep: its arguments to the training command, its settings, the run whose model it starts from."""
 
     name: str
     arguments: list[str]
@@ -25,134 +25,141 @@ class Run(NamedTuple):
 
 
 def read(arguments: Iterable[str]) -> dict[str, list[str]]:
-    """The words after each flag, by the flag's name: --hidden-sizes 20,20 30,30 gives two to hidden_sizes."""
+    """Return the values of each flag by its name: --hidden-sizes 20,20 30,30 gives hidden_sizes two values.
+
+    Raises ValueError for a value before the first flag, and for a repeated flag.
+    """
     found: dict[str, list[str]] = {}
     for word in arguments:
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         name = flag.removeprefix("--").replace("-", "_") if flag else next(reversed(found), "")
         if not name:
-            raise ValueError(f"sweep: needs a flag before its values, got {word!r}")
+            raise ValueError(f"sweep: expected a flag before its values, got {word!r}")
         if flag and name in found:
-            raise ValueError(f"{flag}: needs all its values after one flag, got a second one")
+            raise ValueError(f"{flag}: expected all values after one flag, got the flag twice")
         found.setdefault(name, []).extend([value] if equals or not flag else [])
     return found
 
 
 def check(words: Words, known: Iterable[str], single: Iterable[str], switches: Iterable[str] = ()) -> None:
-    """Raise ValueError, naming flag, need and finding, for flags that no sweep has and lists that say nothing."""
+    """Raise ValueError for an unknown flag, a missing or repeated value, or a list where one value is expected."""
     for name, values in words.items():
         flag, got = flag_of(name), " ".join(values)
         if name not in known:
-            raise ValueError(f"{flag}: needs to be a setting of the training command, which has none of this name")
+            raise ValueError(f"{flag}: expected a setting of the training command, got an unknown one")
         if name in switches and values:
-            raise ValueError(f"{flag}: needs no value, got {got}")
+            raise ValueError(f"{flag}: expected no value, got {got}")
         if name not in switches and not values:
-            raise ValueError(f"{flag}: needs a value or more, got none")
+            raise ValueError(f"{flag}: expected at least one value, got none")
         if name in single and len(values) > 1:
-            raise ValueError(f"{flag}: needs one value for the whole sweep, got {got}")
+            raise ValueError(f"{flag}: expected one value for the whole sweep, got {got}")
         if len(set(values)) < len(values):
-            raise ValueError(f"{flag}: needs values that differ, commas within one of several numbers, got {got}")
+            raise ValueError(
+                f"{flag}: expected different values (commas separate the numbers of one value), got {got}"
+            )
 
 
-def runs_of(words: Words, trained: Trained) -> list[Run]:
-    """One run for each combination of values, in the order of the flags, without what its method does not read.
+def runs_of(words: Words, task: TaskSpec) -> list[Run]:
+    """Return one run for each combination of values, in the order of the flags.
 
-    A strength auto:8 stands for the 8 of `useful_strengths`, and adds a dense run beside them. ValueError in a
-    sentence for values that the training command refuses, for two runs of the same settings, and for a list
-    that no method in the sweep reads.
+    Lists of settings that a run's method does not use are left out. A strength auto:8 stands for the 8 of
+    `useful_strengths`, and adds a dense run. Raises ValueError or InvalidSettings for values that the training
+    command refuses; ValueError for two runs of the same settings, and for a list that no method in the sweep uses.
     """
-    check(words, trained.known, trained.single, trained.switches)
-    words = {name: [_whole(name, *values)] if name in trained.places else values for name, values in words.items()}
+    check(words, task.known, task.single, task.switches)
+    words = {name: [_full_path(name, *values)] if name in task.paths else values for name, values in words.items()}
     automatic = any(value.startswith("auto") for value in words.get("strength", ()))
     first = {name: "".join(values[:1]) for name, values in words.items()}
-    usual = settings_of(spelled(first | ({"strength": "0"} if automatic else {}), trained), trained.command)
+    usual = settings_of(spelled(first | ({"strength": "0"} if automatic else {}), task), task.command)
     methods = list(words.get("method", [usual.penalty.method]))
-    for name, needed in trained.read_by.items():
+    for name, needed in task.used_by.items():
         listed = len(words.get(name, ())) > 1 or (name == "strength" and automatic)
         if listed and not set(needed) & set(methods):
             found = f"--method {' '.join(methods)}"
-            raise ValueError(f"{flag_of(name)}: needs --method {' or '.join(needed)} for a list, got {found}")
+            raise ValueError(f"{flag_of(name)}: expected --method {' or '.join(needed)} for a list, got {found}")
     if automatic:
         methods = [*dict.fromkeys(["dense", *methods])]
-        words = {"method": methods, **words, "strength": list(_expanded(words["strength"], usual, trained))}
+        words = {"method": methods, **words, "strength": list(_expanded(words["strength"], usual, task))}
     varied = [name for name, values in words.items() if len(values) > 1]
     runs: dict[str, Run] = {}
-    for one in _combinations(words, usual.penalty.method, trained.read_by):
+    for one in _combinations(words, usual.penalty.method, task.used_by):
         name = "_".join(f"{name}={one[name]}" for name in varied if name in one) or "run"
-        arguments = spelled(one, trained)
-        runs.setdefault(name, Run(name, arguments, settings_of(arguments, trained.command)))
+        arguments = spelled(one, task)
+        runs.setdefault(name, Run(name, arguments, settings_of(arguments, task.command)))
     for run, other in pairwise(sorted(runs.values(), key=lambda run: repr(run.settings))):
         if run.settings == other.settings:
-            raise ValueError(f"sweep: needs runs that differ, got {run.name} and {other.name}, the same settings")
+            raise ValueError(
+                f"sweep: expected different runs, got {run.name} and {other.name} with the same settings"
+            )
     return list(runs.values())
 
 
-def spelled(one: Mapping[str, str], trained: Trained) -> list[str]:
-    """One value for each flag, as arguments of the training command; commas part those of several numbers."""
+def spelled(one: Mapping[str, str], task: TaskSpec) -> list[str]:
+    """Return one value for each flag as arguments of the training command; commas separate several numbers."""
     arguments = []
     for name, value in one.items():
-        values = value.split(",") if name in trained.several else [value]
-        arguments += [flag_of(name), *(values if name not in trained.switches else [])]
+        values = value.split(",") if name in task.several else [value]
+        arguments += [flag_of(name), *(values if name not in task.switches else [])]
     return arguments
 
 
 def flag_of(name: str) -> str:
-    """A name as it stands on the command line."""
+    """Return the flag of a setting."""
     return "--" + name.replace("_", "-")
 
 
 def settings_of(arguments: list[str], command: ModuleType) -> AnySettings:
-    """The settings that the training command makes of its arguments."""
+    """Return the settings that the training command parses from its arguments."""
     return command.parse(arguments).settings
 
 
-def _whole(name: str, value: str) -> str:
+def _full_path(name: str, value: str) -> str:
     named = name == "corpus" and value in ("auto", "ptb", "embedded")
     return str(Path(value).resolve()) if not named and Path(value).exists() else value
 
 
-def _combinations(words: Words, usual: str, read_by: Words) -> Iterator[dict[str, str]]:
+def _combinations(words: Words, usual: str, used_by: Words) -> Iterator[dict[str, str]]:
     for values in product(*(values or [""] for values in words.values())):
         one = dict(zip(words, values, strict=True))
         method = one.get("method", usual)
         yield {
             name: value
             for name, value in one.items()
-            if method in read_by.get(name, (method,)) or len(words[name]) == 1
+            if method in used_by.get(name, (method,)) or len(words[name]) == 1
         }
 
 
-def _expanded(strengths: Iterable[str], settings: AnySettings, trained: Trained) -> Iterator[str]:
+def _expanded(strengths: Iterable[str], settings: AnySettings, task: TaskSpec) -> Iterator[str]:
     for value in strengths:
         count = value.removeprefix("auto:")
         if not value.startswith("auto"):
             yield value
         elif count.isdecimal() and int(count) > 1:
-            yield from (f"{strength:.3g}" for strength in useful_strengths(settings, int(count), trained))
+            yield from (f"{strength:.3g}" for strength in useful_strengths(settings, int(count), task))
         else:
-            raise ValueError(f"--strength: auto needs a number of strengths from 2 up, as in auto:8, got {value}")
+            raise ValueError(f"--strength: expected a number from 2 up after auto:, as in auto:8, got {value}")
 
 
-def useful_strengths(settings: AnySettings, count: int, trained: Trained) -> np.ndarray:
-    """Log-spaced multiples of  median_g |w_g| / sum of learning rate * share of the strength that acts, all steps.
+def useful_strengths(settings: AnySettings, count: int, task: TaskSpec) -> np.ndarray:
+    """Return log-spaced multiples of  u = median_g |w_g| / sum over all steps of learning rate * penalty scale.
 
-    A proximal step takes rate * strength off a group's norm, so at one times this, a run takes off the initial
-    norm of the median group where no gradient feeds it. For a language model they are from 1 to 30 times it; the
-    strengths of the presets are 5 to 19 times it. For the reader they are from 0.5 to 2 times it, those of the
-    presets 0.9 to 1.8 times: at 2 times, and the same for all, the strong and short penalty of its tour leaves one
-    of the LSTMs without components.
+    A proximal step takes rate * strength off the norm of a group. At strength u a run therefore takes off the
+    whole initial norm of the median group if no gradient feeds the group. The range is u to 30 u for a language
+    model, whose presets have 5 u to 19 u. It is u / 2 to 2 u for BiDAF, whose presets have 0.9 u to 1.8 u: at 2 u
+    for all LSTMs, the strong and short penalty of the quick run leaves one LSTM without components.
     """
-    corpus, model = trained.command.load_corpus(settings), trained.model(settings)
-    params, layout, _ = init_params(model, trained.command.model_config(settings, corpus), settings.run)
+    corpus, model = task.command.load_corpus(settings), task.model(settings)
+    params, layout, _ = init_params(model, task.command.model_config(settings, corpus), settings.run)
     norms = group_norms(params, iss_groups(layout, model.spaces(layout.axes)))
-    return np.median(norms) / trained.rates(settings, corpus) * np.geomspace(*trained.reach, count)
+    return np.median(norms) / task.rates(settings, corpus) * np.geomspace(*task.strength_range, count)
 
 
 def chains(runs: list[Run], path: bool) -> list[list[Run]]:
-    """What is done one after another: each run alone, or with `path` all that differ in strength alone.
+    """Return the runs in chains, whose runs are trained one after another.
 
-    Along a path strength grows, from a dense run if there is one: what has died stays dead. ValueError if there
-    is no such path.
+    Each run is a chain of its own, or with `path` all runs that differ in strength alone are one chain: the
+    strength grows along it, after a dense run if there is one, and dead components stay dead. Raises ValueError
+    if there is no such path.
     """
     if not path:
         return [[run] for run in runs]
@@ -164,7 +171,7 @@ def chains(runs: list[Run], path: bool) -> list[list[Run]]:
         methods = {run.settings.penalty.method for run in chain} - {"dense"}
         if len(methods) != 1 or len(chain) < 2:
             got = f"{len(chain)} of --method {' '.join(sorted(methods)) or 'dense'}"
-            raise ValueError(f"--path: needs two runs or more of one method that differ in strength, got {got}")
+            raise ValueError(f"--path: expected two or more runs of one method that differ in strength, got {got}")
     return [
         [chain[0], *(run._replace(after=last.name) for last, run in pairwise(chain))] for chain in found.values()
     ]

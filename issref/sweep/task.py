@@ -1,4 +1,4 @@
-"""What a sweep has to know of each training command: its settings, its scores, the pull of its penalty."""
+"""The training commands that a sweep can run: their settings, scores and range of strengths."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,37 +17,37 @@ AnySettings = Settings | SquadSettings
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A training command, as a sweep sees it."""
+class TaskSpec:
+    """A training command, described for a sweep."""
 
     command: ModuleType
-    """Its module, with parse, load_corpus, model_config, and main, which trains one run."""
+    """Module with parse, load_corpus, model_config, and main, which trains one run."""
     settings: type[Settings] | type[SquadSettings]
-    """What it can be given, beside --preset and --small."""
-    places: tuple[str, ...]
-    """Settings that name files and folders, which every process finds by their whole path."""
+    """Settings of the command; --preset and --small are accepted too."""
+    paths: tuple[str, ...]
+    """Settings that name files and folders; every process gets their full path."""
     limits: tuple[str, ...]
-    """Other settings that decide what is trained on and judged by, so that a whole sweep has one value of each."""
-    read_by: dict[str, tuple[str, ...]]
-    """Which methods read a setting, where not all do."""
+    """Other settings of the data, which have one value in a sweep, so that its scores are comparable."""
+    used_by: dict[str, tuple[str, ...]]
+    """Methods that use a setting, for each setting that not all methods use."""
     model: Callable[[Any], Network]
-    """The network of some settings."""
+    """Network, from the settings."""
     epochs: Callable[[Any, Any], int]
-    """Epochs of a run, of its settings and its corpus."""
+    """Number of epochs, from the settings and the corpus."""
     rates: Callable[[Any, Any], float]
-    """Sum of the learning rates of all steps, each by the share of the strength in it, of settings and corpus."""
-    reach: tuple[float, float]
-    """First and last of the `useful_strengths`, in their unit."""
+    """Sum over all steps of learning rate * penalty scale, from the settings and the corpus."""
+    strength_range: tuple[float, float]
+    """First and last of the `useful_strengths`, as multiples of their unit."""
     shown: str
-    """The score in each row of metrics.jsonl."""
+    """Score in each row of metrics.jsonl that is printed."""
     scores: dict[str, str]
-    """The scores in result.json, and what the table calls them; the last is the height of the figure."""
+    """Scores in result.json, and their names in the table; the last one is the y axis of the figure."""
     better: Literal["lower", "higher"]
-    """Which scores are."""
+    """Whether lower or higher scores are better."""
 
     @property
     def several(self) -> set[str]:
-        """Settings of several numbers."""
+        """Settings that take several numbers."""
         return self._of(tuple)
 
     @property
@@ -57,12 +57,12 @@ class Trained:
 
     @property
     def single(self) -> set[str]:
-        """Flags with one value for a whole sweep."""
-        return {"preset", "threads", *self.places, *self.limits}
+        """Flags that have one value for a whole sweep."""
+        return {"preset", "threads", *self.paths, *self.limits}
 
     @property
     def known(self) -> set[str]:
-        """Every flag that a sweep may have."""
+        """All flags that a sweep accepts."""
         return {*self.settings().flat(), *self.switches, *self.single}
 
     def _of(self, kind: type) -> set[str]:
@@ -81,12 +81,12 @@ def _squad_rates(settings: SquadSettings, corpus: squad_corpus.Corpus) -> float:
 
 
 COMMANDS = {
-    "ptb": Trained(
+    "ptb": TaskSpec(
         command=train_ptb,
         settings=Settings,
-        places=("corpus", "data_dir", "init"),
+        paths=("corpus", "data_dir", "init"),
         limits=(),
-        read_by={
+        used_by={
             "strength": ("prox", "released"),
             "penalty_epochs": ("prox", "released", "l1"),
             "final_penalty_scale": ("prox", "released", "l1"),
@@ -96,17 +96,17 @@ COMMANDS = {
         model=lambda settings: LANGUAGE_MODELS[settings.network.model],
         epochs=lambda settings, corpus: settings.schedule.epochs,
         rates=_ptb_rates,
-        reach=(1.0, 30.0),
+        strength_range=(1.0, 30.0),
         shown="valid_perplexity",
         scores={"valid_perplexity": "valid perplexity", "test_perplexity": "test perplexity"},
         better="lower",
     ),
-    "squad": Trained(
+    "squad": TaskSpec(
         command=train_squad,
         settings=SquadSettings,
-        places=("train", "dev", "glove", "data_dir", "init"),
+        paths=("train", "dev", "glove", "data_dir", "init"),
         limits=("articles", "question_limit", "context_limit", "word_size", "dev_limit"),
-        read_by={
+        used_by={
             "strength": ("prox", "released"),
             "penalty_steps": ("prox", "released"),
             "threshold": ("released",),
@@ -114,7 +114,7 @@ COMMANDS = {
         model=lambda settings: bidaf,
         epochs=train_squad.epochs,
         rates=_squad_rates,
-        reach=(0.5, 2.0),
+        strength_range=(0.5, 2.0),
         shown="valid_f1",
         scores={"dev_em": "dev EM", "dev_f1": "dev F1"},
         better="higher",

@@ -1,0 +1,88 @@
+"""The status of each run of a sweep, read from its folder, and sweep.json."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from issref.sweep.grid import Run
+from issref.sweep.process import FAILED, LOG, RESULT
+from issref.sweep.task import TaskSpec
+from issref.training.checkpoint import from_json, write_json
+
+FORMAT = "issref sweep 1"
+
+
+def run_status(folder: Path, since: float, shown: str) -> dict[str, Any]:
+    """Return the state of a run, why it failed, its last epoch, and of that epoch the score `shown` and the
+    components alive.
+
+    The state is finished, failed, running (the log changed after `since`, a time in seconds), stopped or waiting.
+    """
+    log, metrics = folder / LOG, folder / "metrics.jsonl"
+    lines = metrics.read_text().splitlines() if metrics.is_file() else []
+    last = from_json(lines[-1]) if lines else {}
+    if (folder / RESULT).is_file():
+        state = "finished"
+    elif (folder / FAILED).is_file():
+        state = "failed"
+    elif log.is_file():
+        state = "running" if log.stat().st_mtime >= since else "stopped"
+    else:
+        state = "waiting"
+    reason = (folder / FAILED).read_text() if state == "failed" else None
+    known = {key: last.get(key) for key in (shown, "alive")}
+    return {"state": state, "reason": reason, "epoch": len(lines), **known}
+
+
+def write_sweep(folder: Path, task: TaskSpec, arguments: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
+    """Write sweep.json and return it: the command, its scores, the settings that all runs share, and for each run
+    its other settings, its status and its result."""
+    settings = [run.settings.flat() for run in runs]
+    shared = {name: value for name, value in settings[0].items() if all(one[name] == value for one in settings)}
+    rows = []
+    for run, own in zip(runs, settings, strict=True):
+        about = {"name": run.name, "after": run.after, "arguments": run.arguments}
+        about["settings"] = {name: value for name, value in own.items() if name not in shared}
+        about |= run_status(folder / run.name, math.inf, task.shown)
+        rows.append({**about, "result": _result(folder / run.name, task.scores)})
+    about = {"command": task.command.__name__, "scores": task.scores, "better": task.better}
+    sweep = {"format": FORMAT, **about, "arguments": list(arguments), "settings": shared, "runs": rows}
+    write_json(folder / "sweep.json", sweep)
+    return sweep
+
+
+def _result(folder: Path, scores: Iterable[str]) -> dict[str, Any] | None:
+    if not (folder / RESULT).is_file():
+        return None
+    result = from_json((folder / RESULT).read_text())
+    names = ("components", "parameters", "multiply_adds", *scores, "seconds", "corpus", "versions")
+    return {name: result[name] for name in names}
+
+
+def check_same(folder: Path, task: TaskSpec, runs: Sequence[Run]) -> None:
+    """Raise ValueError unless the folder is empty, or holds a sweep of this command whose runs are among these."""
+    path = folder / "sweep.json"
+    if not path.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"--out: expected an empty folder or one of this sweep, got other files in {folder}")
+        return
+    try:
+        sweep = from_json(path.read_bytes())
+        command = sweep["command"]
+        rows = sweep["runs"] if command == task.command.__name__ else []
+        stored: dict[str, tuple[Any, str | None]] = {
+            row["name"]: (task.settings.from_flat({**sweep["settings"], **row["settings"]}), row["after"])
+            for row in rows
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected a sweep written by issref, got something else ({error!r})") from error
+    if command != task.command.__name__:
+        raise ValueError(
+            f"--out: expected a sweep of {command}, as in {folder}, got one of {task.command.__name__}"
+        )
+    given = {run.name: run for run in runs}
+    for name, (settings, after) in stored.items():
+        run = given.get(name)
+        if run is None or run.after != after or run.settings.changed(settings) - {"threads", "data_dir"}:
+            raise ValueError(f"--out: expected the runs of the sweep in {folder}, got none or another for {name}")
