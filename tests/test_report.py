@@ -9,7 +9,6 @@ import shutil
 import struct
 import subprocess
 import sys
-from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 
@@ -73,12 +72,28 @@ def texts(axes):
 
 
 def test_the_three_files_are_written_whole(tmp_path):
-    params, layout, norms = network()
-    paths = report.draw_run(tmp_path, metrics(), params, layout, norms)
+    params, layout, _ = network()
+    paths = report.draw_run(tmp_path, metrics(), params, layout)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["norms.png", "training.png", "weights.png"]
     assert {path.parent for path in paths} == {tmp_path}
     for path in paths:
         assert_png(path)
+
+
+def test_the_norms_that_are_drawn_are_those_of_the_params(tmp_path, coarse, monkeypatch):
+    params, layout, norms = network()
+    drawn = []
+    for name in ("weights_figure", "norms_figure"):
+        figure = getattr(report, name)
+        monkeypatch.setattr(
+            report, name, lambda *given, figure=figure: (drawn.append(given[-1]), figure(*given))[1]
+        )
+    report.draw_run(tmp_path, metrics(), params, layout)
+    for found in drawn:
+        assert found.keys() == norms.keys()
+        for space, values in norms.items():
+            np.testing.assert_array_equal(found[space], values)
+    assert len(drawn) == 2
 
 
 def test_comparison_is_written(tmp_path):
@@ -255,31 +270,30 @@ def test_sizes_against_the_measure_show_both_models_of_each_run():
 
 @pytest.mark.parametrize("sizes", [(0, 20), (20, 0), (0, 0), (1, 1)])
 def test_narrow_layers_are_drawn(tmp_path, coarse, sizes):
-    params, layout, norms = network(sizes=sizes, dead=(0, 0), words=50)
+    params, layout, _ = network(sizes=sizes, dead=(0, 0), words=50)
     rows = metrics(epochs=2, full=sizes, final=sizes)
-    assert len(report.draw_run(tmp_path, rows, params, layout, norms)) == 3
+    assert len(report.draw_run(tmp_path, rows, params, layout)) == 3
 
 
 def test_one_epoch_of_one_window_is_drawn(tmp_path, coarse):
-    params, layout, norms = network(words=50)
+    params, layout, _ = network(words=50)
     row = metrics(epochs=1)[0]
     row["trace"] = [{**row["trace"][-1], "step": 1}]
-    assert len(report.draw_run(tmp_path, [row], params, layout, norms)) == 3
+    assert len(report.draw_run(tmp_path, [row], params, layout)) == 3
 
 
 @pytest.mark.parametrize("factor", [0, 1])
 def test_all_dead_and_all_equal_weights_are_drawn(tmp_path, coarse, factor):
-    params, layout, norms = network(words=50)
+    params, layout, _ = network(words=50)
     params = {array: np.full_like(values, factor) for array, values in params.items()}
-    norms = {space: np.full_like(values, factor) for space, values in norms.items()}
-    assert len(report.draw_run(tmp_path, metrics(), params, layout, norms)) == 3
+    assert len(report.draw_run(tmp_path, metrics(), params, layout)) == 3
 
 
 def test_a_run_that_diverged_is_drawn(tmp_path, coarse):
-    params, layout, norms = network(words=50)
+    params, layout, _ = network(words=50)
     rows = metrics(epochs=2)
     rows[1]["valid_perplexity"] = math.exp(700)
-    assert len(report.draw_run(tmp_path, rows, params, layout, norms)) == 3
+    assert len(report.draw_run(tmp_path, rows, params, layout)) == 3
 
 
 def test_more_layers_than_colours():
@@ -314,7 +328,7 @@ RESULT = {
     "finished": "2026-01-31 10:15",
     "versions": {"issref": "0.1.0", "python": "3.11.7", "numpy": "2.4.6", "machine": "Linux x86_64, 2 cores"},
 }
-RUN = Settings(hidden_sizes=(20, 20), epochs=3, strength=(0.003, 0.0024), corpus="ptb", seed=7)
+RUN = Settings().replaced(hidden_sizes=(20, 20), epochs=3, strength=(0.003, 0.0024), corpus="ptb", seed=7)
 
 
 def write_run(folder, options=RUN, rows=None, result=RESULT, drawn=True):
@@ -403,17 +417,20 @@ def page(source):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (replace(RUN, penalty_epochs=2), "prox, strength 0.003 and 0.0024, to epoch 2, then dense"),
+        (RUN.replaced(penalty_epochs=2), "prox, strength 0.003 and 0.0024, to epoch 2, then dense"),
         (
-            replace(RUN, penalty_epochs=2, penalty_rest=0.4),
+            RUN.replaced(penalty_epochs=2, final_penalty_scale=0.4),
             "prox, strength 0.003 and 0.0024, to epoch 2, then 0.4 of it",
         ),
-        (replace(RUN, method="dense", penalty_epochs=2), "dense"),
-        (SquadSettings(strength=(6.0,), penalty_steps=305), "prox, strength 6.0, to step 305, then dense"),
+        (RUN.replaced(method="dense", penalty_epochs=2), "dense"),
+        (
+            SquadSettings().replaced(strength=(6.0,), penalty_steps=305),
+            "prox, strength 6.0, to step 305, then dense",
+        ),
     ],
 )
 def test_the_method_is_told_with_its_last_epoch_or_step(options, said, tmp_path):
-    assert tables.about(Run(tmp_path, options.to_dict(), [], None, ""))["Method"] == said
+    assert tables.about(Run(tmp_path, options.flat(), [], None, ""))["Method"] == said
 
 
 def test_the_header_says_what_ran_and_when(page):
@@ -530,7 +547,7 @@ def test_the_page_is_the_same_each_time(tmp_path, source):
 
 
 def test_the_page_says_how_to_reproduce(page):
-    line = command(RUN.to_dict())
+    line = command(RUN.flat())
     assert line in page.text
     assert train_ptb.parse(shlex.split(line)[3:]).settings == RUN
     assert "0b6c7d63" in page.text
@@ -559,27 +576,29 @@ options = st.fixed_dictionaries(
 @settings(max_examples=8)
 @given(preset=st.sampled_from(sorted(PRESETS)), changes=options)
 def test_the_command_gives_back_exactly_the_settings(preset, changes):
-    wanted = Settings.from_dict({**PRESETS[preset].to_dict(), **changes})
-    line = shlex.split(command(wanted.to_dict()))
+    wanted = PRESETS[preset].replaced(**changes)
+    line = shlex.split(command(wanted.flat()))
     assert line[:3] == ["python", "-m", "issref.train_ptb"]
     assert train_ptb.parse(line[3:]).settings == wanted
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_command_of_a_preset_is_its_name(preset):
-    assert command(PRESETS[preset].to_dict()) == f"python -m issref.train_ptb --preset {preset}"
+    assert command(PRESETS[preset].flat()) == f"python -m issref.train_ptb --preset {preset}"
 
 
 @pytest.mark.parametrize(("kind", "module"), [(Settings(), "train_ptb"), (SquadSettings(), "train_squad")])
 def test_settings_of_another_version_are_said_not_to_be_those_of_their_command(tmp_path, kind, module):
     folder = write_run(tmp_path / "run", rows=[], result=None, drawn=False)
-    (folder / "config.json").write_text(json.dumps(kind.to_dict() | {"momentum": 0.9}))
+    fields = kind.to_dict()
+    fields["schedule"]["momentum"] = 0.9
+    write_json(folder / "config.json", fields)
     page = " ".join(re.sub("</?code>", "", reported(folder)).split())
     assert f"These are not the settings of issref.{module} in this version" in page
 
 
-def test_the_command_of_the_reader():
-    line = command(SquadSettings(hidden_size=50, shrink=False).to_dict())
+def test_the_command_of_bidaf():
+    line = command(SquadSettings().replaced(hidden_size=50, shrink=False).flat())
     assert line == "python -m issref.train_squad --preset paper --hidden-size 50 --no-shrink"
 
 
@@ -588,7 +607,7 @@ def test_the_command_of_the_reader():
 
 def test_a_run_that_is_not_finished(tmp_path):
     page = Page(reported(write_run(tmp_path / "run", rows=metrics(epochs=2), result=None, drawn=False)))
-    assert "This run is not finished: 2 epochs are done, 3 epochs are wanted." in page.text
+    assert "This run is not finished: it has done 2 epochs; its settings ask for 3 epochs." in page.text
     assert "no model.safetensors" in page.text
     assert len(page.named("svg")) == 2
     assert list(page.tables) == ["Each epoch", "Settings of the run"]
@@ -596,15 +615,15 @@ def test_a_run_that_is_not_finished(tmp_path):
 
 def test_a_run_before_its_first_epoch_has_ended(tmp_path):
     page = Page(reported(write_run(tmp_path / "run", rows=[], result=None, drawn=False)))
-    assert "0 epochs are done" in page.text
+    assert "it has done 0 epochs" in page.text
     assert "No epoch has ended yet" in page.text
     assert not page.named("svg")
 
 
 def test_a_run_that_went_on_after_its_result(tmp_path):
     folder = write_run(tmp_path / "run", drawn=False)
-    write_json(folder / "config.json", {**RUN.to_dict(), "epochs": 5})
-    assert "The result is that of 3 epochs; the run went on, to 5." in Page(reported(folder)).text
+    write_json(folder / "config.json", RUN.replaced(epochs=5).to_dict())
+    assert "The result is of 3 epochs; the run was resumed for 5." in Page(reported(folder)).text
 
 
 def test_a_run_in_which_nothing_died(tmp_path):
@@ -615,7 +634,7 @@ def test_a_run_in_which_nothing_died(tmp_path):
     assert page.tables["The full model and the compact one"][1] == ["components, lstm0", "20", "20", "0 %"]
 
 
-def as_reader(rows):
+def as_bidaf(rows):
     """The rows of a run that is judged by F1."""
     kept = ("epoch", "seconds", "alive")
     return [
@@ -626,14 +645,16 @@ def as_reader(rows):
     ]
 
 
-READER = {key: RESULT[key] for key in ("components", "parameters", "seconds", "versions")} | {
+BIDAF = {key: RESULT[key] for key in ("components", "parameters", "seconds", "versions")} | {
     "dev_f1": {"untrained": 2.0, "full": 73.25, "compact": 73.25},
     "dev_em": {"untrained": 0.0, "full": 61.5, "compact": 61.5},
 }
 
 
-def test_a_reader_is_judged_by_f1(tmp_path):
-    folder = write_run(tmp_path / "run", SquadSettings(steps=600), as_reader(metrics()), READER, drawn=False)
+def test_bidaf_is_judged_by_f1(tmp_path):
+    folder = write_run(
+        tmp_path / "run", SquadSettings().replaced(steps=600), as_bidaf(metrics()), BIDAF, drawn=False
+    )
     page = Page(reported(folder))
     assert "perplexity" not in page.text.lower()
     assert (
@@ -652,7 +673,7 @@ def test_runs_are_compared(tmp_path):
     ]
     page = Page(reported(*runs))
     assert (tmp_path / "report.html").is_file()
-    (head, first, second) = page.tables["What each run measured, on its compact model"]
+    (head, first, second) = page.tables["Measures of the compact models"]
     assert head[:4] == ["run", "components", "parameters", "change"]
     assert first[:4] == ["iss", "20 + 20 → 10 + 14", "64,120", "\N{MINUS SIGN}31 %"]
     assert first[head.index("test perplexity")] == "120.50"
@@ -685,25 +706,25 @@ def damaged(name, text):
 
 
 WRONG = {
-    "no folder": (no_folder, "needs the folder of a run, found no config.json in it"),
-    "settings": (damaged("config.json", b"{"), "config.json: needs the JSON of a run"),
-    "settings, deep": (damaged("config.json", b"[" * 100_000), "config.json: needs the JSON of a run"),
-    "settings, a list": (damaged("config.json", b"[]"), "config.json: needs a JSON object, found list"),
-    "result, cut short": (damaged("result.json", b'{"components": {'), "result.json: needs the JSON of a run"),
-    "result, no text": (damaged("result.json", b"\xff\xfe"), "result.json: needs the JSON of a run"),
+    "no folder": (no_folder, "expected the folder of a run, got one without config.json"),
+    "settings": (damaged("config.json", b"{"), "config.json: expected the JSON of a run"),
+    "settings, deep": (damaged("config.json", b"[" * 100_000), "config.json: expected the JSON of a run"),
+    "settings, a list": (damaged("config.json", b"[]"), "config.json: expected a JSON object, got list"),
+    "result, cut short": (damaged("result.json", b'{"components": {'), "result.json: expected the JSON of a run"),
+    "result, no text": (damaged("result.json", b"\xff\xfe"), "result.json: expected the JSON of a run"),
     "result, empty": (
         damaged("result.json", b"{}"),
-        "result.json: needs components of full and compact, found None",
+        "result.json: expected components of full and compact, got None",
     ),
-    "metrics": (damaged("metrics.jsonl", b'{"epoch": 1}\n{'), "metrics.jsonl: needs the JSON of a run"),
-    "metrics, deep": (damaged("metrics.jsonl", b"[" * 100_000), "metrics.jsonl: needs the JSON of a run"),
+    "metrics": (damaged("metrics.jsonl", b'{"epoch": 1}\n{'), "metrics.jsonl: expected the JSON of a run"),
+    "metrics, deep": (damaged("metrics.jsonl", b"[" * 100_000), "metrics.jsonl: expected the JSON of a run"),
     "another measure": (
         damaged("metrics.jsonl", b'{"epoch": 1}\n'),
-        "needs one of ['valid_perplexity', 'valid_f1']",
+        "expected one of ['valid_perplexity', 'valid_f1']",
     ),
     "no trace": (
         damaged("metrics.jsonl", b'{"valid_f1": 1}\n'),
-        "needs ['alive', 'epoch', 'seconds', 'trace'] of each",
+        "expected ['alive', 'epoch', 'seconds', 'trace'] for each",
     ),
     "weights": (damaged("model.safetensors", b"no"), "needs a whole safetensors file"),
 }
@@ -722,11 +743,13 @@ def test_what_is_no_run_gets_one_sentence(tmp_path, capsys, kind):
 
 def test_no_run_and_runs_of_two_measures_get_one_sentence(tmp_path, capsys):
     assert main([]) == 2
-    assert "RUN: needs the folder of a run, found none" in capsys.readouterr().err
+    assert "RUN: expected the folder of a run, got none" in capsys.readouterr().err
     language = write_run(tmp_path / "lm", drawn=False)
-    reader = write_run(tmp_path / "reader", SquadSettings(), as_reader(metrics()), READER, drawn=False)
+    reader = write_run(tmp_path / "reader", SquadSettings(), as_bidaf(metrics()), BIDAF, drawn=False)
     assert main([str(language), str(reader)]) == 2
-    assert "needs runs with one measure, found perplexity in lm, F1 in reader" in capsys.readouterr().err
+    assert (
+        "expected runs with one measure to compare, got perplexity in lm, F1 in reader" in capsys.readouterr().err
+    )
 
 
 # ---------------------------------------------------------------- in a browser

@@ -1,7 +1,7 @@
 """Write a run's report as one HTML file, or a comparison of several runs.
 
 python -m issref.report RUN                  RUN/report.html
-python -m issref.report RUN1 RUN2 ...        report.html in the folder of RUN1, size against perplexity
+python -m issref.report RUN1 RUN2 ...        a comparison: report.html in the folder above RUN1
 """
 
 import sys
@@ -23,15 +23,18 @@ class Command:
     """Write a run's report as one HTML file, or a comparison of several runs."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """The folder of a run, or of several."""
+    """Folders of one or more runs."""
     out: Path | None = None
-    """The file to write: RUN/report.html if not given, for several runs report.html beside the first."""
+    """File to write; RUN/report.html if not given, or report.html in the folder above the first of several."""
 
 
 def report(folders: tuple[Path, ...], out: Path | None = None) -> Path:
-    """Write the page of one run, or of several; its path. ValueError in a sentence for what is no run."""
+    """Write the page of one run, or of several, and return its path.
+
+    Raises ValueError if a folder holds no run or a damaged one, or if the runs have different measures.
+    """
     if not folders:
-        raise ValueError("RUN: needs the folder of a run, found none")
+        raise ValueError("RUN: expected the folder of a run, got none")
     runs = [read_run(folder) for folder in folders]
     if len(runs) == 1:
         out, page = out or folders[0] / "report.html", run_page(runs[0])
@@ -42,7 +45,7 @@ def report(folders: tuple[Path, ...], out: Path | None = None) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 if all is well, 2 for bad input."""
+    """Run the command. Exit codes: 0, 2 for bad input."""
     try:
         command = tyro.cli(Command, args=arguments, prog=PROGRAM)
         print(f"written: {report(command.runs, command.out)}")

@@ -1,4 +1,4 @@
-"""Figures of training: the measure and the components alive, epoch by epoch; size against the measure."""
+"""Figures of training: the measure and the components alive over the epochs; the measure over the size."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
@@ -13,13 +13,13 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 from issref.report.measures import measure_of
 from issref.report.style import COLOURS, INK, MUTED, NARROW, STYLE, WIDE, Rows
 
-Lines = Sequence[tuple[Sequence[float], Sequence[float], str, str]]  # x, y, the label at the end, the colour
+Lines = Sequence[tuple[Sequence[float], Sequence[float], str, str]]  # x, y, label at the end, colour
 Point = tuple[float, float]  # parameters, measure
 
 
 @rc_context(STYLE)
 def training_figure(rows: Rows, sizes: Mapping[str, int]) -> Figure:
-    """The measure above, components alive below, over the epochs of one run."""
+    """Draw the measure (above) and the components alive (below) over the epochs of one run."""
     figure, above, below = _two_panels()
     _draw_measure(above, rows)
     _draw_alive(below, rows, sizes)
@@ -28,7 +28,7 @@ def training_figure(rows: Rows, sizes: Mapping[str, int]) -> Figure:
 
 @rc_context(STYLE)
 def measure_figure(rows: Rows) -> Figure:
-    """The measure over the epochs of one run."""
+    """Draw the measure over the epochs of one run."""
     figure, axes = _panel()
     _draw_measure(axes, rows)
     _epochs_axis(axes, len(rows))
@@ -37,7 +37,7 @@ def measure_figure(rows: Rows) -> Figure:
 
 @rc_context(STYLE)
 def alive_figure(rows: Rows, sizes: Mapping[str, int]) -> Figure:
-    """The components alive over the epochs of one run, a line for each space."""
+    """Draw the components alive over the epochs of one run, a line for each space."""
     figure, axes = _panel()
     _draw_alive(axes, rows, sizes)
     return figure
@@ -45,7 +45,7 @@ def alive_figure(rows: Rows, sizes: Mapping[str, int]) -> Figure:
 
 @rc_context(STYLE)
 def comparison_figure(runs: Mapping[str, Rows]) -> Figure:
-    """The measure above, components alive below, over the epochs of several runs; a colour for each run."""
+    """Draw the measure (above) and the components alive (below) over the epochs, a colour for each run."""
     figure, above, below = _two_panels()
     _draw_measures(above, runs)
     _draw_all_alive(below, runs)
@@ -54,7 +54,7 @@ def comparison_figure(runs: Mapping[str, Rows]) -> Figure:
 
 @rc_context(STYLE)
 def measures_figure(runs: Mapping[str, Rows]) -> Figure:
-    """The measure over the epochs of several runs, a colour for each run."""
+    """Draw the measure over the epochs of several runs, a colour for each run."""
     figure, axes = _panel(height=3.4)
     _draw_measures(axes, runs)
     _epochs_axis(axes, max(map(len, runs.values())))
@@ -63,7 +63,7 @@ def measures_figure(runs: Mapping[str, Rows]) -> Figure:
 
 @rc_context(STYLE)
 def all_alive_figure(runs: Mapping[str, Rows]) -> Figure:
-    """The components alive over the epochs of several runs, a colour for each run."""
+    """Draw the components alive over the epochs of several runs, a colour for each run."""
     figure, axes = _panel(height=3.4)
     _draw_all_alive(axes, runs)
     return figure
@@ -71,7 +71,7 @@ def all_alive_figure(runs: Mapping[str, Rows]) -> Figure:
 
 @rc_context(STYLE)
 def sizes_figure(runs: Mapping[str, tuple[Point, Point]], name: str) -> Figure:
-    """Parameters against the measure `name`: of each run a ring, the full model, and a dot, the compact one."""
+    """Draw the measure `name` over the parameters: a ring for each full model, a dot for each compact model."""
     figure, axes = _panel(height=3.4)
     ends = []
     for (label, points), colour in zip(runs.items(), cycle(COLOURS), strict=False):
@@ -127,16 +127,16 @@ def _draw_measures(axes: Axes, runs: Mapping[str, Rows]) -> None:
 
 
 def _draw_all_alive(axes: Axes, runs: Mapping[str, Rows]) -> None:
-    living = [
+    lines = [
         (x, counts, f"{label}, {space}: {counts[-1]}", colour)
         for (label, rows), colour in zip(runs.items(), cycle(COLOURS), strict=False)
         for space, x, counts in _alive_curves(rows)
     ]
-    _alive_axis(axes, living, max(map(len, runs.values())))
+    _alive_axis(axes, lines, max(map(len, runs.values())))
 
 
 def _traced(rows: Rows) -> Iterator[tuple[float, Mapping[str, Any]]]:
-    """Each point of the traces, and where it lies in epochs."""
+    """Yield each point of the curves, with its position in epochs."""
     for row in rows:
         for point in row["trace"]:
             yield row["epoch"] - 1 + point["step"] / row["trace"][-1]["step"], point
@@ -147,7 +147,7 @@ def _valid_curve(rows: Rows) -> tuple[list[float], list[float]]:
 
 
 def _train_curve(rows: Rows) -> tuple[list[float], list[float]]:
-    """A line for each epoch, without its first tenth: means of too few; nan, a gap, between the lines."""
+    """Return a line for each epoch, with nan for its first tenth, whose means are over too few steps."""
     key = measure_of(rows).train
     found = [(x, point[key] if (x % 1 or 1) >= 0.1 else np.nan) for x, point in _traced(rows) if key in point]
     return [x for x, _ in found], [y for _, y in found]
@@ -159,7 +159,7 @@ def _alive_curves(rows: Rows) -> list[tuple[str, list[float], list[int]]]:
 
 
 def _measure_axis(axes: Axes, note: str, curves: Lines, rows: Rows) -> None:
-    """Limits and ticks that show what follows the first fall, which may begin at the size of the vocabulary."""
+    """Set limits and ticks for the values after the first fall, which may start at the size of the vocabulary."""
     measure = measure_of(rows)
     axes.set(title=f"{measure.name} ({note})")
     if not measure.rising:
@@ -172,7 +172,7 @@ def _measure_axis(axes: Axes, note: str, curves: Lines, rows: Rows) -> None:
 
 
 def log_if_wide(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis with ticks in plain numbers for values y with max > 3 min."""
+    """Set a logarithmic y axis with plain numbers as ticks if high > 3 low."""
     if high > 3 * low:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
@@ -196,8 +196,8 @@ def _epochs_axis(axes: Axes, epochs: int) -> None:
 
 
 def _label_ends(axes: Axes, lines: Lines, gap: float) -> None:
-    """Write each line's label right of the axes at the height of its end, but at least a gap from the next."""
-    axes.autoscale_view()  # limits that are still to follow the lines
+    """Write each line's label right of the axes, at the height of the line's end, at least a gap apart."""
+    axes.autoscale_view()  # else the limits are computed later, from the lines
     to_axes = axes.transScale + axes.transLimits
     ends = sorted((to_axes.transform((x[-1], y[-1]))[1], label, colour) for x, y, label, colour in lines)
     steps = min(gap, 1.1 / max(len(ends), 1)) * np.arange(len(ends))

@@ -1,4 +1,4 @@
-"""What a run is judged by: the one place that knows perplexity from F1."""
+"""The measure of a run's quality: perplexity or F1."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ from issref.report.style import Rows
 
 
 class Measure(NamedTuple):
-    """A measure: its name, its keys in metrics.jsonl (train may be absent there) and in result.json, what the text
-    it is taken on is counted in, whether more is better, up to 100."""
+    """A measure: its name, its keys in metrics.jsonl (train may be absent) and in result.json (test), the unit in
+    which the text is counted, and whether higher is better (then it is at most 100)."""
 
     name: str
     train: str
@@ -25,14 +25,17 @@ WORDS = {"f1": "F1", "em": "exact match"}
 
 
 def measure_of(rows: Rows) -> Measure:
-    """The measure of a run, from the keys of its first row; perplexity if there is no row yet."""
+    """Return the measure of a run from the keys of its first row; perplexity if there is no row yet.
+
+    Raises ValueError if the row has none of the known measures.
+    """
     for measure in MEASURES:
         if not rows or measure.valid in rows[0]:
             return measure
     known = [measure.valid for measure in MEASURES]
-    raise ValueError(f"metrics.jsonl: needs one of {known} for each epoch, found {sorted(rows[0])}")
+    raise ValueError(f"metrics.jsonl: expected one of {known} for each epoch, got {sorted(rows[0])}")
 
 
-def spoken(key: str) -> str:
-    """A key of a result in words: valid perplexity, dev F1."""
+def in_words(key: str) -> str:
+    """Return a key of result.json in words: valid perplexity, dev F1."""
     return " ".join(WORDS.get(word, word) for word in key.split("_"))

@@ -1,4 +1,4 @@
-"""A report as one HTML file: no script, nothing loaded, figures inside as SVG."""
+"""A report as one HTML file: no scripts, nothing to download, figures inline as SVG."""
 
 import io
 import re
@@ -18,7 +18,7 @@ from issref.report.curves import (
     measures_figure,
     sizes_figure,
 )
-from issref.report.measures import spoken
+from issref.report.measures import in_words
 from issref.report.reproduce import command, nearest
 from issref.report.run import Run, Weights, read_weights
 from issref.report.style import COLOURS, DEAD, INK, LINE, MUTED, STYLE, Rows
@@ -38,7 +38,7 @@ ENVIRONMENT = Environment(
 
 
 def run_page(run: Run) -> str:
-    """The page of one run; ValueError in a sentence if its model's file is damaged."""
+    """Return the page of a run. Raises ValueError if the file of its model is damaged."""
     weights = read_weights(run)
     return ENVIRONMENT.get_template("run.html").render(
         run=run,
@@ -52,11 +52,11 @@ def run_page(run: Run) -> str:
 
 
 def comparison_page(runs: Mapping[str, Run]) -> str:
-    """The page that compares runs, by label; ValueError in a sentence if they are not judged by one measure."""
+    """Return the page that compares runs by label. Raises ValueError if the runs have different measures."""
     measures = {run.measure.name: label for label, run in runs.items() if run.rows}
     if len(measures) > 1:
         found = ", ".join(f"{name} in {label}" for name, label in measures.items())
-        raise ValueError(f"a comparison needs runs with one measure, found {found}")
+        raise ValueError(f"RUN: expected runs with one measure to compare, got {found}")
     begun = {_short(label): run.rows for label, run in runs.items() if run.rows}
     return ENVIRONMENT.get_template("comparison.html").render(
         runs=runs,
@@ -66,25 +66,25 @@ def comparison_page(runs: Mapping[str, Run]) -> str:
 
 
 def inline(figure: Figure, name: str, alt: str) -> str:
-    """A figure as an SVG element with a text for who cannot see it; its colours are those of the page's theme."""
+    """Return a figure as an SVG element with an alternative text, in the colours of the page's theme."""
     content = io.BytesIO()
     with rc_context(STYLE):
         figure.savefig(content, format="svg", transparent=True)
     root = ElementTree.fromstring(content.getvalue())
-    for above in list(root.iter()):
-        for child in list(above):
+    for parent in list(root.iter()):
+        for child in list(parent):
             if child.tag.partition("}")[2] in ("metadata", "style"):
-                above.remove(child)
+                parent.remove(child)
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     root.attrib |= {"role": "img", "aria-label": alt}
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", XLINK)
-    return _themed(_own_names(ElementTree.tostring(root, encoding="unicode"), name))
+    return _themed(_prefix_ids(ElementTree.tostring(root, encoding="unicode"), name))
 
 
-def _own_names(text: str, name: str) -> str:
-    """No id but those that something refers to, and these with the figure's name before them."""
+def _prefix_ids(text: str, name: str) -> str:
+    """Remove every id without a reference, and prefix the others with the figure's name."""
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
     text = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", text)
     return re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
@@ -98,35 +98,35 @@ def _themed(text: str) -> str:
 
 def _training(run: Run) -> dict[str, str]:
     return {
-        "measure": inline(measure_figure(run.rows), "measure", tables.measure_in_words(run.rows)),
-        "alive": inline(alive_figure(run.rows, run.sizes), "alive", tables.alive_in_words(run.rows)),
+        "measure": inline(measure_figure(run.rows), "measure", tables.describe_measure(run.rows)),
+        "alive": inline(alive_figure(run.rows, run.sizes), "alive", tables.describe_alive(run.rows)),
     }
 
 
 def _short(label: str) -> str:
-    """A label that fits beside a figure."""
+    """Return a label short enough for the margin of a figure."""
     return label if len(label) <= 20 else f"…{label[-19:]}"
 
 
 def _comparison(runs: Mapping[str, Rows]) -> list[str]:
-    measures = " ".join(f"{label}: {tables.measure_in_words(rows)}" for label, rows in runs.items())
-    left = " ".join(f"{label}: {tables.alive_in_words(rows)}" for label, rows in runs.items())
+    measures = " ".join(f"{label}: {tables.describe_measure(rows)}" for label, rows in runs.items())
+    left = " ".join(f"{label}: {tables.describe_alive(rows)}" for label, rows in runs.items())
     return [inline(measures_figure(runs), "measure", measures), inline(all_alive_figure(runs), "alive", left)]
 
 
 def _matrices(weights: Weights) -> dict[str, str]:
-    """The figure of each matrix, before and after, by its name."""
+    """Return the figure of each matrix, before and after compaction, by name."""
     return {
         array: inline(
             before_after_figure(array, weights.full, weights.small, weights.norms),
             f"weights{index}",
-            _matrix_in_words(array, weights),
+            _describe_matrix(array, weights),
         )
         for index, array in enumerate(matrices_with_groups(weights.full[1], weights.norms))
     }
 
 
-def _matrix_in_words(array: str, weights: Weights) -> str:
+def _describe_matrix(array: str, weights: Weights) -> str:
     values, (rows, columns) = weights.full[0][array], weights.small[0][array].shape
     zeros = f"{100 * (values == 0).mean():.0f}" if values.size else "0"
     return (
@@ -136,11 +136,11 @@ def _matrix_in_words(array: str, weights: Weights) -> str:
 
 
 def _norms(weights: Weights) -> str:
-    return inline(norms_figure(weights.norms), "norms", tables.norms_in_words(weights.norms))
+    return inline(norms_figure(weights.norms), "norms", tables.describe_norms(weights.norms))
 
 
 def _command(run: Run) -> str:
-    """The line that trains this run again; none for the settings of a command that is not known here."""
+    """Return the command line that repeats this run; empty for settings of another version."""
     try:
         return command(run.settings)
     except ValueError:
@@ -148,7 +148,7 @@ def _command(run: Run) -> str:
 
 
 def _sizes(runs: Mapping[str, Run]) -> str:
-    """Size against the measure of the runs that have ended: on the test text if all were measured there."""
+    """Return the figure of size against the measure of all finished runs, on the test text if all have it."""
     results = {label: run.result for label, run in runs.items() if run.result}
     measure = next(iter(runs.values())).measure
     keys = (measure.test, measure.valid)
@@ -160,5 +160,5 @@ def _sizes(runs: Mapping[str, Run]) -> str:
         full, small = ((result["parameters"][one], result[key][one]) for one in tables.BOTH)
         points[_short(label)] = (full, small)
     words = (f"{label}, {small[0]:,} parameters, {small[1]:.4g}" for label, (_, small) in points.items())
-    alt = f"Parameters of the compact models against {spoken(key)}: {'; '.join(words)}."
-    return inline(sizes_figure(points, spoken(key)), "sizes", alt)
+    alt = f"Parameters of the compact models against {in_words(key)}: {'; '.join(words)}."
+    return inline(sizes_figure(points, in_words(key)), "sizes", alt)

@@ -1,4 +1,4 @@
-"""The command that trains with given settings."""
+"""The command line that trains with given settings."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -14,9 +14,8 @@ COMMANDS = {
 
 
 def command(settings: Mapping[str, Any]) -> str:
-    """The line that trains with these settings: the nearest preset, and a flag for all that differs from it.
-
-    ValueError if they are those of no command of this version.
+    """Return the command line for these settings, given by name: the nearest preset, and a flag for each setting
+    that differs from it. Raises ValueError unless they are the settings of a command in this version.
     """
     for module, (kind, presets) in COMMANDS.items():
         try:
@@ -27,11 +26,11 @@ def command(settings: Mapping[str, Any]) -> str:
         values = wanted.flat()
         flags = [word for name in sorted(wanted.changed(presets[preset])) for word in _flag(name, values[name])]
         return shlex.join(["python", "-m", module, "--preset", preset, *flags])
-    raise ValueError(f"settings: needs those of one of {sorted(COMMANDS)}, found {sorted(settings)}")
+    raise ValueError(f"settings: expected the settings of one of {sorted(COMMANDS)}, got {sorted(settings)}")
 
 
 def nearest(settings: Mapping[str, Any]) -> str:
-    """The command with most settings of these names."""
+    """Return the command that has most of these settings."""
     return max(COMMANDS, key=lambda module: len(settings.keys() & COMMANDS[module][0]().flat().keys()))
 
 

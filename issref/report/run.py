@@ -1,4 +1,4 @@
-"""Reading the folder of a run, finished or not."""
+"""Read the folder of a run, finished or not."""
 
 import json
 import time
@@ -20,7 +20,7 @@ from issref.training.options import flattened
 
 
 class Weights(NamedTuple):
-    """The compact model of a run, the full one with zeros where components were removed, the norms of groups."""
+    """The compact model of a run, the full one with zeros for removed components, and the group norms."""
 
     small: tuple[Params, Layout]
     full: tuple[Params, Layout]
@@ -29,7 +29,7 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder holds: config.json, and as far as the run has come, the rest."""
+    """A run, as its folder describes it: settings by name, a row for each epoch, the result or None, the date."""
 
     folder: Path
     settings: Mapping[str, Any]
@@ -47,24 +47,24 @@ class Run:
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        """How many components each space began with."""
+        """The number of components of each space before training."""
         return self.rows[0]["trace"][0]["alive"] | (self.result["components"]["full"] if self.result else {})
 
     @property
     def status(self) -> str:
-        """A sentence if the run is not finished, or went on after its result; else nothing."""
+        """A warning if the run is not finished, or was resumed after its result; else empty."""
         unit = "epochs" if "epochs" in self.settings else "steps"
         done, wanted = len(self.rows), self.settings.get(unit)
         if self.result is None:
-            return f"This run is not finished: {done} epochs are done, {wanted} {unit} are wanted."
+            return f"This run is not finished: it has done {done} epochs; its settings ask for {wanted} {unit}."
         ended = flattened(self.result["settings"]).get(unit)
-        return "" if ended == wanted else f"The result is that of {ended} {unit}; the run went on, to {wanted}."
+        return "" if ended == wanted else f"The result is of {ended} {unit}; the run was resumed for {wanted}."
 
 
 def read_run(folder: Path) -> Run:
-    """The run in a folder; ValueError in a sentence if there is none, or if a file of it is damaged."""
+    """Return the run in a folder. Raises ValueError if there is none, or if one of its files is damaged."""
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: needs the folder of a run, found no config.json in it")
+        raise ValueError(f"{folder}: expected the folder of a run, got one without config.json")
     settings = flattened(_object(folder / "config.json", (folder / "config.json").read_bytes()))
     rows, result = _rows(folder / "metrics.jsonl"), None
     if (path := folder / "result.json").is_file():
@@ -73,25 +73,28 @@ def read_run(folder: Path) -> Run:
 
 
 def labelled(runs: Sequence[Run]) -> dict[str, Run]:
-    """Runs by as much of the end of their paths as tells them apart."""
+    """Return the runs by label: the shortest ends of their paths that differ.
+
+    Raises ValueError if a run is given twice.
+    """
     paths = [run.folder.resolve().parts for run in runs]
     for length in range(1, max(map(len, paths)) + 1):
         labels = ["/".join(parts[-length:]) for parts in paths]
         if len(set(labels)) == len(labels):
             return dict(zip(labels, runs, strict=True))
-    raise ValueError(f"{runs[0].folder}: needs each run once to compare them, found one twice")
+    raise ValueError(f"{runs[0].folder}: expected different runs to compare, got one twice")
 
 
 def read_weights(run: Run) -> Weights | None:
-    """The models of a run; None if it has no model.safetensors; ValueError in a sentence if that is damaged."""
+    """Return the models of a run, None without a model.safetensors. Raises ValueError if that file is damaged."""
     path = run.folder / "model.safetensors"
     if not path.is_file():
         return None
     small, about = checkpoint.load(path)
     if missing := {"layout", "alive"} - about.keys():
-        raise ValueError(f"{path}: needs a compact model, found no {sorted(missing)}")
+        raise ValueError(f"{path}: expected a compact model, got one without {sorted(missing)}")
     layout = Layout.from_json(json.dumps(about["layout"]))
-    alive = {space: np.array(kept, bool) for space, kept in about["alive"].items()}
+    alive = {space: np.array(mask, bool) for space, mask in about["alive"].items()}
     full, full_layout = expand(small, layout, alive)
     groups = iss_groups(full_layout, alive)
     return Weights((small, layout), (full, full_layout), groups.split(group_norms(full, groups)))
@@ -101,36 +104,36 @@ def _object(path: Path, text: bytes) -> dict[str, Any]:
     try:
         found = from_json(text)
     except ValueError as error:
-        raise ValueError(f"{path}: needs the JSON of a run, found some that cannot be read ({error})") from error
+        raise ValueError(f"{path}: expected the JSON of a run, got malformed JSON ({error})") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: needs a JSON object, found {type(found).__name__}")
+        raise ValueError(f"{path}: expected a JSON object, got {type(found).__name__}")
     return found
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """The epochs of metrics.jsonl; none if there is no such file."""
+    """Return the rows of metrics.jsonl; none if there is no such file."""
     rows = [_object(path, line) for line in path.read_bytes().splitlines()] if path.is_file() else []
     for row in rows:
         if missing := {"epoch", "alive", "seconds", "trace", measure_of(rows).valid} - row.keys():
-            raise ValueError(f"{path}: needs {sorted(missing)} of each epoch, found {sorted(row)}")
+            raise ValueError(f"{path}: expected {sorted(missing)} for each epoch, got {sorted(row)}")
         if not row["trace"] or any({"step", "alive"} - point.keys() for point in row["trace"]):
-            raise ValueError(f"{path}: needs step and alive along epoch {row['epoch']}, found {row['trace'][:1]}")
+            raise ValueError(f"{path}: expected step and alive along epoch {row['epoch']}, got {row['trace'][:1]}")
     return rows
 
 
 def _checked(path: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """A result with what a report cannot do without."""
+    """Return the result. Raises ValueError if an entry that a report needs is missing."""
     for key in ("components", "parameters", "seconds", "settings"):
         needed = {"full", "compact"} if key in ("components", "parameters") else set()
         if not isinstance(found := result.get(key), dict) or needed - found.keys():
             what = " of full and compact" if needed else ""
-            raise ValueError(f"{path}: needs {key}{what}, found {str(found)[:60]}")
+            raise ValueError(f"{path}: expected {key}{what}, got {str(found)[:60]}")
     return result
 
 
 def _when(folder: Path, result: Mapping[str, Any] | None) -> str:
-    """When the run ended, as it wrote down, or as its last file is dated."""
+    """Return when the run finished, or else the date of its last file."""
     if result and "finished" in result:
         return f"finished {result['finished']}"
     last = max(path.stat().st_mtime for path in folder.iterdir() if path.suffix in (".json", ".jsonl"))
-    return f"files dated {time.strftime('%Y-%m-%d %H:%M', time.localtime(last))}"
+    return f"last file of {time.strftime('%Y-%m-%d %H:%M', time.localtime(last))}"

@@ -1,17 +1,17 @@
-"""What the figures share: colours, sizes, and the shapes of what they draw."""
+"""Colours, sizes and types that all figures share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-Rows = Sequence[Mapping[str, Any]]  # of metrics.jsonl, one for each epoch
-Norms = Mapping[str, np.ndarray]  # of the groups, by space
+Rows = Sequence[Mapping[str, Any]]  # the rows of metrics.jsonl, one for each epoch
+Norms = Mapping[str, np.ndarray]  # group norms by space
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's, colour-blind safe
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, for the colour-blind
 INK, MUTED, LINE = "#222222", "#8C8C8C", "#E6E6E6"
 ZERO, DEAD = "#F2DDBB", "#C4122F"
-WIDE, NARROW = 7.5, 4.9  # inches: of a file, and of a figure on a page that a phone shows too
+WIDE, NARROW = 7.5, 4.9  # inches: of an image file, and of a figure on a page that also fits a phone
 STYLE: dict[Any, Any] = {
     "figure.dpi": 200,  # 1500 pixels wide
     "figure.constrained_layout.use": True,

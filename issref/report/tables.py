@@ -1,10 +1,10 @@
-"""The numbers of a run as words and cells, ready to print."""
+"""The numbers of a run as text and table cells."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from issref.report.measures import measure_of, spoken
+from issref.report.measures import in_words, measure_of
 from issref.report.run import Run
 from issref.report.style import Norms, Rows
 
@@ -12,7 +12,7 @@ BOTH = ("full", "compact")
 
 
 class Table(NamedTuple):
-    """A table: the first cell of each row names it; `bars` has a share from 0 to 1 for each row, or nothing."""
+    """A table whose first column names the rows; `bars` is empty or has a number from 0 to 1 for each row."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -20,12 +20,12 @@ class Table(NamedTuple):
 
 
 def listed(values: Any) -> str:
-    """1 and 2 and 3, of a list; else the value."""
+    """Return a list as 1 and 2 and 3, any other value as text."""
     return " and ".join(map(str, values)) if isinstance(values, list | tuple) else str(values)
 
 
 def about(run: Run) -> dict[str, str]:
-    """What ran, when, with which seed and versions."""
+    """Return what was trained, when, with which seed and versions."""
     of, result = run.settings, run.result or {}
     models = {
         "lstm": f"LSTM of {listed(of.get('hidden_sizes'))} units",
@@ -63,7 +63,7 @@ def _corpus(corpus: Mapping[str, Any], unit: str) -> str:
 
 
 def verdict(result: Mapping[str, Any]) -> str:
-    """What the run found, in two sentences."""
+    """Return the main result: the components removed, the difference between full and compact model."""
     full, small = (result["components"][one] for one in BOTH)
     left = "No component was removed"
     if full != small:
@@ -79,7 +79,7 @@ def verdict(result: Mapping[str, Any]) -> str:
 
 
 def cuts(result: Mapping[str, Any]) -> str:
-    """What was compared while the network shrank; nothing if it did not."""
+    """Return how often components were cut out during training; empty if never."""
     found = result.get("cuts", {})
     if not found.get("count"):
         return ""
@@ -94,14 +94,14 @@ def _sum(sizes: Mapping[str, int]) -> str:
 
 
 def _change(both: Mapping[str, float]) -> str:
-    """-47 %, with a real minus sign."""
+    """Return a change as -47 %, with the minus sign of Unicode."""
     if not both["full"] or both["full"] == both["compact"]:
         return "0 %"
     return f"{100 * (both['compact'] / both['full'] - 1):+.0f} %".replace("-", "\N{MINUS SIGN}")
 
 
 def result_table(run: Run, result: Mapping[str, Any]) -> Table:
-    """Full against compact: sizes and their change in percent, measures and their difference."""
+    """Return full against compact model: sizes and their change in percent, measures and their difference."""
     rows: list[tuple[str, ...]] = []
     for space in result["components"]["full"]:
         counts = {one: result["components"][one][space] for one in BOTH}
@@ -111,7 +111,7 @@ def result_table(run: Run, result: Mapping[str, Any]) -> Table:
             rows.append((name, *_cells(result[key], ",d"), _change(result[key])))
     for key in measured(result):
         difference = result[key]["compact"] - result[key]["full"]
-        rows.append((spoken(key), *_cells(result[key], ".3f"), f"{difference:+.1e}" if difference else "0"))
+        rows.append((in_words(key), *_cells(result[key], ".3f"), f"{difference:+.1e}" if difference else "0"))
     seconds = {one: result["seconds"][f"evaluate_{one}"] for one in BOTH if f"evaluate_{one}" in result["seconds"]}
     if len(seconds) == 2:
         rows.append(("seconds to evaluate", *_cells(seconds, ",.1f"), _change(seconds)))
@@ -119,7 +119,7 @@ def result_table(run: Run, result: Mapping[str, Any]) -> Table:
 
 
 def measured(result: Mapping[str, Any]) -> list[str]:
-    """The keys of what was measured on the full and the compact model: valid_perplexity, dev_f1."""
+    """Return the keys of the measures of full and compact model, such as valid_perplexity and dev_f1."""
     known = ("components", "parameters", "multiply_adds")
     return [
         key
@@ -137,7 +137,7 @@ def _minus(cell: str) -> str:
 
 
 def time_table(result: Mapping[str, Any]) -> Table:
-    """Where the time went: seconds of training and of each evaluation."""
+    """Return the seconds of training and of each evaluation."""
     seconds, total = result["seconds"], sum(result["seconds"].values()) or 1
     rows = [
         (key.replace("_", " "), f"{value:,.1f}", f"{100 * value / total:.0f} %") for key, value in seconds.items()
@@ -146,7 +146,7 @@ def time_table(result: Mapping[str, Any]) -> Table:
 
 
 def epochs_table(run: Run) -> Table:
-    """A row for each epoch: rate, measures, components alive, seconds, and words a second where words are read."""
+    """Return a row for each epoch: rate, measures, components alive, seconds, and for text words a second."""
     measure = run.measure
     words = (run.result or {}).get("corpus", {}).get("train") if measure.unit == "words" else None
     ends = [0.0, *(row["seconds"] for row in run.rows)]
@@ -172,14 +172,14 @@ def _number(value: float | None, form: str) -> str:
 
 
 def settings_table(run: Run) -> Table:
-    """Every setting."""
+    """Return all settings."""
     return Table(("setting", "value"), [(name, listed(value)) for name, value in run.settings.items()])
 
 
 def comparison_table(runs: Mapping[str, Run]) -> Table:
-    """A row for each run: what is left of it, what was measured on the compact model, how it came about."""
+    """Return a row for each run: the size of its compact model, the model's measures, method, strength, seed."""
     keys = list(dict.fromkeys(key for run in runs.values() if run.result for key in measured(run.result)))
-    head = ["run", "components", "parameters", "change", "multiply-adds", *map(spoken, keys), "minutes"]
+    head = ["run", "components", "parameters", "change", "multiply-adds", *map(in_words, keys), "minutes"]
     rows = []
     for label, run in runs.items():
         of = run.settings
@@ -202,11 +202,11 @@ def _found(result: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
     ]
 
 
-# ---------------------------------------------------------------- what a figure shows, for who cannot see it
+# ---------------------------------------------------------------- alternative texts of figures
 
 
-def measure_in_words(rows: Rows) -> str:
-    """Where the measure begins and ends."""
+def describe_measure(rows: Rows) -> str:
+    """Return the first and the last value of the measure."""
     measure, first, last = measure_of(rows), rows[0], rows[-1]
     train = f", training {last[measure.train]:.4g}" if measure.train in last else ""
     return (
@@ -215,16 +215,16 @@ def measure_in_words(rows: Rows) -> str:
     )
 
 
-def alive_in_words(rows: Rows) -> str:
-    """How many components each space begins and ends with."""
+def describe_alive(rows: Rows) -> str:
+    """Return the first and the last number of components alive in each space."""
     first, last = rows[0]["trace"][0]["alive"], rows[-1]["alive"]
     return (
         "Components alive: " + ", ".join(f"{space} from {first[space]} to {last[space]}" for space in last) + "."
     )
 
 
-def norms_in_words(norms: Norms) -> str:
-    """How many norms are zero."""
+def describe_norms(norms: Norms) -> str:
+    """Return how many norms are zero in each space."""
     dead = (
         f"{space}, {int((values == 0).sum())} of {len(values)} exactly zero" for space, values in norms.items()
     )

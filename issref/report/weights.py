@@ -1,4 +1,4 @@
-"""Figures of the weights: images of the matrices with their zeros, before and after; the norms of the groups."""
+"""Figures of the weights: the matrices with their zeros, before and after compaction; the group norms."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -16,8 +16,8 @@ from issref.iss.layout import Layout, Params, Segment
 from issref.ops import lstm, rhn
 from issref.report.style import COLOURS, DEAD, NARROW, STYLE, WIDE, ZERO, Norms
 
-GATES = {len(gates): gates for gates in (lstm.GATES, rhn.GATES)}  # of the blocks of columns, by their number
-CELLS = (400, 800)  # the most rows and columns of an image
+GATES = {len(gates): gates for gates in (lstm.GATES, rhn.GATES)}  # names of the column blocks by their number
+CELLS = (400, 800)  # maximum rows and columns of an image
 KEY = {"extendrect": True, "extend": "min"}
 Weights = tuple[Params, Layout]
 BARE = {**STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}
@@ -25,7 +25,7 @@ BARE = {**STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bot
 
 @rc_context(BARE)
 def weights_figure(params: Params, layout: Layout, norms: Norms) -> Figure:
-    """An image of |w| for each matrix that holds groups: exact zeros in one flat colour, segments named."""
+    """Draw |w| of each matrix with groups: exact zeros in a colour of their own, segments with names."""
     matrices = {array: np.abs(params[array]) for array in matrices_with_groups(layout, norms)}
     most = max((len(values) for values in matrices.values()), default=0) or 1
     heights = [max(len(values) / most, 0.4) for values in matrices.values()] or [1]
@@ -43,7 +43,7 @@ def weights_figure(params: Params, layout: Layout, norms: Norms) -> Figure:
 
 @rc_context(BARE)
 def before_after_figure(array: str, before: Weights, after: Weights, norms: Norms) -> Figure:
-    """One matrix with its dead rows and columns, marked at the edges, and what is left, to the same scale."""
+    """Draw a matrix with its dead rows and columns marked at the edges, and its compact form to the same scale."""
     (full, layout), (small, small_layout) = before, after
     values, left = np.abs(full[array]), np.abs(small[array])
     width, height = 3.6, float(np.clip(3.6 * len(values) / max(values.shape[1], 1), 0.7, 2.4))
@@ -67,7 +67,7 @@ def before_after_figure(array: str, before: Weights, after: Weights, norms: Norm
     lower.set_title(f"after: {_size(left)}")
     lower.set_xticks([])
     names = zip(lower.get_yticklabels(), small_layout.segments(array, 0), strict=True)
-    least = 0.12 * max(len(values), 1) / height  # rows that a line of text is high
+    least = 0.12 * max(len(values), 1) / height  # rows in the height of a line of text
     words = [name.get_text() if stop - start >= least else "" for name, (_, start, stop, _) in names]
     lower.set_yticks(lower.get_yticks(), words)
     key = figure.add_axes(((NARROW - width + 0.1) / NARROW, 0.28 / tall, (width - 1.0) / NARROW, 0.09 / tall))
@@ -76,7 +76,7 @@ def before_after_figure(array: str, before: Weights, after: Weights, norms: Norm
 
 
 def matrices_with_groups(layout: Layout, norms: Norms) -> list[str]:
-    """The matrices that hold groups, in the layout's order."""
+    """Return the matrices that hold groups, in the layout's order."""
     return [array for array in layout.axes if _holds_groups(layout, array, norms)]
 
 
@@ -90,7 +90,7 @@ def _segments(layout: Layout, array: str) -> list[list[Segment]]:
 
 
 def _mark_dead(axes: Axes, segments: list[list[Segment]], norms: Norms, wide: float, high: float) -> None:
-    """A strip beside the rows and one above the columns, marked where a component is dead."""
+    """Mark dead components in a strip left of the rows and a strip above the columns."""
     for axis, box in enumerate(((-1.4 * wide, 0, wide, 1), (0, 1 + 0.4 * high, 1, high))):
         dead = [norms.get(space, np.ones(stop - start)) == 0 for space, start, stop, _ in segments[axis]]
         marks = np.concatenate([np.zeros(0, bool), *dead])
@@ -117,11 +117,11 @@ def _holds_groups(layout: Layout, array: str, norms: Norms) -> bool:
 
 
 def _colours(matrices: Sequence[np.ndarray]) -> ScalarMappable:
-    """From light to dark blue over the nonzero weights but the smallest 2 %, and ZERO for exact zeros."""
+    """Return a scale from light to dark blue, from the 2 % quantile of nonzero weights up, and ZERO for zeros."""
     nonzero = np.concatenate([np.zeros(0), *(matrix[matrix != 0] for matrix in matrices)])
     low, high = np.quantile(nonzero, (0.02, 1)) if nonzero.size else (0.1, 1.0)
     blues = ListedColormap(colormaps["YlGnBu"](np.linspace(0.4, 1, 24))).with_extremes(bad=ZERO, under=ZERO)
-    setattr(blues, "colorbar_extend", "min")  # noqa: B010, an attribute that matplotlib's stubs lack
+    setattr(blues, "colorbar_extend", "min")  # noqa: B010, missing in matplotlib's stubs
     return ScalarMappable(LogNorm(low, max(high, 1.01 * low)), blues)
 
 
@@ -133,7 +133,7 @@ def _draw_matrix(
     norms: Norms,
     apart: str = ", ",
 ) -> tuple[int, ...]:
-    """The image with lines between the segments of both axes, and their names; returns its size, at most CELLS."""
+    """Draw the image, lines between the segments of both axes, and their names; return its size, at most CELLS."""
     rows, columns = values.shape
     for axis, (along, line) in enumerate(((axes.yaxis, axes.axhline), (axes.xaxis, axes.axvline))):
         values, step = _thinned(values, axis, any(segment.space in norms for segment in segments[axis]))
@@ -151,7 +151,7 @@ def _draw_matrix(
 
 
 def _thinned(values: np.ndarray, axis: int, grouped: bool) -> tuple[np.ndarray, int]:
-    """At most CELLS along an axis: every k-th if there are groups along it, else the largest of k; and k or 1."""
+    """Return at most CELLS values along an axis, every k-th if it has groups, else the largest of k; k or 1."""
     step = max(1, -(-values.shape[axis] // CELLS[axis]))
     starts = np.arange(0, values.shape[axis], step)
     if grouped or step == 1:
@@ -160,7 +160,7 @@ def _thinned(values: np.ndarray, axis: int, grouped: bool) -> tuple[np.ndarray, 
 
 
 def _names(segments: list[Segment], norms: Norms, step: int, rows: bool, apart: str) -> list[str]:
-    """What stands beside each segment: its gate, how many of its components are alive, or its size."""
+    """Return the label of each segment: its gate, its number of components alive, or its size."""
     if not rows and len(segments) in GATES and len({segment.space for segment in segments}) == 1:
         return [f"{one.space}{apart}{gate} gate" for one, gate in zip(segments, GATES[len(segments)], strict=True)]
     if rows and len(segments) > 4:
@@ -176,7 +176,7 @@ def _names(segments: list[Segment], norms: Norms, step: int, rows: bool, apart: 
 
 @rc_context(STYLE)
 def norms_figure(norms: Norms) -> Figure:
-    """A histogram of the norms of the groups for each space; the dead, exactly zero, in a colour of their own."""
+    """Draw a histogram of the group norms of each space; norms of exactly zero have a colour of their own."""
     figure = Figure(figsize=(NARROW, 1.1 + 1.0 * max(len(norms), 1)))
     panels = figure.subplots(max(len(norms), 1), 1, sharex=True, squeeze=False)[:, 0]
     edges = np.linspace(0, max((values.max(initial=0) for values in norms.values()), default=0) or 1, 26)
@@ -187,6 +187,6 @@ def norms_figure(norms: Norms) -> Figure:
         axes.text(-0.4 * edges[1], dead, f" {dead} dead", color=DEAD, va="top" if dead else "bottom")
         axes.set_title(f"{space}: {len(values) - dead} of {len(values)} alive", color=colour)
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    panels[-1].set_xlabel("norm of all weights that belong to one component")
+    panels[-1].set_xlabel("group norm of a component")
     figure.supylabel("components", size=9)
     return figure

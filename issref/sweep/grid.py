@@ -16,7 +16,7 @@ Words = Mapping[str, Sequence[str]]
 
 
 class Run(NamedTuple):
-    """A run of a sweep: its arguments to the training command, its settings, the run whose model it starts from."""
+    """A run of a sweep: its arguments to the training command, its settings, the run it takes its model from."""
 
     name: str
     arguments: list[str]
