@@ -74,9 +74,9 @@ def train(settings: Settings, run: RunState, recorder: Recorder, corpus: Corpus,
 
 def group_penalty(settings: Settings, model: LanguageModel, layout: Layout, epoch: int) -> Penalty:
     """Return the groups of the layout, and the strength of each group in an epoch."""
-    groups = iss_groups(layout, model.spaces(layout.axes))
-    strength = groups.spread(strengths(settings.penalty.strength, list(groups.first)))
-    return Penalty(groups, strength * settings.penalty.scale(epoch))
+    groups, penalty = iss_groups(layout, model.spaces(layout.axes)), settings.penalty
+    strength = penalty.strength if penalty.method in ("prox", "released") else (0.0,)  # the others read none
+    return Penalty(groups, groups.spread(strengths(strength, list(groups.first))) * penalty.scale(epoch))
 
 
 def choose_update(settings: Settings, model: LanguageModel, layout: Layout, epoch: int) -> Update:

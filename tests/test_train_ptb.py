@@ -502,7 +502,10 @@ def test_a_diverging_run_stops_by_step_and_keeps_its_checkpoint(text, tmp_path, 
     with np.errstate(invalid="ignore"):
         assert command.main(["--resume", str(out), "--epochs", "2"]) == 1
     said = sentence(capsys)
-    assert said == f"epoch 2, step 1: the loss is nan; the last checkpoint is kept, resume with --resume {out}"
+    assert (
+        said
+        == f"epoch 2, step 1: the gradient's norm is nan; the last checkpoint is kept, resume with --resume {out}"
+    )
     assert checkpoint.load(out / "checkpoint.safetensors")[1] == before
 
 
