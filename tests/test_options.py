@@ -101,11 +101,11 @@ def test_an_unknown_leaf_is_refused_everywhere(kind):
     with pytest.raises(KeyError, match=r"settings: expected leaves of \w+, got \['momentum'\]"):
         kind().replaced(momentum=0.9)
     version = f"settings: expected settings of {kind.COMMAND} in this version"
-    with pytest.raises(ValueError, match=rf"{version}, got others \(\['momentum'\]\)"):
+    with pytest.raises(ValueError, match=rf"{version} of issref, got others \(--momentum\)"):
         kind.from_flat({**kind().flat(), "momentum": 0.9})
     missing = kind().flat()
     del missing["seed"]
-    with pytest.raises(ValueError, match=rf"{version}, got others \(\['seed'\]\)"):
+    with pytest.raises(ValueError, match=rf"{version} of issref, got others \(--seed\)"):
         kind.from_flat(missing)
     for fields in ({"momentum": 0.9}, {"schedule": {"momentum": 0.9}}):
         with pytest.raises(ValueError, match=f"{version} of issref, got others .--momentum: expected "):
@@ -205,12 +205,8 @@ def test_every_number_of_a_command_has_bounds(kind, name):
         ({"learning_rate": math.nan}, "--learning-rate: expected a finite number, got nan"),
         ({"learning_rate": 0}, "--learning-rate: expected a number greater than 0, got 0"),
         ({"hidden_sizes": (200, -3)}, "--hidden-sizes: expected a number greater than or equal to 1, got -3"),
-        ({"hidden_sizes": ()}, "--hidden-sizes: expected a width for each layer, got none"),
-        ({"strength": (1.0, 2.0, 3.0)}, "--strength: expected one number or one for each of 2 layers, got 3"),
-        ({"strength": ()}, "--strength: expected one number or one for each of 2 layers, got 0"),
         ({"init_scale": math.inf}, "--init-scale: expected a finite number, got inf"),
         ({"strength": (-1.0,)}, "--strength: expected a number greater than or equal to 0, got -1.0"),
-        ({"final_penalty_scale": 0.4}, "--final-penalty-scale: expected --penalty-epochs too, got 0.4 alone"),
         ({"keep": 1.5}, "--keep: expected a number less than or equal to 1, got 1.5"),
         ({"drops": (0.1, 0.1)}, "--drops: expected "),
         ({"method": "magic"}, "--method: expected 'prox', 'released', 'l1' or 'dense', got magic"),
@@ -225,6 +221,38 @@ def test_impossible_settings_are_refused_in_a_sentence(leaves, said):
     with pytest.raises(InvalidSettings) as error:
         ptb.Settings().replaced(**leaves)
     assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "said"),
+    [
+        ({"hidden_sizes": ()}, "--hidden-sizes: expected a width for each layer, got none"),
+        ({"strength": (1.0, 2.0, 3.0)}, "--strength: expected one number or one for each of 2 layers, got 3"),
+        ({"strength": ()}, "--strength: expected one number or one for each of 2 layers, got 0"),
+        ({"final_penalty_scale": 0.4}, "--final-penalty-scale: expected --penalty-epochs too, got 0.4 alone"),
+        ({"model": "rhn"}, "--hidden-sizes: expected one width, for the embedding of --model rhn too, got "),
+        ({"method": "released", "strength": (1.0,) * 3}, "--strength: expected one number or one for each of 2 "),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_when_they_are_checked_or_read(leaves, said):
+    """Not before: on the command line one flag comes after the other."""
+    settings = ptb.Settings().replaced(**leaves)
+    for ask in (settings.check, lambda: ptb.Settings.from_dict(settings.to_dict())):
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            ask()
+        assert str(error.value).startswith(said)
+
+
+def test_a_strength_for_each_layer_is_needed_by_those_who_read_it_alone():
+    for method in ("dense", "l1"):
+        ptb.Settings().replaced(method=method, hidden_sizes=(5, 4, 3), strength=(1.0, 2.0)).check()
+    with pytest.raises(ValueError, match="--strength: expected one number or one for each of 6 layers, got 2"):
+        squad.SquadSettings().replaced(strength=(1.0, 2.0)).check()
+
+
+@each_preset
+def test_presets_do_not_contradict_themselves(name):
+    PRESETS[name].check()
 
 
 def test_the_rate_of_an_epoch_and_the_scale_of_the_penalty():

@@ -13,7 +13,7 @@ from issref.iss.compact import zero_small_weights
 from issref.iss.penalty import penalty as group_lasso
 from issref.models import ptb_lstm as model
 from issref.training import updates
-from issref.training.checkpoint import join, part
+from issref.training.checkpoint import add_prefix, strip_prefix
 from issref.training.optimizers import adam
 from issref.training.pruning import cut_out, draw_masks, zero_out
 from issref.training.recorder import Recorder
@@ -25,6 +25,7 @@ from issref.training.updates import (
     averaged,
     clipped_adam,
     clipped_sgd,
+    decayed,
     dense_update,
     l1_update,
     prox_update,
@@ -40,7 +41,7 @@ RULES = {
     "released": partial(released_update, threshold=0.05, thresholded=LAYOUT.axes),
     "l1": partial(l1_update, strength=0.01, threshold=0.05, unpenalized=model.EMBEDDING),
 }
-DESCENTS = {"sgd": clipped_sgd(1.0), "sgd and decay": clipped_sgd(1.0, 0.1), "adam": clipped_adam(1.0)}
+DESCENTS = {"sgd": clipped_sgd(1.0), "adam": clipped_adam(1.0)}
 each_rule = pytest.mark.parametrize("rule", RULES)
 each_descent = pytest.mark.parametrize("descent", DESCENTS)
 
@@ -126,15 +127,29 @@ def test_a_gradient_that_is_not_finite_changes_nothing(rule, descent, bad):
 # ---------------------------------------------------------------- each rule by its equation
 
 
-@given(seed=st.integers(0, 99), decay=st.sampled_from([0.0, 0.3]), most=st.floats(0.1, 100))
-def test_the_dense_rule_is_clipped_gradient_descent_with_weight_decay_inside_the_clip(seed, decay, most):
+@given(seed=st.integers(0, 99), most=st.floats(0.1, 100))
+def test_the_dense_rule_is_clipped_gradient_descent_whatever_the_penalty(seed, most):
     params, grads = arrays(seed), arrays(seed + 100)
-    decayed = {name: gradient + decay * params[name] for name, gradient in grads.items()}
-    expected = stepped(params, clipped(decayed, most), 0.1)
-    update = dense_update(clipped_sgd(most, decay))
-    after, state, _ = update(params, grads, 0.1, penalty_of(9.0), {})  # whose penalty is not heeded
+    expected = stepped(params, clipped(grads, most), 0.1)
+    after, state, _ = dense_update(clipped_sgd(most))(params, grads, 0.1, penalty_of(9.0), {})
     close(after, expected)
     assert state == {}
+
+
+@each_descent
+@each_rule
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weight_decay_joins_the_datas_gradient_before_all_else(rule, descent, dtype):
+    """Before the penalty's gradient and the clip, bit for bit."""
+    params, grads, decay = arrays(0, dtype), arrays(1, dtype), dtype(0.3)
+    summed = {name: gradient + decay * params[name] for name, gradient in grads.items()}
+    update, states = RULES[rule](DESCENTS[descent]), [state_for(descent, params) for _ in range(2)]
+    expected, state, _ = update(params, summed, 0.1, penalty_of(0.5), states[0])
+    after, other, died = decayed(update, 0.3)(params, grads, 0.1, penalty_of(0.5), states[1])
+    same(after, expected)
+    same(other, state)
+    assert died.shape == ((GROUPS.count,) if rule == "prox" else (0,))
+    assert decayed(update, 0.0) is update
 
 
 @given(seed=st.integers(0, 99))
@@ -197,22 +212,22 @@ def test_clipped_adam_is_adam_on_the_clipped_gradient_and_counts_its_steps(seed,
         after = descend(after, copied(grads), 0.1, state)
         assert state["steps"].tolist() == [step]
     close(after, expected)
-    close(part(state, "first"), moments[0])
-    close(part(state, "second"), moments[1])
+    close(strip_prefix(state, "first"), moments[0])
+    close(strip_prefix(state, "second"), moments[1])
 
 
 @each_rule
 def test_the_average_follows_the_rule_and_changes_nothing_else(rule):
     params = arrays(0)
     alone, averaging = adam_state(params), adam_state(params)
-    same(part(averaging, "average"), params)
+    same(strip_prefix(averaging, "average"), params)
     plain = RULES[rule](clipped_adam(1.0))
     after, alone, _ = plain(params, arrays(1), 0.1, penalty_of(0.5), alone)
     other, averaging, _ = averaged(plain, 0.75)(params, arrays(1), 0.1, penalty_of(0.5), averaging)
     same(other, after)
     expected = {name: 0.75 * values + 0.25 * after[name] for name, values in params.items()}
-    close(part(averaging, "average"), expected)
-    for name in alone.keys() - join(average=params).keys():
+    close(strip_prefix(averaging, "average"), expected)
+    for name in alone.keys() - add_prefix(average=params).keys():
         np.testing.assert_array_equal(averaging[name], alone[name])
 
 
@@ -222,7 +237,7 @@ def test_adam_state_shares_no_memory():
     for array in state.values():
         array += 1
     same(params, arrays(0))
-    same(part(state, "second"), {name: np.ones_like(values) for name, values in params.items()})
+    same(strip_prefix(state, "second"), {name: np.ones_like(values) for name, values in params.items()})
     assert updates.NONE.shape == (0,)
 
 
@@ -284,7 +299,9 @@ def stepping(seed, alive):
     params, layout = arrays(seed), STATE_LAYOUT(LAYOUT)
     run = run_of(params)
     run.state = {name: rng.normal(size=layout.shape(name)) for name in layout.axes}
-    run.optimizer_state = adam_state(params) | join(first=arrays(seed + 1), second=arrays(seed + 2, scale=0.0))
+    run.optimizer_state = adam_state(params) | add_prefix(
+        first=arrays(seed + 1), second=arrays(seed + 2, scale=0.0)
+    )
     dead = ~np.concatenate([alive[space] for space in GROUPS.first])
     share = rng.random((GROUPS.count + 1, GROUPS.count + 1))
     run.optimizer_state |= {"warm_start": share, "dead": dead}
@@ -304,8 +321,8 @@ def test_cutting_out_and_zeroing_are_the_same_but_for_the_zeros(seed, alive):
     same(expand(cut.state, state_layout, alive)[0], kept.state)
     for copy in ("first", "second", "average"):
         same(
-            expand(part(cut.optimizer_state, copy), layout, alive)[0],
-            part(kept.optimizer_state, copy),
+            expand(strip_prefix(cut.optimizer_state, copy), layout, alive)[0],
+            strip_prefix(kept.optimizer_state, copy),
         )
     keep = np.append(np.concatenate([alive[space] for space in GROUPS.first]), True)
     full = kept.optimizer_state["warm_start"]
@@ -359,7 +376,7 @@ def test_training_on_cut_arrays_is_training_on_zeros():
     """Nine steps with deaths: cut out or kept as zeros, the params are the same but for rounding."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 7, (9, 2, 4, 2))
-    update, initial = prox_update(clipped_sgd(5.0)), model.initial(CONFIG, LAYOUT, rng)
+    update, initial = prox_update(clipped_sgd(5.0)), model.init_params(CONFIG, LAYOUT, rng)
     strengths, ends = np.tile([0.1, 0.25, 0.4], 3), []
     for prune in (cut_out, zero_out):
         run, layout, deaths = run_of(copied(initial)), LAYOUT, 0
