@@ -106,7 +106,10 @@ def output_difference(model: LanguageModel, full: Params, small: Params, text: n
 
 
 def evaluate(folder: Path, settings: Settings, split: str) -> dict[str, float]:
-    """Print and return the perplexity of a run's compact model: batch 1 in windows, word by word, and in rows."""
+    """Print and return the perplexity of a run's compact model: batch 1 in windows, word by word, and in rows.
+
+    Raises ValueError if the folder has no compact model, or if the corpus is not the one of the run.
+    """
     params, about = load_model(folder, {"layout", "corpus"})
     layout = Layout.from_json(json.dumps(about["layout"]))
     layout.check(params)

@@ -39,10 +39,12 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The name of the folder."""
         return self.folder.resolve().name
 
     @property
     def measure(self) -> Measure:
+        """The measure of the run's quality."""
         return measure_of(self.rows)
 
     @property

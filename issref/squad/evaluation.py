@@ -201,7 +201,10 @@ def evaluate(folder: Path, settings: SquadSettings) -> Score:
 
 
 def answer(folder: Path, settings: SquadSettings, question: str, context: Path) -> tuple[str, float]:
-    """Answer a user's question about the text in a file; print and return the span and its probability."""
+    """Answer a user's question about the text in a file; print and return the span and its probability.
+
+    Raises ValueError if the folder has no compact model, or if the text is not in UTF-8.
+    """
     params, about = load_bidaf(folder)
     content = download.read(context)
     try:
