@@ -174,7 +174,7 @@ def test_a_kill_between_the_two_renames_leaves_the_checkpoint_before(text, undis
     with fault(tally, "kill -9"):
         (out / LAST).replace(out / f"{LAST}.partial")
         assert command.main(["--resume", str(out)]) == 0
-        said = f"{out / LAST}: needs a file written by issref, found none; using the one before, of epoch "
+        said = f"{out / LAST}: expected a file written by issref, got none; using the one before, of epoch "
         assert said in capsys.readouterr().out
         same_numbers(out, undisturbed[2])
 
@@ -271,7 +271,9 @@ def test_no_byte_of_a_checkpoint_can_change_unnoticed(tmp_path, tally):
     for position, byte in enumerate(whole):
         with fault(tally, "byte flipped"):
             path.write_bytes(whole[:position] + bytes([byte ^ rng.integers(1, 256)]) + whole[position + 1 :])
-            with pytest.raises(ValueError, match=r"checkpoint.safetensors: needs (a whole|the bytes|format)"):
+            with pytest.raises(
+                ValueError, match=r"checkpoint.safetensors: expected (a complete|the bytes|format)"
+            ):
                 load_run(path)
 
 
@@ -287,7 +289,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_takes_its_place(
         (out / LAST).write_bytes(content)
         assert command.main(["--resume", str(out)]) == 0
         first = capsys.readouterr().out.splitlines()[0]
-        assert first.startswith(f"{out / LAST}: needs ")
+        assert first.startswith(f"{out / LAST}: expected ")
         assert first.endswith("; using the one before, of epoch 2, step 9")
         same_numbers(out, undisturbed[2])
 
@@ -297,7 +299,7 @@ def test_if_both_checkpoints_are_damaged_the_last_is_named(undisturbed, tmp_path
     for name in (LAST, PREVIOUS):
         (tmp_path / "run" / name).write_bytes(b"damaged")
     assert command.main(["--resume", str(tmp_path / "run")]) == 2
-    assert sentence(capsys).startswith(f"{tmp_path / 'run' / LAST}: needs a whole safetensors file")
+    assert sentence(capsys).startswith(f"{tmp_path / 'run' / LAST}: expected a complete safetensors file")
 
 
 @pytest.mark.parametrize("cut", [0, 7, 1000, -1])
@@ -306,7 +308,7 @@ def test_a_damaged_model_is_refused_in_a_sentence(cut, undisturbed, tmp_path, ta
     with fault(tally, "byte flipped"):
         path.write_bytes(path.read_bytes()[:cut])
         assert command.main(["--eval", str(tmp_path / "run")]) == 2
-        assert sentence(capsys).startswith(f"{path}: needs a whole safetensors file")
+        assert sentence(capsys).startswith(f"{path}: expected a complete safetensors file")
 
 
 # ---------------------------------------------------------------- two processes; folders that cannot be written

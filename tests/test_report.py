@@ -726,7 +726,7 @@ WRONG = {
         damaged("metrics.jsonl", b'{"valid_f1": 1}\n'),
         "expected ['alive', 'epoch', 'seconds', 'trace'] for each",
     ),
-    "weights": (damaged("model.safetensors", b"no"), "needs a whole safetensors file"),
+    "weights": (damaged("model.safetensors", b"no"), "expected a complete safetensors file"),
 }
 
 

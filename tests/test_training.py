@@ -211,7 +211,7 @@ def test_a_checkpoint_cut_off_anywhere_is_refused_in_a_sentence(tmp_path):
     whole = path.read_bytes()
     for length in (0, 4, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="needs a whole safetensors file, found one that cannot be read"):
+        with pytest.raises(ValueError, match="expected a complete safetensors file, got one that cannot be read"):
             load_run(path)
 
 
@@ -262,13 +262,13 @@ def test_alive_masks_are_vectors_of_booleans(tmp_path):
 
 def test_a_file_of_another_version_or_kind_is_refused_in_a_sentence(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.safetensors"
-    with pytest.raises(ValueError, match="needs a file written by issref, found none"):
+    with pytest.raises(ValueError, match="expected a file written by issref, got none"):
         checkpoint.load(path)
     checkpoint.save(path, arrays_of(0), words=["a"])
     with pytest.raises(ValueError, match="expected a checkpoint of a run, got something else"):
         load_run(path)
     monkeypatch.setattr(checkpoint, "FORMAT", "issref 3")
-    with pytest.raises(ValueError, match="needs format 'issref 3' and its sha256, found 'issref 2' and"):
+    with pytest.raises(ValueError, match="expected format 'issref 3' with its sha256, got 'issref 2' and"):
         checkpoint.load(path)
 
 
