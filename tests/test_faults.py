@@ -271,9 +271,7 @@ def test_no_byte_of_a_checkpoint_can_change_unnoticed(tmp_path, tally):
     for position, byte in enumerate(whole):
         with fault(tally, "byte flipped"):
             path.write_bytes(whole[:position] + bytes([byte ^ rng.integers(1, 256)]) + whole[position + 1 :])
-            with pytest.raises(
-                ValueError, match=r"checkpoint.safetensors: expected (a complete|the bytes|format)"
-            ):
+            with pytest.raises(ValueError, match=r"checkpoint.safetensors: expected (a comp|the byte|format)"):
                 load_run(path)
 
 
