@@ -607,7 +607,7 @@ def test_the_command_of_bidaf():
 
 def test_a_run_that_is_not_finished(tmp_path):
     page = Page(reported(write_run(tmp_path / "run", rows=metrics(epochs=2), result=None, drawn=False)))
-    assert "This run is not finished: it has done 2 epochs; its settings ask for 3 epochs." in page.text
+    assert "This run is not finished: 2 epochs done, 3 epochs planned." in page.text
     assert "no model.safetensors" in page.text
     assert len(page.named("svg")) == 2
     assert list(page.tables) == ["Each epoch", "Settings of the run"]
@@ -615,7 +615,7 @@ def test_a_run_that_is_not_finished(tmp_path):
 
 def test_a_run_before_its_first_epoch_has_ended(tmp_path):
     page = Page(reported(write_run(tmp_path / "run", rows=[], result=None, drawn=False)))
-    assert "it has done 0 epochs" in page.text
+    assert "0 epochs done, 3 epochs planned" in page.text
     assert "No epoch has ended yet" in page.text
     assert not page.named("svg")
 

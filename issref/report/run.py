@@ -58,7 +58,7 @@ class Run:
         unit = "epochs" if "epochs" in self.settings else "steps"
         done, wanted = len(self.rows), self.settings.get(unit)
         if self.result is None:
-            return f"This run is not finished: it has done {done} epochs; its settings ask for {wanted} {unit}."
+            return f"This run is not finished: {done} epochs done, {wanted} {unit} planned."
         ended = flattened(self.result["settings"]).get(unit)
         return "" if ended == wanted else f"The result is of {ended} {unit}; the run was resumed for {wanted}."
 
