@@ -44,12 +44,12 @@ from issref.training.updates import (
 
 
 def train(settings: Settings, run: RunState, recorder: Recorder, corpus: Corpus, folder: Path) -> None:
-    """Train by truncated backpropagation through time: loss, backward, update, prune; from the saved step on."""
+    """Train by truncated backpropagation through time, from the saved step: loss, backward, update, prune."""
     model, schedule = LANGUAGE_MODELS[settings.network.model], settings.schedule
     config, batches = model_config(settings, corpus), windows(corpus.train, schedule.batch, schedule.steps)
     layout = current_layout(run, model.layout(config))
     prune = choose_prune(settings, model, batches, recorder)
-    save = shell.first_save(folder, run, recorder, settings, corpus)
+    save = shell.begin_saving(folder, run, recorder, settings, corpus)
     while run.epoch < schedule.epochs:
         rate, update = schedule.rate(run.epoch), choose_update(settings, model, layout, run.epoch)
         penalty = group_penalty(settings, model, layout, run.epoch)
@@ -69,7 +69,7 @@ def train(settings: Settings, run: RunState, recorder: Recorder, corpus: Corpus,
             save_run(folder / BEST, run, recorder)
         recorder.end_epoch(run, rate, valid_perplexity=valid)
         run.state = model.state_layout(layout, schedule.batch).allocate(settings.run.dtype)
-        shell.end_epoch(run, recorder, folder, save, schedule.epochs)
+        shell.next_epoch(run, recorder, folder, save, schedule.epochs)
 
 
 def group_penalty(settings: Settings, model: LanguageModel, layout: Layout, epoch: int) -> Penalty:
@@ -96,7 +96,7 @@ def choose_update(settings: Settings, model: LanguageModel, layout: Layout, epoc
 
 
 def choose_prune(settings: Settings, model: LanguageModel, batches: Sequence[Any], recorder: Recorder) -> Prune:
-    """Return what becomes of dead components: cut out, the next logits compared, or with --no-shrink zeroed."""
+    """Return the rule for dead components: cut out, recording how much logits change; zeroed with --no-shrink."""
 
     def next_logits(run: RunState) -> np.ndarray:
         tokens, _ = batches[(run.step + 1) % len(batches)]

@@ -69,7 +69,7 @@ def train(settings: SquadSettings, run: RunState, recorder: Recorder, corpus: Co
     layout, total = current_layout(run, bidaf.layout(config)), epochs(settings, corpus)
     penalty, sample = group_penalty(settings, layout), validation_sample(settings, corpus.dev)
     prune = choose_prune(settings, corpus, vectors, recorder)
-    save = shell.first_save(folder, run, recorder, settings, corpus)
+    save = shell.begin_saving(folder, run, recorder, settings, corpus)
     while run.epoch < total:
         batches, first_step = epoch_batches(settings, corpus, run.epoch), run.epoch * epoch_steps(settings, corpus)
         for numbers in training_steps(batches, run, recorder, save, total):
@@ -88,7 +88,7 @@ def train(settings: SquadSettings, run: RunState, recorder: Recorder, corpus: Co
         exact_match, f1 = evaluated(predict(average, sample, vectors, corpus.code), sample)
         rate = settings.schedule.rate(first_step + run.step - 1)
         recorder.end_epoch(run, rate, valid_em=exact_match, valid_f1=f1)
-        shell.end_epoch(run, recorder, folder, save, total)
+        shell.next_epoch(run, recorder, folder, save, total)
 
 
 def encode(settings: SquadSettings, corpus: Corpus, numbers: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:

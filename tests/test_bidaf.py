@@ -458,6 +458,6 @@ def test_a_single_weight_that_reads_it_keeps_a_component_alive(space):
     assert len(rows) == {"g0": 3, "g1": 8, "g2": 2}[space[:2]]
     for array, start in rows:
         params[array][start + 1, 0] = 1e-30
-        found = alive(params, case.groups, readers=bidaf.readers)
+        found = alive(params, case.groups, readers=bidaf.READERS)
         params[array][start + 1, 0] = 0
         assert {name: np.flatnonzero(each).tolist() for name, each in found.items() if each.any()} == {space: [1]}

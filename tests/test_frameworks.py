@@ -442,7 +442,7 @@ def test_a_pruned_pytorch_model_computes_the_same_in_pytorch_and_onnx(run):
     axes = REFERENCE.layout((size, size, size)).axes
     softmax = {"softmax/kernel": (("lstm1",), ("word",)), "softmax/bias": (("~word",),)}
     layout = Layout({**axes, **softmax}, {"x": size, "lstm0": size, "lstm1": size, "word": words})
-    found = alive(params, iss_groups(layout, kept), ptb_lstm.readers)
+    found = alive(params, iss_groups(layout, kept), ptb_lstm.READERS)
     for space, units in kept.items():
         np.testing.assert_array_equal(found[space], units)
     smaller, _ = compact(params, layout, found)

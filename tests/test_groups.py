@@ -171,7 +171,7 @@ def test_a_pattern_names_every_array_it_matches():
     params["lstm0/kernel"][3, 0] = 1  # read by the recurrence: unit 1 of layer 0
     params["lstm1/kernel"][0, 0] = 1  # read by the layer above: unit 0 of layer 0
     params["softmax/kernel"][1, 2] = 1  # unit 1 of layer 1
-    by_readers = alive(params, TINY_GROUPS, ptb_lstm.readers)
+    by_readers = alive(params, TINY_GROUPS, ptb_lstm.READERS)
     np.testing.assert_array_equal(by_readers["lstm0"], [True, True])
     np.testing.assert_array_equal(by_readers["lstm1"], [False, True])
     by_name = alive(params, TINY_GROUPS, [("lstm1/kernel", 0)])
@@ -183,14 +183,14 @@ def test_a_pattern_names_every_array_it_matches():
 def test_a_unit_that_nothing_reads_is_dead_by_readers_whatever_its_columns():
     params = TINY.allocate()
     params["lstm1/kernel"][:2] = 1  # columns of both units of layer 1, rows that read layer 0
-    np.testing.assert_array_equal(alive(params, TINY_GROUPS, ptb_lstm.readers)["lstm1"], [False, False])
+    np.testing.assert_array_equal(alive(params, TINY_GROUPS, ptb_lstm.READERS)["lstm1"], [False, False])
     np.testing.assert_array_equal(alive(params, TINY_GROUPS)["lstm1"], [True, True])
 
 
 @pytest.mark.parametrize("widths", [(2, 0), (0,)])
 def test_readers_of_a_layer_of_width_zero_are_legal(widths):
     layout = ptb_lstm.layout(ptb_lstm.Config(3, 2, widths))
-    found = alive(layout.allocate(), iss_groups(layout, ptb_lstm.spaces(layout.axes)), ptb_lstm.readers)
+    found = alive(layout.allocate(), iss_groups(layout, ptb_lstm.spaces(layout.axes)), ptb_lstm.READERS)
     assert [len(mask) for mask in found.values()] == list(widths)
 
 

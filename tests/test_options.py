@@ -253,13 +253,13 @@ def test_presets_do_not_contradict_themselves(name):
 
 
 def test_the_rate_of_an_epoch_and_the_scale_of_the_penalty():
-    penalty = ptb.Penalty(penalty_epochs=2, final_penalty_scale=0.25)
+    penalty = ptb.PenaltyOptions(penalty_epochs=2, final_penalty_scale=0.25)
     assert [penalty.scale(epoch) for epoch in range(4)] == [1, 1, 0.25, 0.25]
-    assert [ptb.Penalty(penalty_epochs=2).scale(epoch) for epoch in (1, 2)] == [1, 0]
-    assert ptb.Penalty().scale(10**6) == 1
-    acting = squad.Penalty(penalty_steps=3)
+    assert [ptb.PenaltyOptions(penalty_epochs=2).scale(epoch) for epoch in (1, 2)] == [1, 0]
+    assert ptb.PenaltyOptions().scale(10**6) == 1
+    acting = squad.PenaltyOptions(penalty_steps=3)
     assert [acting.acts(step) for step in (0, 2, 3)] == [True, True, False]
-    assert squad.Penalty().acts(10**6)
+    assert squad.PenaltyOptions().acts(10**6)
 
 
 @given(st.lists(st.floats(0, 9), max_size=5), st.lists(st.text(min_size=1), unique=True, min_size=1, max_size=5))

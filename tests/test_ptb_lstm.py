@@ -220,7 +220,7 @@ def test_what_nothing_reads_can_go_and_nothing_changes(drawn, chance):
     case = Case(**drawn)
     kept = case.draw_dead(chance)
     params = case.without_readers(kept)
-    found = alive(params, case.groups, readers=ptb_lstm.readers)
+    found = alive(params, case.groups, readers=ptb_lstm.READERS)
     assert found.keys() == kept.keys()
     for space, expected in kept.items():
         np.testing.assert_array_equal(found[space], expected)
@@ -292,7 +292,7 @@ def test_a_single_weight_that_reads_it_keeps_a_component_alive(drawn):
     for space, rows in case.reading_rows(params):
         k, column = case.rng.integers(len(rows)), case.rng.integers(rows.shape[1])
         rows[k, column] = 1e-30
-        found = alive(params, case.groups, readers=ptb_lstm.readers)
+        found = alive(params, case.groups, readers=ptb_lstm.READERS)
         rows[k, column] = 0
         assert {(name, unit) for name, along in found.items() for unit in np.flatnonzero(along)} == {(space, k)}
 

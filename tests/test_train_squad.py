@@ -16,7 +16,7 @@ from issref import Layout, expand, report
 from issref import train_squad as command
 from issref.data import squad
 from issref.data.squad_score import score
-from issref.squad.settings import PRESETS, Schedule, SquadSettings
+from issref.squad.settings import PRESETS, ScheduleOptions, SquadSettings
 from issref.training import checkpoint, console
 from issref.training.optimizers import EPSILON
 from issref.training.runs import load_run
@@ -436,7 +436,7 @@ def test_the_paper_preset_is_the_published_configuration():
 
 
 def test_the_rate_falls_in_a_straight_line():
-    schedule = Schedule(learning_rate=2.0, final_rate=0.1, steps=100)
+    schedule = ScheduleOptions(learning_rate=2.0, final_rate=0.1, steps=100)
     assert [schedule.rate(step) for step in (0, 50, 100)] == pytest.approx([2.0, 1.1, 0.2])
 
 

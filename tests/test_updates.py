@@ -238,7 +238,7 @@ def test_adam_state_shares_no_memory():
         array += 1
     same(params, arrays(0))
     same(strip_prefix(state, "second"), {name: np.ones_like(values) for name, values in params.items()})
-    assert updates.NONE.shape == (0,)
+    assert updates.NO_GROUPS.shape == (0,)
 
 
 # ---------------------------------------------------------------- the layout of a run

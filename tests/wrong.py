@@ -548,7 +548,7 @@ PENALTY = {
 def prox_first(descend):
     def update(params, grads, rate, lasso, state):
         params, _ = prox.prox(params, lasso.groups, rate * lasso.strengths)
-        return descend(params, grads, rate, state), state, updates.NONE
+        return descend(params, grads, rate, state), state, updates.NO_GROUPS
 
     return update
 
@@ -560,14 +560,14 @@ def clip_by_the_sum(descend):
         after = descend(params, summed, rate, state)
         step = optimizers.global_norm({array: after[array] - params[array] for array in after}) / norm
         params, _ = prox.prox(optimizers.sgd(params, grads, step), lasso.groups, rate * lasso.strengths)
-        return params, state, updates.NONE
+        return params, state, updates.NO_GROUPS
 
     return update
 
 
 def subgradient(descend):
     def update(params, grads, rate, lasso, state):
-        return descend(params, with_penalty(params, grads, lasso), rate, state), state, updates.NONE
+        return descend(params, with_penalty(params, grads, lasso), rate, state), state, updates.NO_GROUPS
 
     return update
 
@@ -582,7 +582,7 @@ def penalty_after_clip(descend, threshold, thresholded):
         _, penalty_grads = penalty.penalty(params, *lasso, self_weight=2, smoothing=1e-8)
         params = descend(params, grads, rate, state)
         params = {array: values - rate * penalty_grads.get(array, 0) for array, values in params.items()}
-        return compact.zero_small_weights(params, threshold), state, updates.NONE
+        return compact.zero_small_weights(params, threshold), state, updates.NO_GROUPS
 
     return update
 

@@ -408,7 +408,7 @@ assert np.all(unit_output(no_biases, sentences) == 0)
 # Three functions do the work:
 #
 # - `alive(params, groups, readers)` returns, for each unit, whether any weight that reads it is
-#   nonzero. Each model defines its readers: `ptb_lstm.readers` lists the rows (axis 0) of all LSTM
+#   nonzero. Each model defines its readers: `ptb_lstm.READERS` lists the rows (axis 0) of all LSTM
 #   kernels and of the softmax kernel. Without `readers`, `alive` checks the whole group.
 # - `compact(params, layout, alive)` deletes all slices of the units that are not alive, and returns
 #   the smaller arrays and their layout. The same function removes the units from the carried state.
@@ -418,7 +418,7 @@ assert np.all(unit_output(no_biases, sentences) == 0)
 groups = iss_groups(layout, ["lstm0", "lstm1"])
 
 by_group = alive(unread, groups)
-by_readers = alive(unread, groups, ptb_lstm.readers)
+by_readers = alive(unread, groups, ptb_lstm.READERS)
 print("alive by whole groups:", by_group["lstm0"], by_group["lstm1"])
 print("alive by readers:     ", by_readers["lstm0"], by_readers["lstm1"])
 assert by_group["lstm0"].tolist() == [True, True, True, True]  # its columns are not zero
@@ -504,7 +504,7 @@ for array in kernels:
 
 empty_rows = sum(int((scattered[array] == 0).all(axis=1).sum()) for array in kernels)
 empty_columns = sum(int((scattered[array] == 0).all(axis=0).sum()) for array in kernels)
-still_alive = alive(scattered, groups, ptb_lstm.readers)
+still_alive = alive(scattered, groups, ptb_lstm.READERS)
 alive_count = sum(int(units.sum()) for units in still_alive.values())
 print(f"{zeros} of {weights} kernel weights zero, scattered")
 print(f"empty rows {empty_rows}, empty columns {empty_columns}, units alive {alive_count} of 8")

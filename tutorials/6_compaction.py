@@ -91,7 +91,7 @@ for name, slices in CASES.items():
     for array, index in slices:
         network[array][index] = 0
     by_group = bool(alive(network, groups)["lstm0"][UNIT])
-    by_readers = bool(alive(network, groups, ptb_lstm.readers)["lstm0"][UNIT])
+    by_readers = bool(alive(network, groups, ptb_lstm.READERS)["lstm0"][UNIT])
     changes = [change(network, state) for state in (zero_state, random_state)]
     results[name] = by_group, by_readers, *changes
     answers = f"{by_group!s:>13}  {by_readers!s:>10}"
@@ -144,8 +144,8 @@ figure.savefig(FIGURES / "6_conditions.png")
 # the readers are columns (tutorial 8).
 
 # %%
-print("readers:", ptb_lstm.readers)
-assert ptb_lstm.readers == (("lstm*/kernel", 0), ("softmax/kernel", 0))
+print("readers:", ptb_lstm.READERS)
+assert ptb_lstm.READERS == (("lstm*/kernel", 0), ("softmax/kernel", 0))
 
 # %% [markdown]
 # ## Why the change is not exactly zero
@@ -511,7 +511,7 @@ chain["softmax/kernel"][J] = 0
 
 now, now_layout, now_state, rounds = chain, layout, random_state, []
 while True:
-    found = alive(now, iss_groups(now_layout, ["lstm0", "lstm1"]), ptb_lstm.readers)
+    found = alive(now, iss_groups(now_layout, ["lstm0", "lstm1"]), ptb_lstm.READERS)
     rounds.append([int((~found[space]).sum()) for space in ("lstm0", "lstm1")])
     if all(units.all() for units in found.values()):
         break

@@ -236,7 +236,7 @@ assert once == 10_000 + 4 * 11 * 830 - 2 * 11 == twice - 22
 # As in tutorial 1, a unit can be removed if everything that *reads* it is zero; the weights that
 # compute it do not matter. The readers are the input row, a state row for each micro-layer, and the
 # column of the embedding, which the softmax multiplies by $s_t[k]$. They are listed in
-# `ptb_rhn.readers`.
+# `ptb_rhn.READERS`.
 #
 # We set all readers of unit 2 to zero, or all but one, and then remove the unit. Dropout is on,
 # with all four masks. They are *variational*: drawn once for each sentence, the same at every step
@@ -273,7 +273,7 @@ for forgotten in (*READING, "nothing"):
     network = {array: values.copy() for array, values in params.items()}
     for name, (array, index) in READING.items():
         network[array][index] *= name == forgotten
-    is_alive = bool(alive(network, groups, ptb_rhn.readers)["width"][UNIT])
+    is_alive = bool(alive(network, groups, ptb_rhn.READERS)["width"][UNIT])
     small, _ = compact(network, layout, others)
     changes[forgotten] = difference(network, small)
     print(f"forgotten: {forgotten:19}  alive: {is_alive!s:5}  change {changes[forgotten]:.2f}")
@@ -518,7 +518,7 @@ for array in qa.axes:
     if array.endswith("kernel") and array[0] in "gse":
         print(f"{array:13} {qa.shape(array)!s:8} axes: {qa.spell(array).replace(P0, 'p0')}")
 assert qa.shape("g2.fw/kernel") == (8 * 2 + 3 * 4 + 2, 4 * 2)
-print("readers:", bidaf.readers)
+print("readers:", bidaf.READERS)
 
 # %% [markdown]
 # The rows of `g2` contain the units of `g1` three times: as $g^1_t$, as $a$ and as $g^1_t a$. Entry
@@ -691,7 +691,7 @@ for array, axis, (_, first, end, counted) in bidaf.layout(config, "released").oc
         released[array].swapaxes(0, axis)[first:end:2] = 0
 for case in ("released", "all"):
     groups = iss_groups(bidaf.layout(config, case), bidaf.LEARNED)
-    units = alive(released, groups, bidaf.readers)["g1.fw"]
+    units = alive(released, groups, bidaf.READERS)["g1.fw"]
     print(f"readers of the groups {case:8}: {int(units.sum())} of 6 alive")
     assert units.sum() == (3 if case == "released" else 6)
 
@@ -790,7 +790,7 @@ assert group_size(free, "width") == V + 2 * 5 + 4 * D * W - 2 * D == 59
 
 random = {array: rng.normal(0, 0.8, free.shape(array)) for array in free.axes}
 random["micro0/kernel"][1] = 0  # nothing reads component 1 of the embedding
-masks = alive(random, iss_groups(free, ["embed", "width"]), ptb_rhn.untied_readers)
+masks = alive(random, iss_groups(free, ["embed", "width"]), ptb_rhn.UNTIED_READERS)
 narrow, narrow_layout = compact(random, free, masks)
 (full, _), _ = ptb_rhn.logits(random, state, tokens=tokens)
 (cut, _), _ = ptb_rhn.logits(narrow, state, tokens=tokens)

@@ -60,9 +60,7 @@ def zero_dead(params: Params, layout: Layout, alive: Alive) -> Params:
 
     Shapes and layout stay the same. Raises ValueError if params or alive do not fit the layout.
     """
-    layout.check(params)
-    _check(layout, alive)
-    return {array: _masked(values, _keep(layout, array, alive)) for array, values in params.items()}
+    return expand(*compact(params, layout, alive), alive)[0]
 
 
 def zero_small_weights(params: Params, threshold: float) -> Params:
@@ -71,13 +69,6 @@ def zero_small_weights(params: Params, threshold: float) -> Params:
     The rule looks at single weights, not at groups.
     """
     return {array: np.where(np.abs(values) < threshold, 0, values) for array, values in params.items()}
-
-
-def _masked(values: np.ndarray, keep: tuple[np.ndarray, ...]) -> np.ndarray:
-    for axis, mask in enumerate(keep):
-        if not mask.all():  # np.where, because 0 * nan is nan
-            values = np.where(mask.reshape(-1, *(1,) * (values.ndim - axis - 1)), values, values.dtype.type(0))
-    return values
 
 
 def _keep(layout: Layout, array: str, alive: Alive) -> tuple[np.ndarray, ...]:

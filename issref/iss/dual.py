@@ -1,4 +1,4 @@
-"""The dual of the proximal step: sweeps, Newton's method, and a proof of how exact the result is.
+"""The dual of the proximal step: sweeps, Newton's method, and a bound on the error of the result.
 
 The problem: for weights v and groups that overlap, find the w that minimises
 
@@ -17,10 +17,10 @@ One number for each pair: from xi = 0 on, xi_g stays a multiple of v on all weig
     xi_g = share[g, h] v,      w = (1 - share[g, h] - share[h, g]) v.
 
 So the iteration works on the table `share` and on the squared norms S[g, h], the sum of v^2 over the weights in
-both g and h, however many weights there are. "No group" is treated as one more group, the
-last, of strength 0: the weights in g alone are the weights that g shares with it.
+both g and h, however many weights there are. "No group" is treated as one more group,
+the last, of strength 0: the weights in g alone are the weights that g shares with it.
 
-The proof: P(w) >= D(xi) for all w and all xi in their balls, so gap = P(w) - D(xi) bounds how far P(w) is from the
+The bound: P(w) >= D(xi) for all w and all xi in their balls, so gap = P(w) - D(xi) bounds how far P(w) is from the
 minimum. P is strongly convex, so |w - w*| <= sqrt(2 gap) for the exact solution w*.
 
 Tutorials: tutorials/4_proximal_steps.py (dual, sweeps, gap) and tutorials/5_newton_and_warm_starts.py.
@@ -102,7 +102,7 @@ def weight_factors(dual: Dual) -> Pairs:
 
 
 def _certified(squared_norms: Pairs, strengths: np.ndarray, share: Pairs, rounds: int) -> Dual:
-    """Set the groups to zero that the gap cannot tell from zero, and return the gap of the weights that result.
+    """Set to zero every group whose norm is within the error bound, and return the gap of the weights that result.
 
     A group that is zero in the exact solution w* has |w_g| <= |w - w*| <= sqrt(2 gap). So every group with a norm
     up to that is set to zero; the gap is then computed again, with these zeros.

@@ -2,7 +2,7 @@
 
     prox(v) = argmin over w of  1/2 |w - v|^2 + sum over groups g of strength_g |w_g|
 
-It finds the weights nearest to v that have small group norms, and sets whole groups to exactly zero. For one group
+It trades the distance from v against the group norms, and sets whole groups to exactly zero. For one group
 alone it is `block_soft_threshold`. Groups of ISS overlap: a weight is in the group of its row and in that of its
 column. Then no formula is known, and shrinking one group after another gives a wrong result. `iss.dual` solves the
 problem, with one number for each pair of groups. Tutorial: tutorials/4_proximal_steps.py.
@@ -26,7 +26,7 @@ class Certificate(NamedTuple):
     """The accuracy of a proximal step, and the start for the next one.
 
     gap: the duality gap. The weights returned are within sqrt(2 gap) of the exact ones, in the units of w.
-    Rounding to the dtype of the weights, say float32, comes on top; it sets no weight to zero. relative_gap: gap /
+    Rounding to the dtype of the weights, say float32, comes on top; it sets no group to zero. relative_gap: gap /
     objective. sweeps: rounds over the groups, Newton steps included. dead: for each group, whether all its weights
     are exactly 0; `groups.split` splits it by space. warm_start: the table `share` of `iss.dual`, to start from in
     the next step.

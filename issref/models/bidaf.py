@@ -25,7 +25,7 @@ NAME = "bidaf"
 LEARNED = ("g0.fw", "g0.bw", "g1.fw", "g1.bw", "g2.fw", "g2.bw")
 
 # A component may be removed when these slices of it are zero: only rows of these kernels read it.
-readers = (("g*/kernel", 0), ("start/kernel", 0), ("end/kernel", 0))
+READERS = (("g*/kernel", 0), ("start/kernel", 0), ("end/kernel", 0))
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def spaces(arrays: Iterable[str]) -> list[str]:
 
 
 def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
-    """Return `readers`, which are the same for every layout."""
-    return readers
+    """Return `READERS`, which are the same for every layout."""
+    return READERS
 
 
 def init_params(

@@ -20,7 +20,7 @@ from issref.ops.lstm import lstm
 NAME, EMBEDDING = "lstm", "embed/kernel"
 
 # A component may be removed when these slices of it are zero: its recurrent row, and its rows in the next kernel.
-readers = (("lstm*/kernel", 0), ("softmax/kernel", 0))
+READERS = (("lstm*/kernel", 0), ("softmax/kernel", 0))
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def spaces(arrays: Iterable[str]) -> list[str]:
 
 
 def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
-    """Return `readers`, which are the same for every layout."""
-    return readers
+    """Return `READERS`, which are the same for every layout."""
+    return READERS
 
 
 def init_params(

@@ -21,8 +21,8 @@ NAME, EMBEDDING, SOFTMAX = "rhn", "embed/kernel", "softmax/kernel"
 
 # A component may be removed when these slices of it are zero: its input and state rows in every micro-layer, and
 # its row in the softmax kernel, which is its column of the embedding if the two are tied.
-readers = (("micro*/kernel", 0), (EMBEDDING, 1))
-untied_readers = (("micro*/kernel", 0), (SOFTMAX, 0))
+READERS = (("micro*/kernel", 0), (EMBEDDING, 1))
+UNTIED_READERS = (("micro*/kernel", 0), (SOFTMAX, 0))
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def spaces(arrays: Iterable[str]) -> list[str]:
 
 
 def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
-    """Return `readers`, or `untied_readers` if the layout has a separate softmax kernel."""
-    return untied_readers if SOFTMAX in layout.axes else readers
+    """Return `READERS`, or `UNTIED_READERS` if the layout has a separate softmax kernel."""
+    return UNTIED_READERS if SOFTMAX in layout.axes else READERS
 
 
 def init_params(

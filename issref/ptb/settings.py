@@ -19,7 +19,7 @@ from issref.training.options import (
 )
 
 
-class Network(Options):
+class NetworkOptions(Options):
     """The language model. Each model reads the settings that it knows."""
 
     model: tyro.extras.literal_type_from_choices(LANGUAGE_MODELS) = "lstm"  # pyright: ignore[reportInvalidTypeForm]
@@ -42,7 +42,7 @@ class Network(Options):
     """Probabilities that an rhn's dropout zeroes a word, an input, a state, an output."""
 
 
-class Penalty(Options):
+class PenaltyOptions(Options):
     """The method, and the strength of the group lasso."""
 
     method: Literal["prox", "released", "l1", "dense"] = "prox"
@@ -68,7 +68,7 @@ class Penalty(Options):
         return 1.0 if self.penalty_epochs is None or epoch < self.penalty_epochs else self.final_penalty_scale
 
 
-class Schedule(Options):
+class ScheduleOptions(Options):
     """Batches, learning rate, clipping."""
 
     batch: Count = 20
@@ -80,7 +80,8 @@ class Schedule(Options):
     learning_rate: Positive = 1.0
     """Learning rate of the first epoch."""
     schedule: Literal["decay", "staircase"] = "decay"
-    """decay: constant for flat-epochs, then times `decay` each epoch. staircase: times 0.1 at each third."""
+    """decay: constant for flat-epochs, then times `decay` each epoch. staircase: times 0.1 after each third of
+    the epochs, rounded down, as in the released code."""
     flat_epochs: Natural = 4
     """Epochs before the decay begins."""
     decay: Positive = 0.5
@@ -99,7 +100,7 @@ class Schedule(Options):
         return self.learning_rate * self.decay ** max(epoch + 1 - self.flat_epochs, 0)
 
 
-class Data(Options):
+class DataOptions(Options):
     """The text."""
 
     corpus: str = "auto"
@@ -114,14 +115,14 @@ class Settings(Options):
 
     COMMAND: ClassVar[str] = "train_ptb"
 
-    network: tyro.conf.OmitArgPrefixes[Network] = Network()
-    penalty: tyro.conf.OmitArgPrefixes[Penalty] = Penalty()
-    schedule: tyro.conf.OmitArgPrefixes[Schedule] = Schedule()
-    data: tyro.conf.OmitArgPrefixes[Data] = Data()
+    network: tyro.conf.OmitArgPrefixes[NetworkOptions] = NetworkOptions()
+    penalty: tyro.conf.OmitArgPrefixes[PenaltyOptions] = PenaltyOptions()
+    schedule: tyro.conf.OmitArgPrefixes[ScheduleOptions] = ScheduleOptions()
+    data: tyro.conf.OmitArgPrefixes[DataOptions] = DataOptions()
     run: tyro.conf.OmitArgPrefixes[RunOptions] = RunOptions()
 
     def check(self) -> None:
-        """Raise ValueError for sizes that the model cannot have, and for a penalty that fits neither."""
+        """Raise ValueError for invalid sizes, strengths that do not match the layers, or a final scale alone."""
         LANGUAGE_MODELS[self.network.model].configure(1, self.network.flat())
         if self.penalty.method in ("prox", "released"):
             strengths(self.penalty.strength, [str(size) for size in self.network.hidden_sizes])
@@ -144,9 +145,9 @@ _ZAREMBA_LARGE = _ZAREMBA_MEDIUM.replaced(
     hidden_sizes=(1500, 1500), init_scale=0.04, keep=0.35, epochs=55, flat_epochs=14, decay=1 / 1.15, clip=10.0
 )
 _RHN_SOTA = Settings(
-    network=Network(model="rhn", hidden_sizes=(830,), init_scale=0.04, drops=(0.25, 0.75, 0.25, 0.75)),
-    penalty=Penalty(method="dense", strength=(0.005,), threshold=4e-4),
-    schedule=Schedule(
+    network=NetworkOptions(model="rhn", hidden_sizes=(830,), init_scale=0.04, drops=(0.25, 0.75, 0.25, 0.75)),
+    penalty=PenaltyOptions(method="dense", strength=(0.005,), threshold=4e-4),
+    schedule=ScheduleOptions(
         steps=35, epochs=500, learning_rate=0.2, flat_epochs=20, decay=1 / 1.02, clip=10.0, weight_decay=1e-7,
         selection="best",
     ),

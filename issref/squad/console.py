@@ -38,4 +38,4 @@ def print_result(result: dict[str, Any]) -> None:
     log(f"dev EM and F1 are over {scored:,} questions {which}")
     log(f"compact, all {every['questions']:,} dev questions: EM {every['exact_match']:.2f}, F1 {every['f1']:.2f}")
     difference, largest = f"{result['max_output_difference']:.1e}", f"{result['largest_logit']:.1f}"
-    log(f"outputs of full and compact model differ by at most {difference}, the largest is {largest}")
+    log(f"outputs of full and compact model differ by at most {difference}, the largest logit is {largest}")

@@ -20,7 +20,7 @@ from issref.training.options import (
 LSTMS = bidaf.spaces(bidaf.layout(bidaf.Config()).axes)
 
 
-class Network(Options):
+class NetworkOptions(Options):
     """BiDAF."""
 
     hidden_size: Count = 100
@@ -35,7 +35,7 @@ class Network(Options):
     """Probability that dropout keeps a value."""
 
 
-class Penalty(Options):
+class PenaltyOptions(Options):
     """The method, and the strength of the group lasso."""
 
     method: Literal["prox", "released", "dense"] = "prox"
@@ -58,7 +58,7 @@ class Penalty(Options):
         return self.penalty_steps is None or step < self.penalty_steps
 
 
-class Schedule(Options):
+class ScheduleOptions(Options):
     """Batches, learning rate, clipping, averaging."""
 
     batch: Count = 60
@@ -79,7 +79,7 @@ class Schedule(Options):
         return self.learning_rate * (1 + (self.final_rate - 1) * step / self.steps)
 
 
-class Data(Options):
+class DataOptions(Options):
     """Questions and word vectors."""
 
     question_limit: Count = 30
@@ -107,10 +107,10 @@ class SquadSettings(Options):
 
     COMMAND: ClassVar[str] = "train_squad"
 
-    network: tyro.conf.OmitArgPrefixes[Network] = Network()
-    penalty: tyro.conf.OmitArgPrefixes[Penalty] = Penalty()
-    schedule: tyro.conf.OmitArgPrefixes[Schedule] = Schedule()
-    data: tyro.conf.OmitArgPrefixes[Data] = Data()
+    network: tyro.conf.OmitArgPrefixes[NetworkOptions] = NetworkOptions()
+    penalty: tyro.conf.OmitArgPrefixes[PenaltyOptions] = PenaltyOptions()
+    schedule: tyro.conf.OmitArgPrefixes[ScheduleOptions] = ScheduleOptions()
+    data: tyro.conf.OmitArgPrefixes[DataOptions] = DataOptions()
     run: tyro.conf.OmitArgPrefixes[RunOptions] = RunOptions()
 
     def check(self) -> None:

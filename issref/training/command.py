@@ -21,7 +21,7 @@ from issref.training.recorder import Recorder
 from issref.training.runs import Failed, Interrupted, load_last, new_folder, run_lock, save_last
 from issref.training.state import RunState, all_alive
 
-FREE = {"threads", "data_dir"}  # settings that may differ when a run is resumed
+MAY_CHANGE = {"threads", "data_dir"}  # settings that may differ when a run is resumed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +126,13 @@ def resume_run(
 ) -> tuple[RunState, str]:
     """Lock the folder of a run and load its last checkpoint. Returns the state and the hash of its corpus.
 
-    Raises ValueError if the settings differ from the run's in more than FREE and `free`.
+    Raises ValueError if the settings differ from the run's in more than MAY_CHANGE and `free`.
     """
     stack.enter_context(run_lock(folder))
     run, about = load_last(folder, recorder)
     if missing := {"settings", "corpus"} - about.keys():
         raise ValueError(f"{folder}: expected a checkpoint with its settings, got one without {sorted(missing)}")
-    if changed := settings.changed(type(settings).from_dict(about["settings"])) - FREE - free:
+    if changed := settings.changed(type(settings).from_dict(about["settings"])) - MAY_CHANGE - free:
         raise ValueError(f"--resume: expected the run's own settings, got other values for {sorted(changed)}")
     return run, about["corpus"]
 
@@ -143,7 +143,7 @@ def check_corpus(corpus: Any, sha256: str) -> None:
         raise ValueError(f"--resume: expected the corpus with sha256 {sha256}, got {corpus.sha256}")
 
 
-def end_epoch(run: RunState, recorder: Recorder, folder: Path, save: Callable[[], None], epochs: int) -> None:
+def next_epoch(run: RunState, recorder: Recorder, folder: Path, save: Callable[[], None], epochs: int) -> None:
     """Print the last row, advance to the next epoch, write metrics.jsonl and a checkpoint, release memory."""
     console.log_epoch(recorder.rows[-1], epochs)
     trim_malloc()
@@ -152,7 +152,7 @@ def end_epoch(run: RunState, recorder: Recorder, folder: Path, save: Callable[[]
     save()
 
 
-def first_save(
+def begin_saving(
     folder: Path, run: RunState, recorder: Recorder, settings: Options, corpus: Any
 ) -> Callable[[], None]:
     """Save the run for the first time, and return a function that does so again.

@@ -1,4 +1,4 @@
-"""Settings of a training command: nested, frozen, validated; each bound is stated once, in a type."""
+"""Settings of a training command: nested, frozen and validated; bounds are declared in the types."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -18,7 +18,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class InvalidSettings(Exception):
-    """A setting has a value that no run can have; the message names the flag, the need and the finding."""
+    """A setting is out of its bounds; the message names the flag, the expected and the given value."""
 
 
 class Options(BaseModel):

@@ -33,7 +33,7 @@ def defer_interrupts() -> Iterator[list[str]]:
 
 
 class Throttle:
-    """Return True at most once in `seconds`."""
+    """A callable that returns True at most once every `seconds`."""
 
     def __init__(self, seconds: float):
         self.seconds, self.last = seconds, time.monotonic()

@@ -1,9 +1,9 @@
 """Pruning in training: cut dead components out of everything that carries them, or keep them as zeros.
 
-In exact arithmetic both leave the training trajectory unchanged. Once the biases and the carried state of a dead
-component are zero too, its candidate is tanh(0) = 0, so are its cell and its output, and nothing reads them:
-every gradient with respect to its slices is exactly zero, and no step, clip or proximal step can move them. In
-floating point only the order of summation differs.
+In exact arithmetic both give the same training trajectory: either way a component that has died stays dead. Once
+its biases and its carried state are zero too, its candidate is tanh(0) = 0, so are its cell and its output, and
+nothing reads them: every gradient with respect to its slices is exactly zero, and no step, clip or proximal step
+can move them. In floating point only the order of summation differs.
 """
 
 from collections.abc import Callable

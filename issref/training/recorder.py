@@ -56,7 +56,7 @@ class Recorder:
         self.started = time.perf_counter() - self.seconds
 
     def record(self, run: RunState, loss: float, groups: Groups) -> None:
-        """Add the loss of a step; fifty times an epoch, add a point to its curve.
+        """Add the loss of a step; at 50 to 100 of the epoch's steps, add a point to its curve.
 
         Raises FloatingPointError for a loss that is not finite.
         """

@@ -1,4 +1,4 @@
-"""Update rules that make components zero while training: a descent on the loss, and a penalty in four ways.
+"""Update rules that make components zero while training: a descent, with one of three penalties or none.
 
     params, optimizer_state, died = update(params, grads, rate, penalty, optimizer_state)
 
@@ -37,7 +37,7 @@ class Penalty(NamedTuple):
 
 Descent = Callable[[Params, Params, float, Arrays], Params]
 Update = Callable[[Params, Params, float, Penalty, Arrays], tuple[Params, Arrays, np.ndarray]]
-NONE = np.zeros(0, bool)
+NO_GROUPS = np.zeros(0, bool)
 
 # ---------------------------------------------------------------- descents
 
@@ -66,7 +66,10 @@ def clipped_adam(clip: float | None) -> Descent:
 
 
 def adam_state(params: Params) -> Arrays:
-    """Return Adam's state before the first step, and the moving average of the weights, which begins at them."""
+    """Return Adam's state before the first step, and the moving average of the weights, which begins at them.
+
+    A name with a "/" is that of an array in the shape of a parameter, which pruning cuts like the parameter.
+    """
     zeros = {array: np.zeros_like(values) for array, values in params.items()}
     copies = {array: values.copy() for array, values in params.items()}
     moments = add_prefix(first=zeros, second={array: values.copy() for array, values in zeros.items()})
@@ -80,7 +83,7 @@ def dense_update(descend: Descent) -> Update:
     """Return a descent without penalty."""
 
     def update(params, grads, rate, penalty, optimizer_state):
-        return descend(params, grads, rate, optimizer_state), optimizer_state, NONE
+        return descend(params, grads, rate, optimizer_state), optimizer_state, NO_GROUPS
 
     return update
 
@@ -115,21 +118,21 @@ def released_update(descend: Descent, threshold: float, thresholded: Iterable[st
             grads[array] += gradient
         params = descend(params, grads, rate, optimizer_state)
         params |= zero_small_weights({array: params[array] for array in thresholded}, threshold)
-        return params, optimizer_state, NONE
+        return params, optimizer_state, NO_GROUPS
 
     return update
 
 
 def l1_update(descend: Descent, strength: float, threshold: float, unpenalized: str) -> Update:
     """Return the released code's L1: strength * sign(w) joins the gradient of all arrays but one, the embedding,
-    before the clip, and after the step each weight below the threshold is zeroed by itself."""
+    before the clip, and after the step every weight below max(threshold, 2 * strength) is zeroed by itself."""
 
     def update(params, grads, rate, penalty, optimizer_state):
         for array, gradient in grads.items():
             if array != unpenalized:
                 gradient += np.sign(params[array]) * gradient.dtype.type(strength)
         params = descend(params, grads, rate, optimizer_state)
-        return zero_small_weights(params, max(threshold, 2 * strength)), optimizer_state, NONE
+        return zero_small_weights(params, max(threshold, 2 * strength)), optimizer_state, NO_GROUPS
 
     return update
 
@@ -145,7 +148,7 @@ def decayed(update: Update, weight_decay: float) -> Update:
 
 
 def averaged(update: Update, decay: float) -> Update:
-    """Return the update followed by that of the moving average of the weights, in the optimizer state."""
+    """Return the update, followed by an update of the moving average of the weights in the optimizer state."""
 
     def averaged_update(params, grads, rate, penalty, optimizer_state):
         params, optimizer_state, died = update(params, grads, rate, penalty, optimizer_state)
