@@ -414,7 +414,8 @@ def read_port_outputs(folder):
 
 def resume(folder):
     with ExitStack() as held:
-        return train_ptb.resume(train_ptb.Command(Settings.read(folder / "config.json"), resume=folder), held)
+        settings = Settings.read(folder / "config.json")
+        return train_ptb.resume(train_ptb.Command(settings=settings, resume=folder), held)
 
 
 @np.errstate(all="ignore")  # weights of any size are weights

@@ -150,7 +150,7 @@ def test_a_path_goes_up_from_the_dense_run_one_for_each_seed():
         ),
         ("--threads 1 2", "--threads: expected one value for the whole sweep, got 1 2"),
         ("--jobs 1 2", "--jobs: expected one value for the whole sweep, got 1 2"),
-        ("--batch 4 0", "--batch: expected a number greater than or equal to 1, got 0"),
+        ("--epochs 1 0", "--epochs: expected a number greater than or equal to 1, got 0"),
         ("--jobs 0", "--jobs: expected a number from 1 up and no --cluster, got 0"),
         ("--seed --dtype float64", "--seed: expected at least one value, got none"),
         ("--seed 1 --seed 2", "--seed: expected all values after one flag, got the flag twice"),
