@@ -52,7 +52,7 @@ RUNS = {  # the command lines of each run, one after another: the second resumes
     "lstm-released": (f"{LSTM} --method released --threshold 0.005 --strength 0.004 0.006",),
     "lstm-l1": (f"{LSTM} --method l1 --l1-strength 4e-4 --threshold 0.005",),
     "lstm-dense": (f"{LSTM} --method dense --clip 1 --schedule staircase",),
-    "lstm-then-a-quarter": (f"{LSTM} --penalty-epochs 2 --penalty-rest 0.25",),
+    "lstm-then-a-quarter": (f"{LSTM} --penalty-epochs 2 --final-penalty-scale 0.25",),
     "lstm-then-dense": (f"{LSTM} --penalty-epochs 2",),
     "lstm-dropout-decay": (f"{LSTM} --keep 0.7 --weight-decay 1e-4 --seed 1",),
     "lstm-resumed": (f"{LSTM} --keep 0.9 --epochs 2", "--epochs 3"),
@@ -122,8 +122,8 @@ def do_run(name, data, runs):
 
 def settled(patch):
     """Let the proximal operator sweep SWEEPS times before it looks at the gap, and leave the figures out."""
-    sweep = kernels.sweep
-    patch.setattr(kernels, "sweep", lambda *arguments: [sweep(*arguments) for _ in range(SWEEPS)])
+    block_pass = kernels.dual_block_pass
+    patch.setattr(kernels, "dual_block_pass", lambda *arguments: [block_pass(*arguments) for _ in range(SWEEPS)])
     patch.setattr(report, "draw_run", lambda *arguments: [])
 
 

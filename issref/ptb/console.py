@@ -38,6 +38,5 @@ def print_result(result: dict[str, Any]) -> None:
     }
     print_sizes(result, ("full", "compact"), scores)
     difference, words = f"{result['max_output_difference']:.1e}", f"{result['compared_words']:,}"
-    log(
-        f"over {words} words outputs differ by at most {difference}, the largest logit is {result['largest_logit']:.1f}"
-    )
+    largest = f"the largest logit is {result['largest_logit']:.1f}"
+    log(f"over {words} words outputs differ by at most {difference}, {largest}")
