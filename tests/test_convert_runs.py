@@ -3,8 +3,12 @@
 import json
 import random
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.convert_runs import RENAMED, convert
 from benchmarks.kept import RESULTS
