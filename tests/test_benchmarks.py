@@ -155,9 +155,7 @@ def test_a_dense_run_at_widths_that_iss_found_is_direct_design():
 def test_a_projection_has_the_windows_of_every_epoch(name):
     chosen = projection.RUNS[name].schedule
     text = np.zeros(projection.WORDS, np.int32)
-    assert projection.steps(name) == chosen.schedule.epochs * len(
-        windows(text, chosen.schedule.batch, chosen.schedule.steps)
-    )
+    assert projection.steps(name) == chosen.epochs * len(windows(text, chosen.batch, chosen.steps))
     hours = projection.steps(name) * 500 / 3.6e6
     assert number(hours) in projection.section({"projection": {f"{one}_ms": 500 for one in projection.RUNS}})
 

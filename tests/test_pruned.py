@@ -485,7 +485,7 @@ def spoilt(**changes):
         (random_params(network((2, 4, 2), False), np.random.default_rng(1)),
          "expected an input of width 3, as before, got 2"),
         (spoilt(lstm0__bias=np.full(16, np.nan)), "lstm0/bias: expected finite numbers, got 16"),
-        (spoilt(lstm0__bias=np.ones(12)), r"lstm0/bias: axes .* need shape \(16,\), got \(12,\)"),
+        (spoilt(lstm0__bias=np.ones(12)), r"lstm0/bias: expected shape \(16,\) for axes .*, got \(12,\)"),
         ({"embed/kernel": np.ones((3, 4))}, "expected an LSTM's arrays, with names like .*, got embed/kernel"),
     ],
 )  # fmt: skip

@@ -286,7 +286,8 @@ try:
 except ValueError as error:
     refusal = str(error)
 print(refusal)
-assert refusal == "lstm0/kernel: expected shape (6, 12) for axes (embed + lstm0, 4 lstm0), got (6, 13)"
+axes = "embed + lstm0, 4 lstm0"
+assert refusal == f"lstm0/kernel: expected shape (6, 12) for axes ({axes}), got (6, 13)"
 
 # %% [markdown]
 # This mistake is harmless: the shapes do not fit, so it cannot go unnoticed.
