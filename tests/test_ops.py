@@ -299,7 +299,7 @@ def test_the_checker_names_what_is_wrong(fault, sentence):
 def test_the_checker_sees_every_argument_of_an_op_without_names():
     arguments = np.array([1.0, -2.0, 3.0]), np.array(0.7)
     check_backward(lambda *arguments: spoiled("nothing")(*arguments), arguments)
-    with pytest.raises(ValueError, match="<lambda>: expected an error up to .* for complex step in argument 1"):
+    with pytest.raises(ValueError, match=r"<lambda>: expected an error up to .* for complex step in argument 1"):
         check_backward(lambda *arguments: spoiled("not linear")(*arguments), arguments)
 
 
