@@ -68,9 +68,9 @@ def speed() -> str:
     share = " / ".join(f"{figures[f'prox_share_{size}']:.0%}" for size in ("small", "large"))
     return wrapped(
         f"Speed, on two cores with {machine}: a training step is {torch} times as fast as PyTorch's in eager mode "
-        f"(2x200 / 2x650 / 2x1500 units); the proximal step takes {share} of it (2x200 / 2x1500). An LSTM of the paper's compact "
-        f"size, 373 + 315, evaluates {number(figures['dense_vs_compact'])} times as fast as the dense one, "
-        f"1500 + 1500. Performance targets met: {met} of {len(TARGETS)}; [full list](benchmarks/RESULTS.md)."
+        f"(2x200 / 2x650 / 2x1500 units); the proximal step takes {share} of it (2x200 / 2x1500). An LSTM of the "
+        f"paper's compact size, 373 + 315, evaluates {number(figures['dense_vs_compact'])} times as fast as the "
+        f"dense one, 1500 + 1500. Performance targets met: {met} of {len(TARGETS)}; [full list](benchmarks/RESULTS.md)."
     )
 
 

@@ -529,9 +529,9 @@ for axes, pattern, title in zip(panels, (one_unit, at_random), titles, strict=Tr
 figure.savefig(FIGURES / "1_scattered.png")
 
 # %% [markdown]
-# Does it help to set many more weights to zero? At the paper's size, 12,000 weights read one unit of
-# the lower layer: its recurrent row and its reader row have $4 \cdot 1500$ weights each. If each
-# weight is zero with probability 0.95, independently, all of these are zero with probability
+# Does it help to set many more weights to zero? At the paper's size, 12,000 weights read one unit
+# of the lower layer: its recurrent row and its reader row have $4 \cdot 1500$ weights each. If
+# each weight is zero with probability 0.95, independently, all 12,000 are zero with probability
 # $0.95^{12000}$.
 
 # %%
