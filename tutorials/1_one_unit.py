@@ -530,19 +530,20 @@ for axes, pattern, title in zip(panels, (one_unit, at_random), titles, strict=Tr
 figure.savefig(FIGURES / "1_scattered.png")
 
 # %% [markdown]
-# Does it help to set many more weights to zero? At the paper's size, one unit of the lower layer
-# has a group of 23,996 weights (the exercise below derives this number). If each weight is zero
-# with probability 0.95, independently, all of them are zero with probability $0.95^{23996}$.
+# Does it help to set many more weights to zero? At the paper's size, 12,000 weights read one unit
+# of the lower layer: its recurrent row and its reader row have $4 \cdot 1500$ weights each. If
+# each weight is zero with probability 0.95, independently, all 12,000 are zero with probability
+# $0.95^{12000}$.
 
 # %%
-group_size = 4 * (1500 + 1500) + 4 * 1500 + 4 * 1500 - 4
-exponent = group_size * math.log10(0.95)
-print(f"group of {group_size:,} weights: probability 10^{exponent:.0f}")
-assert f"{group_size:,}" == "23,996"
-assert f"{exponent:.0f}" == "-535"
+reading = 4 * 1500 + 4 * 1500
+exponent = reading * math.log10(0.95)
+print(f"{reading:,} weights read the unit: all are zero with probability 10^{exponent:.0f}")
+assert f"{reading:,}" == "12,000"
+assert f"{exponent:.0f}" == "-267"
 
 # %% [markdown]
-# No unit will ever become removable by chance. Training has to push all weights of a group to zero
+# No unit will ever become removable by chance. Training has to push all weights of a unit to zero
 # *together*. The group lasso penalty does this, and this is why its groups must be exactly the
 # slices in the first figure.
 #

@@ -131,9 +131,7 @@ figure.savefig(FIGURES / "6_conditions.png")
 # zero state, the unit's output is always exactly 0, so its removal is lossless. But if the same
 # network starts from another state, the unit's old cell decays over several steps and changes the
 # outputs. A test that starts from zero states, with the zero biases of a new network, classifies
-# all cases with zero columns as lossless. But hand the same network a state from elsewhere, and the
-# unit's old cell fades away audibly. A test that starts at zero states, with the zero biases of a
-# fresh network, calls all of the cases with zero columns lossless.
+# all cases with zero columns as lossless.
 #
 # `alive(params, groups, readers)` checks the exact condition for each slice. `alive(params,
 # groups)` requires more, that the whole group is zero, and is therefore safe, too. The proximal
@@ -423,7 +421,8 @@ assert saved > 0.1
 # And the measured time? It is proportional to the multiply-adds as long as the matrices are large.
 # We time one training step, forward and backward, for networks with layers of 512 units down to 32,
 # with 1000 words and windows of 20 words by 20 sentences. Then we set nine out of ten weights of
-# the largest one to zero, at random places.
+# the largest one to zero, at random places. Times depend on the machine and on what else it does,
+# so no `assert` checks them.
 
 
 # %%
@@ -457,8 +456,11 @@ ratio = [timed[512][part] / timed[64][part] for part in (0, 1)]
 print(f"512 to 64 units: multiply-adds {ratio[0]:.1f} times fewer, time {ratio[1]:.1f} times less")
 print(f"2 x 512 with 90% scattered zeros: {scattered:.4f} s, with none {timed[512][1]:.4f} s")
 assert f"{ratio[0]:.1f}" == "29.2"
-assert ratio[1] > 3
-assert scattered > timed[512][1] / 3
+hole_groups = iss_groups(its_layout, ["lstm0", "lstm1"])
+found = alive(holes, hole_groups, ptb_lstm.READERS)
+removable = sum(int((~units).sum()) for units in found.values())
+print(f"units that can be removed with 90% scattered zeros: {removable}")
+assert removable == 0
 
 # %%
 figure, axes = plt.subplots(figsize=(7.5, 3.2))

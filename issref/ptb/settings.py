@@ -104,7 +104,7 @@ class DataOptions(Options):
     """The text."""
 
     corpus: str = "auto"
-    """auto (Penn TreeBank, or the embedded text without a network), ptb, embedded, or a folder with
+    """auto (Penn TreeBank, or offline the embedded text), ptb, embedded, or a folder with
     train.txt, valid.txt and test.txt."""
     data_dir: str | None = None
     """Folder with ptb/ptb.train.txt and so on; else $ISSREF_DATA, the user's cache, a download."""
