@@ -36,7 +36,7 @@ class Config:
 
 def configure(vocabulary: int, options: Mapping[str, Any]) -> Config:
     """Return the model's config from a command's options. Raises ValueError if there is no layer."""
-    sizes = options["hidden_sizes"]
+    sizes = tuple(options["hidden_sizes"])
     if not sizes:
         raise ValueError("--hidden-sizes: expected a width for each layer, got none")
     return Config(

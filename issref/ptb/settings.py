@@ -166,4 +166,8 @@ PRESETS = {
     "rhn-sota": _RHN_SOTA,
     "rhn-iss": _RHN_SOTA.replaced(method="prox", drops=(0.15, 0.45, 0.15, 0.45)),
 }
-QUICK = {settings.network.model: name for name, settings in PRESETS.items() if name in ("small", "rhn-small")}
+QUICK = {  # the preset of each model's quick run
+    settings.network.model: name
+    for name, settings in PRESETS.items()
+    if name in ("small", f"{settings.network.model}-small")
+}

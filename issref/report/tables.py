@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from issref.models import LANGUAGE_MODELS
 from issref.report.measures import in_words, measure_of
 from issref.report.run import Run
 from issref.report.style import Norms, Rows
@@ -27,12 +28,6 @@ def listed(values: Any) -> str:
 def about(run: Run) -> dict[str, str]:
     """Return what was trained, when, with which seed and versions."""
     of, result = run.settings, run.result or {}
-    models = {
-        "lstm": f"LSTM of {listed(of.get('hidden_sizes'))} units",
-        "rhn": f"RHN of width {listed(of.get('hidden_sizes'))}, {of.get('depth')} micro-layers",
-    }
-    if "hidden_size" in of:
-        models["None"] = f"BiDAF of {of['hidden_size']} units in each direction"
     strength = f", strength {listed(of.get('strength'))}" if of.get("method") in ("prox", "released") else ""
     for unit in ("epoch", "step"):
         last = of.get(f"penalty_{unit}s")
@@ -43,7 +38,7 @@ def about(run: Run) -> dict[str, str]:
     versions = [f"{name} {machine[name]}" for name in ("issref", "python", "numpy", "numba") if name in machine]
     versions += [f"{pool['internal_api']} {pool['version']}" for pool in machine.get("blas", ())]
     found = {
-        "Model": models.get(str(of.get("model")), "not recorded"),
+        "Model": _model(of),
         "Method": f"{of.get('method', 'not recorded')}{strength}",
         "Text": _corpus(result.get("corpus", {}), run.measure.unit) or str(of.get("corpus", "not recorded")),
         "Training": f"{of['epochs']} epochs" if "epochs" in of else f"{of.get('steps', 0):,} steps",
@@ -54,6 +49,16 @@ def about(run: Run) -> dict[str, str]:
         "Machine": machine.get("machine", ""),
     }
     return {name: text for name, text in found.items() if text}
+
+
+def _model(settings: Mapping[str, Any]) -> str:
+    if "hidden_size" in settings:
+        return f"BiDAF of {settings['hidden_size']} units in each direction"
+    try:
+        model = LANGUAGE_MODELS[settings["model"]]
+        return model.describe(model.configure(1, settings))
+    except (KeyError, TypeError, ValueError):  # settings of another version
+        return "not recorded"
 
 
 def _corpus(corpus: Mapping[str, Any], unit: str) -> str:
