@@ -70,7 +70,8 @@ def speed() -> str:
         f"Speed, on two cores with {machine}: a training step is {torch} times as fast as PyTorch's in eager mode "
         f"(2x200 / 2x650 / 2x1500 units); the proximal step takes {share} of it (2x200 / 2x1500). An LSTM of the "
         f"paper's compact size, 373 + 315, evaluates {number(figures['dense_vs_compact'])} times as fast as the "
-        f"dense one, 1500 + 1500. Performance targets met: {met} of {len(TARGETS)}; [full list](benchmarks/RESULTS.md)."
+        f"dense one, 1500 + 1500. Performance targets met: {met} of {len(TARGETS)}; "
+        "[full list](benchmarks/RESULTS.md)."
     )
 
 
