@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -115,7 +115,9 @@ def choose_prune(settings: Settings, model: LanguageModel, batches: Sequence[Any
 class Command(shell.RunCommand):
     """Train a language model that learns its own size (Intrinsic Sparse Structures)."""
 
-    settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
+    settings: Annotated[tyro.conf.OmitArgPrefixes[Settings], tyro.conf.arg(name="")] = field(
+        default_factory=Settings
+    )
     preset: tyro.extras.literal_type_from_choices(PRESETS) | None = None  # pyright: ignore[reportInvalidTypeForm]
     """Preset that gives the values of all settings without a flag; small if not given, rhn-small with an rhn."""
     split: Literal["valid", "test"] = "test"

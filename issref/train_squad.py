@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -155,7 +155,9 @@ class Command(shell.RunCommand):
     --preset paper needs about 6 GB of memory for its batches of 60, and about 2 GB with --batch 20. Files that are
     neither in --data-dir nor named are downloaded once: SQuAD, 35 MB, and GloVe 6B, 862 MB."""
 
-    settings: tyro.conf.OmitArgPrefixes[SquadSettings] = field(default_factory=SquadSettings)
+    settings: Annotated[tyro.conf.OmitArgPrefixes[SquadSettings], tyro.conf.arg(name="")] = field(
+        default_factory=SquadSettings
+    )
     preset: tyro.extras.literal_type_from_choices(PRESETS) | None = None  # pyright: ignore[reportInvalidTypeForm]
     """Preset that gives the values of all settings without a flag; small if not given."""
     predict: Path | None = None
