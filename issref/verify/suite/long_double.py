@@ -5,7 +5,7 @@ w - v + sum over groups g of strength_g w / |w_g| = 0  for the other weights, th
 
     w = v / (1 + strength_g / N_g + strength_h / N_h),   N_g = |w_g|,
 
-one equation for each group. Their fixed point is found by iteration from |v_g|.
+one equation for each group. Their fixed point is found by iteper_groupn from |v_g|.
 """
 
 import numpy as np
@@ -46,8 +46,8 @@ def prox(params: Params, groups: Groups, strength) -> tuple[Params, np.ndarray]:
     for _ in range(ROUNDS):
         if np.abs(norms - before).max() <= 2 * EPSILON * norms.max():
             break
-        pull = np.divide(strengths, norms, out=np.zeros_like(norms), where=norms > 0)
-        keep = np.where(dead[:, None] | dead, 0, 1 / (1 + pull[:, None] + pull))
+        per_group = np.divide(strengths, norms, out=np.zeros_like(norms), where=norms > 0)
+        keep = np.where(dead[:, None] | dead, 0, 1 / (1 + per_group[:, None] + per_group))
         norms, before = np.sqrt((squared_norms * keep**2).sum(axis=1)), norms
     else:
         raise ArithmeticError(f"proximal step: expected a fixed point, got none in {ROUNDS} rounds")
@@ -72,7 +72,7 @@ def released_update(
     params: Params, grads: Params, rate, clip, groups: Groups, strength, threshold, small
 ) -> Params:
     """Return the parameters after the update of the released code; see `updates.released_update`."""
-    _, pulls = penalty(params, groups, strength, self_weight=2, smoothing=1e-8)
-    summed = {array: gradient + pulls.get(array, 0) for array, gradient in grads.items()}
+    _, penalty_grads = penalty(params, groups, strength, self_weight=2, smoothing=1e-8)
+    summed = {array: gradient + penalty_grads.get(array, 0) for array, gradient in grads.items()}
     params = dense_update(params, summed, rate, clip)
     return {**params, **zero_small_weights({array: params[array] for array in small}, threshold)}
