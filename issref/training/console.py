@@ -58,10 +58,10 @@ def progress_bar(recorder: Recorder, epoch: str, done: int) -> tqdm:
     """Return the bar of an epoch, redrawn twice a second on a terminal and twice a minute in a log file."""
     return tqdm(
         desc=f"epoch {epoch}",
-        total=recorder.steps,
-        initial=done,
+        total=recorder.steps * recorder.per_step,
+        initial=done * recorder.per_step,
         unit=f" {recorder.unit}",
-        unit_scale=recorder.per_step,
+        unit_scale=True,
         leave=False,
         dynamic_ncols=True,
         mininterval=0.5 if sys.stderr.isatty() else 30,
@@ -73,7 +73,7 @@ def advance(bar: tqdm, recorder: Recorder) -> None:
     scores = [f"{name.removeprefix('train_')} {value:.2f}" for name, value in recorder.scores.items()]
     scores = list(dict.fromkeys(scores))  # where the loss is the score
     bar.set_postfix_str(f"{', '.join(scores)}, alive {alive_counts(recorder.trace[-1])}", refresh=False)
-    bar.update()
+    bar.update(recorder.per_step)
 
 
 def log_epoch(row: Mapping[str, Any], epochs: int) -> None:
