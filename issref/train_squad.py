@@ -113,7 +113,7 @@ def choose_update(settings: SquadSettings, layout: Layout, step: int) -> Update:
 
 
 def choose_prune(settings: SquadSettings, corpus: Corpus, vectors: np.ndarray, recorder: Recorder) -> Prune:
-    """Return the rule for dead components: cut out, the batch's logits compared, or with --no-shrink zeroed."""
+    """Return the rule for dead components: cut out, recording how much the batch's logits change; or zeroed."""
 
     def batch_logits(run: RunState) -> np.ndarray:
         texts, _ = encode(settings, corpus, epoch_batches(settings, corpus, run.epoch)[run.step])

@@ -1,4 +1,4 @@
-"""Runs of before the settings were nested: converted, they evaluate as they did."""
+"""Older runs, whose settings were flat, evaluate to the same perplexity once they are converted."""
 
 import json
 import random

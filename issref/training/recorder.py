@@ -47,11 +47,11 @@ class Recorder:
         self.started = time.perf_counter()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the fields that a checkpoint saves."""
         return {name: getattr(self, name) for name in SAVED}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Set what `to_dict` returned, and let the clock go on from there."""
+        """Set the fields that `to_dict` returned, and continue the clock from their seconds."""
         vars(self).update(saved)
         self.started = time.perf_counter() - self.seconds
 
