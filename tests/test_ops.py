@@ -23,7 +23,7 @@ from issref.ops.attention import (
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.bidirectional import bidirectional
 from issref.ops.features import character_convolution, highway
-from issref.ops.losses import cross_entropy, span_cross_entropy
+from issref.ops.losses import cross_entropy, linear_cross_entropy, span_cross_entropy
 from issref.ops.lstm import lstm
 from issref.ops.rhn import rhn
 from issref.verify.gradcheck import check_backward, relative_error
@@ -94,6 +94,26 @@ CASES = {
     "dropout, no mask": (dropout, normal((2, 3)), {"mask": None}),
     "cross_entropy": (cross_entropy, normal((2, 3, 4)), {"targets": np.array([[0, 3, 3], [1, 1, 2]])}),
     "cross_entropy, one of everything": (cross_entropy, normal((1, 1, 1)), {"targets": np.array([[0]])}),
+    "linear_cross_entropy": (
+        linear_cross_entropy,
+        normal((2, 3, 4), (4, 5), (5,)),
+        {"targets": np.array([[0, 4, 4], [1, 1, 2]])},
+    ),
+    "linear_cross_entropy, one of everything": (
+        linear_cross_entropy,
+        normal((1, 1, 1), (1, 1), (1,)),
+        {"targets": np.array([[0]])},
+    ),
+    "linear_cross_entropy, width 0": (
+        linear_cross_entropy,
+        normal((2, 1, 0), (0, 3), (3,)),
+        {"targets": np.array([[0], [2]])},
+    ),
+    "linear_cross_entropy, no steps": (
+        linear_cross_entropy,
+        normal((0, 2, 3), (3, 4), (4,)),
+        {"targets": np.zeros((0, 2), int)},
+    ),
     "lstm": (lstm, sequences(4, 3, 2, 3), {}),
     "lstm, forget bias": (lstm, sequences(3, 2, 2, 3), {"forget_bias": 1.0}),
     "lstm, reverse": (lstm, sequences(3, 2, 2, 3), {"reverse": True}),

@@ -161,8 +161,22 @@ def log_sum_exp(logits):
     return shift[:, 0] + np.log(np.sum(np.exp(logits - shift), axis=1))
 
 
+def add_bias_log_sum_exp(logits, bias):
+    """Add the bias to each row of the logits, in place, and return their log_sum_exp."""
+    logits += bias
+    return log_sum_exp(logits)
+
+
 def softmax_minus_target(logits, log_sum, targets, scale):
     """Return scale * (softmax(logits) - one-hot(targets)), the gradient of scale * cross-entropy in the logits."""
     gradient = scale * np.exp(logits - log_sum[:, None])
     gradient[np.arange(len(targets)), targets] -= scale
     return gradient
+
+
+# ---------------------------------------------------------------- products
+
+
+def product(rows, weights):
+    """Return rows @ weights."""
+    return rows @ weights

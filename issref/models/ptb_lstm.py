@@ -6,6 +6,7 @@ Tutorials: tutorials/1_one_unit.py, tutorials/3_backward_by_hand.py.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Integer
 
 from issref.iss.layout import Axis, Layout, Params
 from issref.ops.basic import dropout, embed, linear
-from issref.ops.losses import cross_entropy
+from issref.ops.losses import linear_cross_entropy
 from issref.ops.lstm import lstm
 
 NAME, EMBEDDING = "lstm", "embed/kernel"
@@ -145,11 +146,8 @@ def mask_layout(layout: Layout, masks: Params) -> Layout:
     return Layout(axes, {**layout.sizes, "step": steps, "batch": batch})
 
 
-def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"], masks: Params | None = None):
-    """Compute unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
-
-    Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
-    """
+def _network(head, params: Params, state: Params, tokens: Integer[np.ndarray, "T B"], masks: Params | None):
+    """Compute head(x, W, b) of the last layer's output x and the softmax's weights, and the state."""
     masks = masks or {}
     x, embed_back = embed(params[EMBEDDING], ids=tokens)
     x, drop_back = dropout(x, mask=masks.get("embed"))
@@ -161,12 +159,12 @@ def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"],
         )
         x, back_drop = dropout(x, mask=masks.get(name))
         backs.append((name, back, back_drop))
-    y, softmax_back = linear(x, params["softmax/kernel"], params["softmax/bias"])
+    y, head_back = head(x, params["softmax/kernel"], params["softmax/bias"])
 
-    def backward(dlogits, dstate: Params | None = None):
+    def backward(dy, dstate: Params | None = None):
         dstate = dstate or {array: np.zeros_like(values) for array, values in after.items()}
         grads, dbefore = {}, {}
-        dx, grads["softmax/kernel"], grads["softmax/bias"] = softmax_back(dlogits)
+        dx, grads["softmax/kernel"], grads["softmax/bias"] = head_back(dy)
         for name, back, back_drop in reversed(backs):
             dafter = (dstate[f"{name}/h"], dstate[f"{name}/c"])
             dx, dh, dc, grads[f"{name}/kernel"], grads[f"{name}/bias"] = back(back_drop(dx), *dafter)
@@ -175,6 +173,14 @@ def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"],
         return grads, dbefore
 
     return (y, after), backward
+
+
+def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"], masks: Params | None = None):
+    """Compute unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
+
+    Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
+    """
+    return _network(linear, params, state, tokens, masks)
 
 
 def loss(
@@ -190,13 +196,7 @@ def loss(
     Returns (loss, state), backward, with backward(dloss, dstate=None) -> (grads, dstate). The argument dstate is
     the gradient of the final state; None means zero, as in truncated backpropagation through time.
     """
-    (y, after), logits_back = logits(params, state, tokens=tokens, masks=masks)
-    cost, cost_back = cross_entropy(y, targets=targets)
-
-    def backward(dloss, dstate: Params | None = None):
-        return logits_back(cost_back(dloss), dstate)
-
-    return (cost, after), backward
+    return _network(partial(linear_cross_entropy, targets=targets), params, state, tokens, masks)
 
 
 def _is_lstm_bias(array: str) -> bool:

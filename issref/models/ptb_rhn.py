@@ -6,6 +6,7 @@ Tutorial: tutorials/7_highways.py.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Integer, Shaped
 
 from issref.iss.layout import Layout, Params
 from issref.ops.basic import dropout, embed, linear
-from issref.ops.losses import cross_entropy
+from issref.ops.losses import linear_cross_entropy
 from issref.ops.rhn import rhn
 
 NAME, EMBEDDING, SOFTMAX = "rhn", "embed/kernel", "softmax/kernel"
@@ -154,11 +155,8 @@ def by_type(noise: Shaped[np.ndarray, "T B"], tokens: Integer[np.ndarray, "T B"]
     return np.take_along_axis(noise, first, axis=0)
 
 
-def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"], masks: Params | None = None):
-    """Compute unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
-
-    Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
-    """
+def _network(head, params: Params, state: Params, tokens: Integer[np.ndarray, "T B"], masks: Params | None):
+    """Compute head(x, W, b) of the last micro-layer's output x and the softmax's weights, and the state."""
     masks = masks or {}
     word = by_type(masks["word"], tokens)[..., None] if "word" in masks else None
     depth = sum(array.startswith("micro") for array in params) // 2
@@ -176,11 +174,11 @@ def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"],
         state_mask=masks.get("state"),
     )
     hidden, output_back = dropout(hidden, mask=masks.get("output"))
-    y, softmax_back = linear(hidden, kernel, params["softmax/bias"])
+    y, head_back = head(hidden, kernel, params["softmax/bias"])
 
-    def backward(dlogits, dstate: Params | None = None):
+    def backward(dy, dstate: Params | None = None):
         grads, ds = {}, np.zeros_like(s) if dstate is None else dstate["rhn/s"]
-        dhidden, dkernel, grads["softmax/bias"] = softmax_back(dlogits)
+        dhidden, dkernel, grads["softmax/bias"] = head_back(dy)
         dx, ds, *dweights = rhn_back(output_back(dhidden), ds)
         grads |= dict(zip(weights, dweights, strict=True))
         grads[EMBEDDING] = embed_back(word_back(dx))
@@ -191,6 +189,14 @@ def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"],
         return grads, {"rhn/s": ds}
 
     return (y, {"rhn/s": s}), backward
+
+
+def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"], masks: Params | None = None):
+    """Compute unnormalised log probabilities of the next word, (T, B, V), and the state after the last step.
+
+    Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
+    """
+    return _network(linear, params, state, tokens, masks)
 
 
 def loss(
@@ -205,10 +211,4 @@ def loss(
 
     Returns (loss, state), backward, with backward(dloss, dstate=None) -> (grads, dstate), as in `ptb_lstm`.
     """
-    (y, after), logits_back = logits(params, state, tokens=tokens, masks=masks)
-    cost, cost_back = cross_entropy(y, targets=targets)
-
-    def backward(dloss, dstate: Params | None = None):
-        return logits_back(cost_back(dloss), dstate)
-
-    return (cost, after), backward
+    return _network(partial(linear_cross_entropy, targets=targets), params, state, tokens, masks)

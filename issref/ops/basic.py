@@ -1,6 +1,7 @@
 """Embedding, linear map and dropout. Tutorial: tutorials/3_backward_by_hand.py."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Integer, Shaped
@@ -37,11 +38,19 @@ def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bia
 
     def backward(dy: Shaped[np.ndarray, "*N K"]):
         drows = dy.reshape(len(rows), dy.shape[-1])
-        return (drows @ kernel.T).reshape(x.shape), rows.T @ drows, drows.sum(axis=0)
+        return (drows @ kernel.T).reshape(x.shape), *affine_backward([rows], drows)
 
-    y = np.matmul(rows, kernel, dtype=np.result_type(x, kernel, bias))
+    dtype = np.result_type(x, kernel, bias)
+    y = kernels.product(rows.astype(dtype, copy=False), kernel.astype(dtype, copy=False))
     y += bias  # in place: the logits of a window are the largest array in training
     return y.reshape(*x.shape[:-1], len(bias)), backward
+
+
+def affine_backward(parts: Sequence[Shaped[np.ndarray, "N _"]], drows: Shaped[np.ndarray, "N K"]):
+    """Return dW and db of x W + b in one product, since x W + b = [x, 1] [W; b]; `parts` are columns of x (N, D)."""
+    ones = np.ones((len(drows), 1), drows.dtype)
+    dparams = np.concatenate((*parts, ones), axis=1).T @ drows
+    return dparams[:-1], dparams[-1]
 
 
 def dropout(x: Shaped[np.ndarray, "*N"], *, mask: Shaped[np.ndarray, "*#N"] | None):

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from issref import kernels
+from issref.ops.basic import affine_backward
 
 MASKED_LOGIT = -1e30  # the logit of a masked position: its probability is 0
 
@@ -23,6 +24,41 @@ def cross_entropy(logits: Shaped[np.ndarray, "T B V"], *, targets: Integer[np.nd
 
     def backward(dloss: Shaped[np.ndarray, ""] | complex | float | int | np.number):
         return kernels.softmax_minus_target(rows, log_sum, aims, dloss / batch).reshape(logits.shape)
+
+    return loss, backward
+
+
+def linear_cross_entropy(
+    x: Shaped[np.ndarray, "T B D"],
+    kernel: Shaped[np.ndarray, "D V"],
+    bias: Shaped[np.ndarray, " V"],
+    *,
+    targets: Integer[np.ndarray, "T B"],
+):
+    """Return cross_entropy(x W + b, targets), with fewer passes over the logits than `linear` and `cross_entropy`.
+
+    >>> cost, backward = linear_cross_entropy(np.ones((1, 1, 2)), np.eye(2), np.zeros(2), targets=np.array([[0]]))
+    >>> dx, dkernel, dbias = backward(1.0)
+    >>> round(float(cost), 4), dbias
+    (0.6931, array([-0.5,  0.5]))
+    """
+    (*shape, inputs), (depth, words) = x.shape, kernel.shape
+    if (inputs, bias.shape, targets.shape) != (depth, (words,), tuple(shape)):
+        found = x.shape, kernel.shape, bias.shape, targets.shape
+        raise ValueError(
+            f"linear_cross_entropy: expected shapes (T, B, D), (D, V), (V,), (T, B) of x, kernel, bias, targets, got {found}"
+        )
+    dtype, batch = np.result_type(x, kernel, bias), targets.shape[1]
+    rows, aims = x.reshape(targets.size, inputs).astype(dtype, copy=False), targets.ravel()
+    weights = kernel.astype(dtype, copy=False)
+    logits = kernels.product(rows, weights)
+    log_sum = kernels.add_bias_log_sum_exp(logits, bias.astype(dtype, copy=False))
+    loss = (log_sum - logits[np.arange(len(rows)), aims]).sum() / batch
+
+    def backward(dloss: Shaped[np.ndarray, ""] | complex | float | int | np.number):
+        dlogits = kernels.softmax_minus_target(logits, log_sum, aims, dloss / batch)
+        dkernel, dbias = affine_backward([rows], dlogits)
+        return (dlogits @ weights.T).reshape(x.shape), dkernel, dbias
 
     return loss, backward
 

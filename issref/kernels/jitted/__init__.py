@@ -8,10 +8,12 @@ from issref.kernels.jitted.groups import (
     plus_transpose,
     scale_by_pair,
 )
-from issref.kernels.jitted.rows import add_rows, log_sum_exp, softmax_minus_target
+from issref.kernels.jitted.products import product
+from issref.kernels.jitted.rows import add_bias_log_sum_exp, add_rows, log_sum_exp, softmax_minus_target
 from issref.kernels.jitted.sequences import lstm_backward, lstm_forward
 
 __all__ = [
+    "add_bias_log_sum_exp",
     "add_pair_squared_norms",
     "add_rows",
     "dual_block_pass",
@@ -24,6 +26,7 @@ __all__ = [
     "lstm_cell_backward",
     "lstm_forward",
     "plus_transpose",
+    "product",
     "scale_by_pair",
     "softmax_minus_target",
 ]

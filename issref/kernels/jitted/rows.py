@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from issref.kernels.jitted.compiled import jit, jit_max, jit_sum
-from issref.kernels.jitted.vector_math import exp
+from issref.kernels.jitted.compiled import jit, jit_sum
+from issref.kernels.jitted.vector_math import exp, reordered
 from issref.kernels.parallel import parallel_for
 
 
@@ -14,12 +14,14 @@ def add_rows(table, ids, rows):
             table[ids[n], k] += rows[n, k]
 
 
-@jit_max
+@jit
 def _largest(row):
-    largest = row[0]
+    """Return the largest entry of a row; LLVM vectorises this search among integers only."""
+    largest = reordered(row[0])
     for k in range(row.size):
-        largest = max(largest, row[k])
-    return largest
+        key = reordered(row[k])
+        largest = key if key > largest else largest
+    return reordered(largest)
 
 
 @jit_sum
@@ -39,7 +41,23 @@ def _log_sum_exp(start, stop, logits, result):
 
 def log_sum_exp(logits):
     result = np.empty(len(logits), logits.dtype)
-    parallel_for(_log_sum_exp, len(logits), 0.7 * logits.size, logits, result)
+    parallel_for(_log_sum_exp, len(logits), 0.4 * logits.size, logits, result)
+    return result
+
+
+@jit
+def _add_bias_log_sum_exp(start, stop, logits, bias, result):
+    for n in range(start, stop):
+        row = logits[n]  # stays in the cache while it is read three times
+        for k in range(row.size):
+            row[k] += bias[k]
+        shift = _largest(row)
+        result[n] = shift + np.log(_sum_exp(row, shift))
+
+
+def add_bias_log_sum_exp(logits, bias):
+    result = np.empty(len(logits), logits.dtype)
+    parallel_for(_add_bias_log_sum_exp, len(logits), 0.4 * logits.size, logits, bias, result)
     return result
 
 

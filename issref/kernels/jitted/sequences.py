@@ -17,7 +17,7 @@ def _forward(start, stop, gates, panels, lengths, reverse, sums, hidden, h_befor
     steps, mine = len(gates), slice(start, stop)
     for step in range(steps):
         t = steps - 1 - step if reverse else step
-        multiply(h[mine], panels, sums[mine])
+        multiply(h[mine], panels, sums[mine], False)
         for b in range(start, stop):
             for k in range(gates.shape[2]):
                 sums[b, k] += gates[t, b, k]
@@ -56,7 +56,7 @@ def _backward(start, stop, dhidden, gates, c_before, c_after, panels, lengths, r
                 lstm_row_backward(dh[b], dcell, gates[t, b], c_before[t, b], c_after[t, b], dgates[t, b], dc[b])
             else:
                 dgates[t, b] = 0
-        multiply(dgates[t, mine], panels, sums[mine])
+        multiply(dgates[t, mine], panels, sums[mine], False)
         for b in range(start, stop):
             if t < lengths[b]:
                 dh[b] = sums[b, :size]

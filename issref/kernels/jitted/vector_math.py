@@ -42,6 +42,25 @@ def _power_of_two(typing_context, shifted):
     return shifted(shifted), codegen
 
 
+@intrinsic
+def reordered(typing_context, x):
+    """Turn a float into an integer of the same order, or such an integer back into the float.
+
+    Positive floats are in the order of their bits; negative ones are too, once all bits but the sign are flipped.
+    """
+    other = {types.float32: types.int32, types.float64: types.int64}
+    other |= {integer: number for number, integer in other.items()}
+
+    def codegen(context, builder, signature, arguments):
+        integer = ir.IntType(x.bitwidth)
+        bits = builder.bitcast(arguments[0], integer)
+        negative = builder.ashr(bits, integer(x.bitwidth - 1))
+        flipped = builder.xor(bits, builder.and_(negative, integer(2 ** (x.bitwidth - 1) - 1)))
+        return builder.bitcast(flipped, context.get_value_type(other[x]))
+
+    return other[x](x), codegen
+
+
 def _exp_parts(x):
     """Return 2^n and p(r) for x, clipped so that 2^n is a normal number; numba compiles _exp_parts_of instead."""
     return x, x
