@@ -133,12 +133,22 @@ def softmax_minus_target(rng, dtype, m, n, groups):
     return logits, reference.log_sum_exp(logits), rng.integers(n + 1, size=m), float(rng.normal())
 
 
+def affine(rng, dtype, m, n, groups):
+    columns = int(rng.integers(1, 200))  # of several panels, the last one not full
+    return tuple(rng.standard_normal(shape).astype(dtype) for shape in ((3 * m, n), (n, columns), columns))
+
+
+def descend(rng, dtype, m, n, groups):
+    weights, gradient = (rng.standard_normal((m, n)).astype(dtype) for _ in range(2))
+    return weights, gradient if rng.random() < 0.5 else np.asfortranarray(gradient), float(rng.random())
+
+
 TWINS = {
     make.__name__: make
     for make in (
         add_pair_squared_norms, scale_by_pair, plus_transpose, dual_block_pass, duality_gap, lstm_cell,
         lstm_cell_backward, lstm_forward, lstm_backward, highway_cell, highway_cell_backward, add_rows,
-        log_sum_exp, softmax_minus_target,
+        log_sum_exp, softmax_minus_target, affine, descend,
     )
 }  # fmt: skip
 

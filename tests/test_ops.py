@@ -591,6 +591,32 @@ def test_cross_entropy_is_minus_log_softmax_over_steps_and_mean_over_batch(case)
     np.testing.assert_allclose(loss, -np.log(probability).sum(axis=0).mean(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@given(rng=SEEDS, steps=SIZES, batch=SIZES, inputs=st.integers(0, 5), words=st.integers(1, 80))
+def test_linear_cross_entropy_is_the_cross_entropy_of_a_linear_map(dtype, rng, steps, batch, inputs, words):
+    shapes = (steps, batch, inputs), (inputs, words), (words,)
+    x, kernel, bias = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    targets = rng.integers(words, size=(steps, batch))
+    loss, backward = linear_cross_entropy(x, kernel, bias, targets=targets)
+    logits, linear_backward = linear(x, kernel, bias)
+    expected, cross_backward = cross_entropy(logits, targets=targets)
+    found = (np.array(loss), *backward(1.5))
+    for array, exact in zip(found, (np.array(expected), *linear_backward(cross_backward(1.5))), strict=True):
+        assert array.dtype == exact.dtype
+        np.testing.assert_array_equal(array, exact)  # the same products and sums in the same order
+
+
+def test_linear_cross_entropy_names_shapes_that_do_not_fit():
+    arrays = np.zeros((2, 1, 3)), np.zeros((3, 4)), np.zeros(4)
+    for wrong in range(3):
+        with pytest.raises(ValueError, match="linear_cross_entropy: expected shapes"):
+            linear_cross_entropy(
+                *(a[..., :-1] if n == wrong else a for n, a in enumerate(arrays)), targets=np.zeros((2, 1), int)
+            )
+    with pytest.raises(ValueError, match="linear_cross_entropy: expected shapes"):
+        linear_cross_entropy(*arrays, targets=np.zeros((1, 2), int))
+
+
 @given(predictions(), st.floats(-100, 100))
 def test_cross_entropy_does_not_see_a_shift(case, shift):
     logits, targets = case

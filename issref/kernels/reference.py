@@ -161,12 +161,6 @@ def log_sum_exp(logits):
     return shift[:, 0] + np.log(np.sum(np.exp(logits - shift), axis=1))
 
 
-def add_bias_log_sum_exp(logits, bias):
-    """Add the bias to each row of the logits, in place, and return their log_sum_exp."""
-    logits += bias
-    return log_sum_exp(logits)
-
-
 def softmax_minus_target(logits, log_sum, targets, scale):
     """Return scale * (softmax(logits) - one-hot(targets)), the gradient of scale * cross-entropy in the logits."""
     gradient = scale * np.exp(logits - log_sum[:, None])
@@ -174,9 +168,18 @@ def softmax_minus_target(logits, log_sum, targets, scale):
     return gradient
 
 
-# ---------------------------------------------------------------- products
+# ---------------------------------------------------------------- linear map (ops.basic)
 
 
-def product(rows, weights):
-    """Return rows @ weights."""
-    return rows @ weights
+def affine(rows, weights, bias):
+    """Return rows W + b."""
+    return rows @ weights + bias
+
+
+# ---------------------------------------------------------------- gradient descent (training.optimizers)
+
+
+def descend(weights, gradient, rate):
+    """Replace the gradient by w - rate * gradient."""
+    gradient *= -rate
+    gradient += weights

@@ -38,16 +38,15 @@ def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bia
 
     def backward(dy: Shaped[np.ndarray, "*N K"]):
         drows = dy.reshape(len(rows), dy.shape[-1])
-        return (drows @ kernel.T).reshape(x.shape), *affine_backward([rows], drows)
+        return (drows @ kernel.T).reshape(x.shape), *_affine_backward([rows], drows)
 
     dtype = np.result_type(x, kernel, bias)
-    y = kernels.product(rows.astype(dtype, copy=False), kernel.astype(dtype, copy=False))
-    y += bias  # in place: the logits of a window are the largest array in training
+    y = kernels.affine(*(array.astype(dtype, copy=False) for array in (rows, kernel, bias)))
     return y.reshape(*x.shape[:-1], len(bias)), backward
 
 
-def affine_backward(parts: Sequence[Shaped[np.ndarray, "N _"]], drows: Shaped[np.ndarray, "N K"]):
-    """Return dW and db of x W + b in one product, since x W + b = [x, 1] [W; b]; `parts` are columns of x (N, D)."""
+def _affine_backward(parts: Sequence[Shaped[np.ndarray, "N _"]], drows: Shaped[np.ndarray, "N K"]):
+    """Return dW and db of x W + b in one product: x W + b = [x, 1] [W; b]. The `parts` are the columns of x."""
     ones = np.ones((len(drows), 1), drows.dtype)
     dparams = np.concatenate((*parts, ones), axis=1).T @ drows
     return dparams[:-1], dparams[-1]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from issref import kernels
-from issref.ops.basic import affine_backward
+from issref.ops.basic import _affine_backward
 
 MASKED_LOGIT = -1e30  # the logit of a masked position: its probability is 0
 
@@ -44,20 +44,19 @@ def linear_cross_entropy(
     """
     (*shape, inputs), (depth, words) = x.shape, kernel.shape
     if (inputs, bias.shape, targets.shape) != (depth, (words,), tuple(shape)):
+        needed = "shapes (T, B, D), (D, V), (V,), (T, B) of x, kernel, bias, targets"
         found = x.shape, kernel.shape, bias.shape, targets.shape
-        raise ValueError(
-            f"linear_cross_entropy: expected shapes (T, B, D), (D, V), (V,), (T, B) of x, kernel, bias, targets, got {found}"
-        )
+        raise ValueError(f"linear_cross_entropy: expected {needed}, got {found}")
     dtype, batch = np.result_type(x, kernel, bias), targets.shape[1]
     rows, aims = x.reshape(targets.size, inputs).astype(dtype, copy=False), targets.ravel()
     weights = kernel.astype(dtype, copy=False)
-    logits = kernels.product(rows, weights)
-    log_sum = kernels.add_bias_log_sum_exp(logits, bias.astype(dtype, copy=False))
+    logits = kernels.affine(rows, weights, bias.astype(dtype, copy=False))
+    log_sum = kernels.log_sum_exp(logits)
     loss = (log_sum - logits[np.arange(len(rows)), aims]).sum() / batch
 
     def backward(dloss: Shaped[np.ndarray, ""] | complex | float | int | np.number):
         dlogits = kernels.softmax_minus_target(logits, log_sum, aims, dloss / batch)
-        dkernel, dbias = affine_backward([rows], dlogits)
+        dkernel, dbias = _affine_backward([rows], dlogits)
         return (dlogits @ weights.T).reshape(x.shape), dkernel, dbias
 
     return loss, backward

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from issref import kernels
-from issref.ops.basic import affine_backward
+from issref.ops.basic import _affine_backward
 
 GATES = ("input", "candidate", "forget", "output")  # the order of the four blocks of H columns
 
@@ -48,8 +48,7 @@ def lstm(
     until = np.full(batch, steps) if lengths is None else lengths
 
     x_rows = x.reshape(steps * batch, inputs)
-    gates = kernels.product(x_rows.astype(dtype, copy=False), from_input.astype(dtype, copy=False))
-    gates += bias + shift
+    gates = kernels.affine(*(array.astype(dtype, copy=False) for array in (x_rows, from_input, bias + shift)))
     gates = gates.reshape(steps, batch, len(bias))
     hidden, h_before, c_before, c_after, h, c = kernels.lstm_forward(
         gates, h0.astype(dtype), c0.astype(dtype), from_hidden, until, reverse
@@ -61,7 +60,7 @@ def lstm(
         saved = [*(array.astype(wide, copy=False) for array in arrays), until, reverse]
         dgates, dh, dc = kernels.lstm_backward(*saved)
         drows, h_rows = dgates.reshape(len(x_rows), len(bias)), h_before.reshape(len(x_rows), h0.shape[1])
-        dkernel, dbias = affine_backward((x_rows, h_rows), drows)
+        dkernel, dbias = _affine_backward((x_rows, h_rows), drows)
         return (drows @ from_input.T).reshape(x.shape), dh, dc, dkernel, dbias
 
     return (hidden, h, c), backward

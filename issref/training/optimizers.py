@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from issref import kernels
+
 
 def global_norm(grads: Mapping[str, np.ndarray]) -> float:
     """Return the Euclidean norm of all gradients taken together."""
@@ -30,8 +32,7 @@ def add_weight_decay(grads: dict[str, np.ndarray], params: Mapping[str, np.ndarr
 def sgd(params: Mapping[str, np.ndarray], grads: dict[str, np.ndarray], rate: float) -> dict[str, np.ndarray]:
     """Return w - rate * gradient for every array. The result reuses the memory of `grads`."""
     for array, gradient in grads.items():
-        gradient *= -rate
-        gradient += params[array]
+        kernels.descend(params[array], gradient, rate)
     return grads
 
 

@@ -8,14 +8,15 @@ from issref.kernels.jitted.groups import (
     plus_transpose,
     scale_by_pair,
 )
-from issref.kernels.jitted.products import product
-from issref.kernels.jitted.rows import add_bias_log_sum_exp, add_rows, log_sum_exp, softmax_minus_target
+from issref.kernels.jitted.products import affine
+from issref.kernels.jitted.rows import add_rows, descend, log_sum_exp, softmax_minus_target
 from issref.kernels.jitted.sequences import lstm_backward, lstm_forward
 
 __all__ = [
-    "add_bias_log_sum_exp",
     "add_pair_squared_norms",
     "add_rows",
+    "affine",
+    "descend",
     "dual_block_pass",
     "duality_gap",
     "highway_cell",
@@ -26,7 +27,6 @@ __all__ = [
     "lstm_cell_backward",
     "lstm_forward",
     "plus_transpose",
-    "product",
     "scale_by_pair",
     "softmax_minus_target",
 ]

@@ -1,13 +1,12 @@
 """The innermost loop of a matrix product, with its sums in registers, for up to ROWS rows; written in LLVM code.
 
-    out[row + r, 0:w] (+)= sum_k rows[row + r, k] panel[k, 0:w],    r = 0, ..., count - 1
+    out[row + r, 0:w] = start[row + r, 0:w] + sum_k rows[row + r, k] panel[k, 0:w],    r = 0, ..., count - 1
 
 The loop over k keeps its count x 2 sums in vector registers. It reads each row of the panel, two vectors, once for
 all of them. numba does not compile such a loop from Python. A BLAS does the same, but copies the weights into
 panels at every call. A recurrent network multiplies about twenty rows by the same weights at each step, so the
 copy would cost as much as the product; `products` makes it once for all steps.
 """
-
 
 from llvmlite import ir
 from numba import types
@@ -30,20 +29,20 @@ INDEX, LANE = ir.IntType(64), ir.IntType(32)
 
 
 @intrinsic
-def multiply_rows(typing_context, rows, panel, out, row, count, add):
-    """Multiply `count` of the rows, from `row` on, and write the sums to `out` or add them to it.
+def multiply_rows(typing_context, start, rows, panel, out, row, count):
+    """Multiply `count` of the rows, from `row` on. The panel, and each row of the other arrays, are contiguous.
 
-    Rows, panel and the rows of `out` are contiguous. Nothing happens if count is not in 1, ..., ROWS.
+    `out` may be the array `start`. Nothing happens if count is not in 1, ..., ROWS.
     """
-    arrays = (rows, panel, out)
+    arrays = (start, rows, panel, out)
     if not all(isinstance(array, types.Array) and array.dtype == out.dtype for array in arrays):
         return None
 
     def codegen(context, builder, signature, arguments):
-        kinds = signature.args[:3]
-        rows, panel, out = (
+        kinds = signature.args[:4]
+        start, rows, panel, out = (
             context.make_array(kind)(context, builder, argument)
-            for kind, argument in zip(kinds, arguments[:3], strict=True)
+            for kind, argument in zip(kinds, arguments[:4], strict=True)
         )
         number = context.get_data_type(kinds[0].dtype)
         lanes = VECTOR // (8 if kinds[0].dtype == types.float64 else 4)
@@ -51,7 +50,7 @@ def multiply_rows(typing_context, rows, panel, out, row, count, add):
 
         def first(array, r):
             """Return a pointer to row `row + r` of an array."""
-            step = builder.mul(builder.add(arguments[3], INDEX(r)), builder.extract_value(array.strides, 0))
+            step = builder.mul(builder.add(arguments[4], INDEX(r)), builder.extract_value(array.strides, 0))
             address = builder.add(builder.ptrtoint(array.data, INDEX), step)
             return builder.inttoptr(address, number.as_pointer())
 
@@ -74,13 +73,11 @@ def multiply_rows(typing_context, rows, panel, out, row, count, add):
 
         def tile(count):
             halves = [INDEX(0), INDEX(lanes)]
-            sources, targets = ([first(array, r) for r in range(count)] for array in (rows, out))
-            zero = ir.Constant(vector, None)
-            sums = [[cgutils.alloca_once_value(builder, zero) for _ in halves] for _ in sources]
-            for target, pair in zip(targets, sums, strict=True):
+            begins, sources, targets = ([first(array, r) for r in range(count)] for array in (start, rows, out))
+            sums = [[cgutils.alloca_once(builder, vector) for _ in halves] for _ in sources]
+            for begin, pair in zip(begins, sums, strict=True):
                 for half, total in zip(halves, pair, strict=True):
-                    before = builder.load(at(target, half), align=4)
-                    builder.store(builder.select(arguments[5], before, zero), total)
+                    builder.store(builder.load(at(begin, half), align=4), total)
             with cgutils.for_range(builder, builder.extract_value(rows.shape, 1)) as each:
                 line = builder.mul(each.index, INDEX(2 * lanes))
                 for half in halves:
@@ -98,7 +95,7 @@ def multiply_rows(typing_context, rows, panel, out, row, count, add):
                     builder.store(builder.load(total), at(target, half), align=4)
 
         end = builder.append_basic_block("end")
-        switch = builder.switch(arguments[4], end)
+        switch = builder.switch(arguments[5], end)
         for count in range(1, ROWS + 1):
             with builder.goto_block(block := builder.append_basic_block(f"rows{count}")):
                 tile(count)
@@ -107,4 +104,4 @@ def multiply_rows(typing_context, rows, panel, out, row, count, add):
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(rows, panel, out, types.int64, types.int64, types.boolean), codegen
+    return types.void(start, rows, panel, out, types.int64, types.int64), codegen

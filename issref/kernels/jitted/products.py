@@ -47,37 +47,53 @@ def packed(weights):
 
 
 @jit
-def _multiply_panel(rows, panel, out, add):
+def _multiply_panel(start, rows, panel, out):
     tiles = -(-len(rows) // microkernel.ROWS)
     for tile in range(tiles):
-        start, stop = len(rows) * tile // tiles, len(rows) * (tile + 1) // tiles
-        microkernel.multiply_rows(rows, panel, out, start, stop - start, add)
+        first, last = len(rows) * tile // tiles, len(rows) * (tile + 1) // tiles
+        microkernel.multiply_rows(start, rows, panel, out, first, last - first)
 
 
 @jit
-def multiply(rows, panels, out, add):
-    """Write rows @ weights to out (B, K), or add it to out; the rows (B, D) are contiguous."""
+def multiply(start, rows, panels, out):
+    """Write start + rows @ weights to out (B, K), which may be start. Each row of all three is contiguous."""
     width = panels.shape[2]
     for j in range(len(panels)):
-        columns = out[:, j * width : (j + 1) * width]
-        if columns.shape[1] == width:
-            _multiply_panel(rows, panels[j], columns, add)
+        mine = slice(j * width, min((j + 1) * width, out.shape[1]))
+        if mine.stop - mine.start == width:
+            _multiply_panel(start[:, mine], rows, panels[j], out[:, mine])
         else:
-            padded = np.zeros((len(rows), width), out.dtype)[:, :width]
-            padded[:, : columns.shape[1]] = columns
-            _multiply_panel(rows, panels[j], padded, add)
-            columns[:] = padded[:, : columns.shape[1]]
+            padded = np.zeros((len(rows), width), out.dtype)[
+                :, :width
+            ]  # a slice, which has the type of the others
+            padded[:, : mine.stop - mine.start] = start[:, mine]
+            _multiply_panel(padded, rows, panels[j], padded)
+            out[:, mine] = padded[:, : mine.stop - mine.start]
 
 
 @jit
-def _multiply_panels(start, stop, rows, panels, out):
+def _affine_panels(start, stop, rows, panels, bias, out):
     width = panels.shape[2]
-    multiply(rows, panels[start:stop], out[:, start * width : stop * width], False)
+    mine = slice(start * width, min(stop * width, bias.size))
+    for n in range(len(rows)):
+        out[n, mine] = bias[mine]
+    multiply(out[:, mine], rows, panels[start:stop], out[:, mine])
 
 
-def product(rows, weights):
-    if not weights_are_fixed():
-        return rows @ weights  # a BLAS packs the weights at every call
-    panels, out = packed(weights), np.empty((len(rows), weights.shape[1]), rows.dtype)
-    parallel_for(_multiply_panels, len(panels), out.size * len(weights) / 45, np.ascontiguousarray(rows), panels, out)
+@jit
+def _add_bias(start, stop, bias, out):
+    for n in range(start, stop):
+        row = out[n]
+        for k in range(row.size):
+            row[k] += bias[k]
+
+
+def affine(rows, weights, bias):
+    if weights_are_fixed():
+        panels, out = packed(weights), np.empty((len(rows), len(bias)), rows.dtype)
+        rows, work = np.ascontiguousarray(rows), out.size * len(weights) / 45
+        parallel_for(_affine_panels, len(panels), work, rows, panels, bias, out)
+    else:
+        out = rows @ weights  # a BLAS packs the weights at every call
+        parallel_for(_add_bias, len(out), 0.2 * out.size, bias, out)
     return out

@@ -1,7 +1,8 @@
-"""The backward of an embedding, and the softmax, row by row."""
+"""The backward of an embedding and the softmax, row by row; a step of gradient descent, entry by entry."""
 
 import numpy as np
 
+from issref.kernels import reference
 from issref.kernels.jitted.compiled import jit, jit_sum
 from issref.kernels.jitted.vector_math import exp, reordered
 from issref.kernels.parallel import parallel_for
@@ -46,22 +47,6 @@ def log_sum_exp(logits):
 
 
 @jit
-def _add_bias_log_sum_exp(start, stop, logits, bias, result):
-    for n in range(start, stop):
-        row = logits[n]  # stays in the cache while it is read three times
-        for k in range(row.size):
-            row[k] += bias[k]
-        shift = _largest(row)
-        result[n] = shift + np.log(_sum_exp(row, shift))
-
-
-def add_bias_log_sum_exp(logits, bias):
-    result = np.empty(len(logits), logits.dtype)
-    parallel_for(_add_bias_log_sum_exp, len(logits), 0.4 * logits.size, logits, bias, result)
-    return result
-
-
-@jit
 def _softmax_minus_target(start, stop, logits, log_sum, targets, scale, gradient):
     for n in range(start, stop):
         row, slope, shift = logits[n], gradient[n], log_sum[n]
@@ -74,3 +59,17 @@ def softmax_minus_target(logits, log_sum, targets, scale):
     gradient, scale = np.empty_like(logits), logits.dtype.type(scale)
     parallel_for(_softmax_minus_target, len(logits), 0.6 * logits.size, logits, log_sum, targets, scale, gradient)
     return gradient
+
+
+@jit
+def _descend(start, stop, weights, gradient, rate):
+    for k in range(start, stop):
+        gradient[k] = weights[k] - rate * gradient[k]
+
+
+def descend(weights, gradient, rate):
+    if weights.flags.c_contiguous and gradient.flags.c_contiguous:
+        flat, rate = (weights.reshape(-1), gradient.reshape(-1)), gradient.dtype.type(rate)
+        parallel_for(_descend, gradient.size, 0.4 * gradient.size, *flat, rate)
+    else:
+        reference.descend(weights, gradient, rate)
