@@ -204,7 +204,8 @@ CASES = {
     "both ways, lengths, masks": (
         bidirectional,
         both_ways(2, 3, 1, 2, 1),
-        {"forward_mask": np.ones((2, 3, 1)), "backward_mask": np.array(3 * [2.0, 0]).reshape(2, 3, 1)} | LENGTHS,
+        {"forward_mask": np.ones((2, 3, 1)), "backward_mask": np.array(3 * [2.0, 0]).reshape(2, 3, 1)}
+        | {"lengths": np.array([2, 0, 1])},
     ),
     "both ways, one of everything": (bidirectional, both_ways(1, 1, 1, 1, 1), {"forget_bias": 0.0}),
     "both ways, no steps": (bidirectional, both_ways(0, 2, 3, 2, 1), {}),
@@ -606,17 +607,6 @@ def test_linear_cross_entropy_is_the_cross_entropy_of_a_linear_map(dtype, rng, s
         np.testing.assert_array_equal(array, exact)  # the same products and sums in the same order
 
 
-def test_linear_cross_entropy_names_shapes_that_do_not_fit():
-    arrays = np.zeros((2, 1, 3)), np.zeros((3, 4)), np.zeros(4)
-    for wrong in range(3):
-        with pytest.raises(ValueError, match="linear_cross_entropy: expected shapes"):
-            linear_cross_entropy(
-                *(a[..., :-1] if n == wrong else a for n, a in enumerate(arrays)), targets=np.zeros((2, 1), int)
-            )
-    with pytest.raises(ValueError, match="linear_cross_entropy: expected shapes"):
-        linear_cross_entropy(*arrays, targets=np.zeros((1, 2), int))
-
-
 @given(predictions(), st.floats(-100, 100))
 def test_cross_entropy_does_not_see_a_shift(case, shift):
     logits, targets = case
@@ -771,5 +761,5 @@ def test_an_lstm_refuses_shapes_that_do_not_fit(monkeypatch, dtype, wrong):
         lengths = lengths[:1]
     else:
         given[wrong] = given[wrong][1:]
-    with pytest.raises(ValueError, match="lstm: expected shapes"):
+    with pytest.raises(ValueError, match=f"lstm: expected shape .* of {wrong}"):
         unchecked(*given.values(), lengths=lengths)
