@@ -41,7 +41,7 @@ def linear_cross_entropy(
     *,
     targets: Integer[np.ndarray, "T B"],
 ):
-    """Return cross_entropy(x W + b, targets), with fewer passes over the logits than `linear` and `cross_entropy`.
+    """Return cross_entropy(x W + b, targets), in nats, with one array of the size of the logits kept.
 
     >>> cost, backward = linear_cross_entropy(np.ones((1, 1, 2)), np.eye(2), np.zeros(2), targets=np.array([[0]]))
     >>> dx, dkernel, dbias = backward(1.0)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from issref.data import corpus as corpora
 from issref.data.corpus import Corpus
 from issref.iss.layout import Layout, Params
+from issref.kernels.inference import fixed_weights
 from issref.models import LANGUAGE_MODELS, LanguageModel
 from issref.ptb.console import print_result
 from issref.ptb.settings import Settings
@@ -47,9 +48,10 @@ def perplexity(
     state = model.zero_state(params, batch)
     cost, count = 0.0, 0
     windows = corpora.windows(text, batch, steps, tail=batch == 1)
-    for tokens, targets in tqdm(windows, desc=name, unit=" windows", leave=False, delay=1, disable=None):
-        (loss, state), _ = model.loss(params, state, tokens=tokens, targets=targets)
-        cost, count = cost + float(loss), count + len(tokens)
+    with fixed_weights():
+        for tokens, targets in tqdm(windows, desc=name, unit=" windows", leave=False, delay=1, disable=None):
+            (loss, state), _ = model.loss(params, state, tokens=tokens, targets=targets)
+            cost, count = cost + float(loss), count + len(tokens)
     return math.exp(min(cost / count, 700.0))
 
 
@@ -98,10 +100,12 @@ def finish(
 def output_difference(model: LanguageModel, full: Params, small: Params, text: np.ndarray) -> tuple[float, float]:
     """Return the largest difference between the logits of two models over a text, and the largest logit."""
     states, difference, largest = [model.zero_state(params, 1) for params in (full, small)], 0.0, 0.0
-    for tokens, _ in corpora.windows(text, 1, WINDOW, tail=True):
-        (y, states[0]), _ = model.logits(full, states[0], tokens=tokens)
-        (z, states[1]), _ = model.logits(small, states[1], tokens=tokens)
-        difference, largest = max(difference, float(np.abs(y - z).max())), max(largest, float(np.abs(y).max()))
+    with fixed_weights():
+        for tokens, _ in corpora.windows(text, 1, WINDOW, tail=True):
+            (y, states[0]), _ = model.logits(full, states[0], tokens=tokens)
+            (z, states[1]), _ = model.logits(small, states[1], tokens=tokens)
+            difference = max(difference, float(np.abs(y - z).max()))
+            largest = max(largest, float(np.abs(y).max()))
     return difference, largest
 
 

@@ -47,28 +47,22 @@ def packed(weights):
 
 
 @jit
-def _multiply_panel(start, rows, panel, out):
-    tiles = -(-len(rows) // microkernel.ROWS)
-    for tile in range(tiles):
-        first, last = len(rows) * tile // tiles, len(rows) * (tile + 1) // tiles
-        microkernel.multiply_rows(start, rows, panel, out, first, last - first)
-
-
-@jit
 def multiply(start, rows, panels, out):
     """Write start + rows @ weights to out (B, K), which may be start. Each row of all three is contiguous."""
-    width = panels.shape[2]
+    width, tiles = panels.shape[2], -(-len(rows) // microkernel.ROWS)
+    padded = np.zeros((len(rows), width), out.dtype)[:, :width]  # a slice, which has the type of the others
     for j in range(len(panels)):
         mine = slice(j * width, min((j + 1) * width, out.shape[1]))
-        if mine.stop - mine.start == width:
-            _multiply_panel(start[:, mine], rows, panels[j], out[:, mine])
-        else:
-            padded = np.zeros((len(rows), width), out.dtype)[
-                :, :width
-            ]  # a slice, which has the type of the others
-            padded[:, : mine.stop - mine.start] = start[:, mine]
-            _multiply_panel(padded, rows, panels[j], padded)
-            out[:, mine] = padded[:, : mine.stop - mine.start]
+        filled = mine.stop - mine.start
+        before, after = start[:, mine], out[:, mine]
+        if filled < width:
+            padded[:, :filled] = before
+            before = after = padded
+        for tile in range(tiles):
+            first, last = len(rows) * tile // tiles, len(rows) * (tile + 1) // tiles
+            microkernel.multiply_rows(before, rows, panels[j], after, first, last - first)
+        if filled < width:
+            out[:, mine] = padded[:, :filled]
 
 
 @jit
