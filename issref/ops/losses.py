@@ -41,7 +41,8 @@ def linear_cross_entropy(
     *,
     targets: Integer[np.ndarray, "T B"],
 ):
-    """Return cross_entropy(x W + b, targets), in nats, with one array of the size of the logits kept.
+    """Return cross_entropy(x W + b, targets) in nats: the sum over the T steps, the mean over the batch of B.
+
 
     >>> cost, backward = linear_cross_entropy(np.ones((1, 1, 2)), np.eye(2), np.zeros(2), targets=np.array([[0]]))
     >>> dx, dkernel, dbias = backward(1.0)
