@@ -43,7 +43,6 @@ def linear_cross_entropy(
 ):
     """Return cross_entropy(x W + b, targets) in nats: the sum over the T steps, the mean over the batch of B.
 
-
     >>> cost, backward = linear_cross_entropy(np.ones((1, 1, 2)), np.eye(2), np.zeros(2), targets=np.array([[0]]))
     >>> dx, dkernel, dbias = backward(1.0)
     >>> round(float(cost), 4), dbias
