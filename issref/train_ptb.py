@@ -51,9 +51,10 @@ def train(settings: Settings, run: RunState, recorder: Recorder, corpus: Corpus,
     prune = choose_prune(settings, model, batches, recorder)
     save = shell.begin_saving(folder, run, recorder, settings, corpus)
     while run.epoch < schedule.epochs:
-        rate, update = schedule.rate(run.epoch), choose_update(settings, model, layout, run.epoch)
+        update = choose_update(settings, model, layout, run.epoch)
         penalty = group_penalty(settings, model, layout, run.epoch)
         for tokens, targets in training_steps(batches, run, recorder, save, schedule.epochs):
+            rate = schedule.rate(run.epoch + run.step / len(batches))
             masks = draw_masks(run, layout, model, config, schedule.steps, schedule.batch)
             (loss, run.state), backward = model.loss(
                 run.params, run.state, tokens=tokens, targets=targets, masks=masks

@@ -262,6 +262,26 @@ def test_the_rate_of_an_epoch_and_the_scale_of_the_penalty():
     assert squad.PenaltyOptions().acts(10**6)
 
 
+@given(st.integers(0, 5), st.integers(1, 5), st.floats(0, 1))
+def test_a_linear_rate_is_flat_and_then_falls_in_a_straight_line_to_0(flat, falling, part):
+    schedule = ptb.ScheduleOptions(schedule="linear", flat_epochs=flat, epochs=flat + falling, learning_rate=3.0)
+    assert schedule.rate(flat * part) == 3
+    assert schedule.rate(flat + falling * part) == pytest.approx(3 * (1 - part), abs=1e-14)
+    middles = sum(schedule.rate(epoch + 0.5) for epoch in range(flat + falling))
+    assert middles == pytest.approx(3 * (flat + falling / 2))  # what a sweep takes for the sum over all steps
+
+
+def test_a_linear_rate_needs_an_epoch_in_which_it_falls():
+    with pytest.raises(ValueError, match="--flat-epochs: expected fewer than the 3 epochs with --schedule linear"):
+        ptb.Settings().replaced(schedule="linear", epochs=3, flat_epochs=3).check()
+
+
+@given(st.floats(0, 7.99))
+def test_the_other_rates_change_between_epochs_only(epoch):
+    for schedule in (ptb.ScheduleOptions(epochs=8), ptb.ScheduleOptions(epochs=8, schedule="staircase")):
+        assert schedule.rate(epoch) == schedule.rate(int(epoch))
+
+
 @given(st.lists(st.floats(0, 9), max_size=5), st.lists(st.text(min_size=1), unique=True, min_size=1, max_size=5))
 def test_a_strength_is_for_all_spaces_or_for_each(values, spaces):
     if len(values) not in (1, len(spaces)):

@@ -79,11 +79,12 @@ class ScheduleOptions(Options):
     """Passes over the training text."""
     learning_rate: Positive = 1.0
     """Learning rate of the first epoch."""
-    schedule: Literal["decay", "staircase"] = "decay"
+    schedule: Literal["decay", "staircase", "linear"] = "decay"
     """decay: constant for flat-epochs, then times `decay` each epoch. staircase: times 0.1 after each third of
-    the epochs, rounded down, as in the released code."""
+    the epochs, rounded down, as in the released code. linear: constant for flat-epochs, then falls from step to
+    step, to 0 at the end of the run."""
     flat_epochs: Natural = 4
-    """Epochs before the decay begins."""
+    """Epochs before the learning rate begins to fall."""
     decay: Positive = 0.5
     """Factor of the learning rate for each epoch after flat-epochs."""
     clip: Positive = 5.0
@@ -93,11 +94,13 @@ class ScheduleOptions(Options):
     selection: Literal["last", "best"] = "last"
     """The final weights of a run: the last epoch's, or the ones with the best validation perplexity."""
 
-    def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, counted from 0."""
+    def rate(self, epoch: float) -> float:
+        """Return the learning rate at an epoch, counted from 0; 1.5 is the middle of the second one."""
+        if self.schedule == "linear":
+            return self.learning_rate * min((self.epochs - epoch) / (self.epochs - self.flat_epochs), 1.0)
         if self.schedule == "staircase":
-            return self.learning_rate * 0.1 ** (epoch // max(1, self.epochs // 3))
-        return self.learning_rate * self.decay ** max(epoch + 1 - self.flat_epochs, 0)
+            return self.learning_rate * 0.1 ** (int(epoch) // max(1, self.epochs // 3))
+        return self.learning_rate * self.decay ** max(int(epoch) + 1 - self.flat_epochs, 0)
 
 
 class DataOptions(Options):
@@ -126,6 +129,9 @@ class Settings(Options):
         LANGUAGE_MODELS[self.network.model].configure(1, self.network.flat())
         if self.penalty.method in ("prox", "released"):
             strengths(self.penalty.strength, [str(size) for size in self.network.hidden_sizes])
+        if self.schedule.schedule == "linear" and self.schedule.flat_epochs >= self.schedule.epochs:
+            need, found = f"fewer than the {self.schedule.epochs} epochs", self.schedule.flat_epochs
+            raise ValueError(f"--flat-epochs: expected {need} with --schedule linear, got {found}")
         if (scale := self.penalty.final_penalty_scale) and self.penalty.penalty_epochs is None:
             raise ValueError(f"--final-penalty-scale: expected --penalty-epochs too, got {scale:g} alone")
 

@@ -72,7 +72,7 @@ class TaskSpec:
 def _ptb_rates(settings: Settings, corpus: corpora.Corpus) -> float:
     schedule, scale = settings.schedule, settings.penalty.scale
     steps = len(corpora.windows(corpus.train, schedule.batch, schedule.steps))
-    return steps * sum(schedule.rate(epoch) * scale(epoch) for epoch in range(schedule.epochs))
+    return steps * sum(schedule.rate(epoch + 0.5) * scale(epoch) for epoch in range(schedule.epochs))
 
 
 def _squad_rates(settings: SquadSettings, corpus: squad_corpus.Corpus) -> float:
