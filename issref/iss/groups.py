@@ -57,9 +57,18 @@ class Groups(NamedTuple):
     def matrix(self, params: Params, array: str) -> np.ndarray:
         """Return an array as a matrix of the shape of its ids; a vector becomes a matrix of one column.
 
-        Raises ValueError if the array is missing, has another shape or holds no floating point numbers.
+        Raises ValueError if the array is missing, has another shape or holds no floating point numbers, or if its
+        ids are no integers from -1 to `count` - 1.
         """
         rows, columns = self.ids[array]
+        for ids in (rows, columns):  # checked at each use: the compiled loops check no bounds
+            if ids.dtype.kind != "i" or ids.ndim != 1:
+                raise ValueError(
+                    f"{array}: expected a vector of integers as group ids, got {ids.dtype} {ids.shape}"
+                )
+            if ids.min(initial=-1) < -1 or ids.max(initial=-1) >= self.count:
+                found = f"{ids.min()} to {ids.max()}"
+                raise ValueError(f"{array}: expected group ids from -1 to {self.count - 1}, got {found}")
         if array not in params:
             raise ValueError(f"{array}: expected this grouped array in params, got {sorted(params)}")
         found = params[array].shape

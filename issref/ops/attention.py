@@ -8,9 +8,11 @@ tutorials/7_highways.py.
 import numpy as np
 from jaxtyping import Integer, Shaped
 
+from issref.ops import check_shapes, checked, checked_ids
 from issref.ops.losses import MASKED_LOGIT
 
 
+@checked
 def similarity(
     h: Shaped[np.ndarray, "T B D"],
     u: Shaped[np.ndarray, "J B D"],
@@ -21,7 +23,9 @@ def similarity(
 
     With w = [w_h, w_u, w_hu] this is h w_h + u w_u + (h * w_hu) u^T, so the array (T, J, 3 D) is never formed.
     """
+    check_shapes("similarity", h=(h, ("T", "B", "D")), u=(u, ("J", *h.shape[1:])))
     size = h.shape[-1]
+    check_shapes("similarity", kernel=(kernel, (3 * size, 1)), bias=(bias, (1,)))
     of_h, of_u, of_both = kernel[:size], kernel[size : 2 * size], kernel[2 * size :, 0]
     h_rows, u_rows = h.swapaxes(0, 1), u.swapaxes(0, 1)  # (B, T, D), (B, J, D)
     scaled = h_rows * of_both
@@ -38,6 +42,7 @@ def similarity(
     return s, backward
 
 
+@checked
 def context_to_query(
     s: Shaped[np.ndarray, "B T J"], u: Shaped[np.ndarray, "J B D"], *, lengths: Integer[np.ndarray, " B"]
 ):
@@ -45,7 +50,8 @@ def context_to_query(
 
     `lengths` are the lengths of the questions.
     """
-    valid = np.arange(s.shape[2]) < lengths[:, None, None]
+    valid = _valid_words("context_to_query", s, lengths)
+    check_shapes("context_to_query", u=(u, (s.shape[2], len(s), "D")))
     weights, softmax_back = _softmax(s, valid, axis=2)
     u_rows = u.swapaxes(0, 1)
 
@@ -57,12 +63,13 @@ def context_to_query(
     return (weights @ u_rows).swapaxes(0, 1), backward
 
 
+@checked
 def max_over_question(s: Shaped[np.ndarray, "B T J"], *, lengths: Integer[np.ndarray, " B"]):
     """Return m_t = max_j s[t, j] over the words of the question, shape (T, B); the first maximum has the gradient.
 
     `lengths` are the lengths of the questions. `attention_pool` with m as logits is query-to-context attention.
     """
-    valid = np.arange(s.shape[2]) < lengths[:, None, None]
+    valid = _valid_words("max_over_question", s, lengths)
     best = np.where(valid, np.real(s), -np.inf).argmax(axis=2)[..., None]
 
     def backward(dm: Shaped[np.ndarray, "T B"]):
@@ -73,11 +80,15 @@ def max_over_question(s: Shaped[np.ndarray, "B T J"], *, lengths: Integer[np.nda
     return np.take_along_axis(s, best, axis=2)[..., 0].T, backward
 
 
+@checked
 def attention_pool(
     logits: Shaped[np.ndarray, "T B"], x: Shaped[np.ndarray, "T B D"], *, lengths: Integer[np.ndarray, " B"]
 ):
     """Return the mean word of a text, weighted by a softmax: sum_t softmax_t(logits) x_t, shape (B, D)."""
-    valid = np.arange(len(logits))[:, None] < lengths
+    check_shapes(
+        "attention_pool", x=(x, ("T", "B", "D")), logits=(logits, x.shape[:2]), lengths=(lengths, x.shape[1:2])
+    )
+    valid = np.arange(len(x))[:, None] < checked_ids("attention_pool", "lengths", lengths, len(x) + 1, start=1)
     weights, softmax_back = _softmax(logits, valid, axis=0)
 
     def backward(dpooled: Shaped[np.ndarray, "B D"]):
@@ -86,6 +97,7 @@ def attention_pool(
     return (weights[..., None] * x).sum(axis=0), backward
 
 
+@checked
 def attention_flow(
     h: Shaped[np.ndarray, "T B D"],
     u: Shaped[np.ndarray, "J B D"],
@@ -121,8 +133,10 @@ def attention_flow(
     return p, backward
 
 
+@checked
 def multiply(x: Shaped[np.ndarray, "T B D"], z: Shaped[np.ndarray, "... B D"]):
     """Return y = x * z, shape (T, B, D); a z of shape (B, D) multiplies every word of x."""
+    check_shapes("multiply", x=(x, ("T", "B", "D")), z=(z, x.shape[x.ndim - z.ndim == 1 :]))
 
     def backward(dy: Shaped[np.ndarray, "T B D"]):
         dz = dy * x
@@ -131,14 +145,24 @@ def multiply(x: Shaped[np.ndarray, "T B D"], z: Shaped[np.ndarray, "... B D"]):
     return x * z, backward
 
 
+@checked
 def concatenate(*parts: Shaped[np.ndarray, "..."]):
     """Return y = [x, z, ...]: arrays of any widths, concatenated along their last axis."""
+    check_shapes(
+        "concatenate", **{f"part {k}": (part, (*parts[0].shape[:-1], "D")) for k, part in enumerate(parts)}
+    )
     ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
 
     def backward(dy: Shaped[np.ndarray, "..."]):
         return tuple(np.split(dy, ends, axis=-1))
 
     return np.concatenate(parts, axis=-1), backward
+
+
+def _valid_words(op, s, lengths):
+    """Return which words of the question are within its length, (B, 1, J)."""
+    check_shapes(op, s=(s, ("B", "T", "J")), lengths=(lengths, s.shape[:1]))
+    return np.arange(s.shape[2]) < checked_ids(op, "lengths", lengths, s.shape[2] + 1, start=1)[:, None, None]
 
 
 def _softmax(x, valid, axis):

@@ -6,8 +6,10 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from issref import kernels
+from issref.ops import check_shapes, checked, checked_ids
 
 
+@checked
 def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
     """Return y[n] = table[ids[n]], one row for each id, (*N, D). The backward adds up the gradients of equal ids.
 
@@ -16,6 +18,8 @@ def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
     array([[0., 0.],
            [2., 2.]])
     """
+    check_shapes("embed", table=(table, ("V", "D")))
+    ids = checked_ids("embed", "ids", ids, len(table))
 
     def backward(dy: Shaped[np.ndarray, "*N D"]):
         dtable = np.zeros(table.shape, dy.dtype)
@@ -25,6 +29,7 @@ def embed(table: Shaped[np.ndarray, "V D"], *, ids: Integer[np.ndarray, "*N"]):
     return table[ids], backward
 
 
+@checked
 def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bias: Shaped[np.ndarray, " K"]):
     """Return y = x W + b, shape (*N, K).
 
@@ -33,6 +38,9 @@ def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bia
     (array([[11.5]]), (array([[3., 4.]]), array([[1.],
            [2.]]), array([1.])))
     """
+    check_shapes(
+        "linear", x=(x, (*x.shape[:-1], "D")), kernel=(kernel, (*x.shape[-1:], "K")), bias=(bias, kernel.shape[1:])
+    )
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
     def backward(dy: Shaped[np.ndarray, "*N K"]):
@@ -44,12 +52,16 @@ def linear(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D K"], bia
     return y.reshape(*x.shape[:-1], len(bias)), backward
 
 
+@checked
 def dropout(x: Shaped[np.ndarray, "*N"], *, mask: Shaped[np.ndarray, "*#N"] | None):
     """Return y = x * mask for a mask of zeros and 1 / keep (inverted dropout), drawn by the caller.
 
     A mask of None keeps all values. The mask is broadcast: with a missing axis, or one of length 1, it is the same
     along this axis, for example for all steps.
     """
+    if mask is not None:
+        trailing = zip(mask.shape, x.shape[max(0, x.ndim - mask.ndim) :], strict=False)
+        check_shapes("dropout", mask=(mask, tuple(1 if one == 1 else size for one, size in trailing)))
 
     def backward(dy: Shaped[np.ndarray, "*N"]):
         return dy if mask is None else dy * mask

@@ -3,10 +3,12 @@
 import numpy as np
 from jaxtyping import Integer, Shaped
 
+from issref.ops import check_shapes, checked
 from issref.ops.basic import dropout
 from issref.ops.lstm import lstm
 
 
+@checked
 def bidirectional(
     x: Shaped[np.ndarray, "T B D"],
     forward_kernel: Shaped[np.ndarray, "_ F"],
@@ -25,6 +27,8 @@ def bidirectional(
     for its input. Beyond its length the output of a text is 0. The default forget bias is that of the released
     code (TF 1 BasicLSTMCell).
     """
+    biases = {"forward_bias": (forward_bias, ("4 H",)), "backward_bias": (backward_bias, ("4 K",))}
+    check_shapes("bidirectional", x=(x, ("T", "B", "D")), **biases)
     ways = (
         (forward_kernel, forward_bias, forward_mask, False),
         (backward_kernel, backward_bias, backward_mask, True),

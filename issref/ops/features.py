@@ -6,8 +6,10 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from issref.kernels.reference import sigmoid
+from issref.ops import check_shapes, checked, checked_ids
 
 
+@checked
 def character_convolution(
     x: Shaped[np.ndarray, "*N W C"],
     kernel: Shaped[np.ndarray, "_ F"],
@@ -21,9 +23,11 @@ def character_convolution(
     a word shorter than a window is padded with zeros to the length of one. Padding after a word never affects the
     output. Seo et al. 2017, section 2 (1); the max over positions is from Kim (2014).
     """
+    check_shapes("character_convolution", x=(x, (*lengths.shape, "W", "C")), kernel=(kernel, ("width C", "F")))
     letters, size = x.shape[-2:]
-    words, width = math.prod(x.shape[:-2]), len(kernel) // size
-    length = lengths.reshape(words, 1, 1)
+    words, width = math.prod(x.shape[:-2]), len(kernel) // max(size, 1)
+    check_shapes("character_convolution", kernel=(kernel, (width * size, "F")), bias=(bias, kernel.shape[1:]))
+    length = checked_ids("character_convolution", "lengths", lengths, letters + 1).reshape(words, 1, 1)
     inside = np.arange(max(letters, width))[:, None] < length
     padded = np.zeros((words, max(letters, width), size), x.dtype)
     padded[:, :letters] = np.where(inside[:, :letters], x.reshape(words, letters, size), 0)
@@ -51,12 +55,15 @@ def character_convolution(
     return np.where(opened, highest, 0).reshape(*x.shape[:-2], len(bias)), backward
 
 
+@checked
 def highway(x: Shaped[np.ndarray, "*N D"], kernel: Shaped[np.ndarray, "D 2*D"], bias: Shaped[np.ndarray, " 2*D"]):
     """Return y = sigmoid(g) relu(c) + (1 - sigmoid(g)) x with [c g] = x K + b, shape (*N, D).
 
     The first D columns of K are the candidate c, the others the gate g. Srivastava et al. 2015, section 2 (3).
     """
+    check_shapes("highway", x=(x, (*x.shape[:-1], "D")))
     size = x.shape[-1]
+    check_shapes("highway", kernel=(kernel, (size, 2 * size)), bias=(bias, (2 * size,)))
     rows = x.reshape(math.prod(x.shape[:-1]), size)
     sums = rows @ kernel + bias
     opened, gate = np.real(sums[:, :size]) > 0, sigmoid(sums[:, size:])

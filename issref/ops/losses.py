@@ -7,15 +7,20 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from issref import kernels
+from issref.ops import check_floating, check_shapes, checked, checked_ids
 
 MASKED_LOGIT = -1e30  # the logit of a masked position: its probability is 0
 
 
+@checked
 def cross_entropy(logits: Shaped[np.ndarray, "T B V"], *, targets: Integer[np.ndarray, "T B"]):
     """Return -log softmax(logits)[targets] in nats: the sum over the T steps, the mean over the batch of B.
 
     The paper uses this unit, so its strengths and learning rates carry over. The perplexity is exp(loss / T).
     """
+    check_shapes("cross_entropy", logits=(logits, ("T", "B", "V")), targets=(targets, logits.shape[:2]))
+    check_floating("cross_entropy", logits.dtype)
+    targets = checked_ids("cross_entropy", "targets", targets, logits.shape[2])
     batch = targets.shape[1]
     rows, aims = logits.reshape(targets.size, logits.shape[-1]), targets.ravel()
     log_sum = kernels.log_sum_exp(rows)
@@ -27,6 +32,7 @@ def cross_entropy(logits: Shaped[np.ndarray, "T B V"], *, targets: Integer[np.nd
     return loss, backward
 
 
+@checked
 def span_cross_entropy(
     start: Shaped[np.ndarray, "T B"],
     end: Shaped[np.ndarray, "T B"],
@@ -40,6 +46,20 @@ def span_cross_entropy(
     Each softmax runs over the first `lengths` of the T positions; the span must lie in them. Logits beyond them do
     not matter, and their gradient is 0. Seo et al. 2017, section 2 (6).
     """
+    batch = start.shape[1:]
+    check_shapes(
+        "span_cross_entropy",
+        start=(start, ("T", "B")),
+        end=(end, start.shape),
+        starts=(starts, batch),
+        ends=(ends, batch),
+        lengths=(lengths, batch),
+    )
+    lengths = checked_ids("span_cross_entropy", "lengths", lengths, len(start) + 1, start=1)
+    starts, ends = (
+        checked_ids("span_cross_entropy", name, ids, lengths)
+        for name, ids in {"starts": starts, "ends": ends}.items()
+    )
     valid = np.arange(len(start))[:, None] < lengths
     costs, backs = [], []
     for logits, targets in ((start, starts), (end, ends)):

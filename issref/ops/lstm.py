@@ -7,10 +7,12 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from issref import kernels
+from issref.ops import check_floating, check_shapes, checked, checked_ids
 
 GATES = ("input", "candidate", "forget", "output")  # the order of the four blocks of H columns
 
 
+@checked
 def lstm(
     x: Shaped[np.ndarray, "T B D"],
     h0: Shaped[np.ndarray, "B H"],
@@ -39,12 +41,12 @@ def lstm(
     >>> hidden.shape, dx.shape, dkernel.shape, bool(np.all(h == hidden[-1]))
     ((5, 2, 4), (5, 2, 3), (7, 16), True)
     """
+    _check(x, h0, c0, kernel, bias, lengths)
     steps, batch, inputs = x.shape
-    _check_shapes(batch, inputs, h0, c0, kernel, lengths)
+    until = np.full(batch, steps) if lengths is None else checked_ids("lstm", "lengths", lengths, steps + 1)
     dtype = np.result_type(x, h0, c0, kernel, bias)
     from_input, from_hidden = kernel[:inputs], kernel[inputs:].astype(dtype, copy=False)
     shift = np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), h0.shape[1])
-    until = np.full(batch, steps) if lengths is None else lengths
 
     x_rows = x.reshape(steps * batch, inputs)
     gates = np.matmul(x_rows, from_input, dtype=dtype)
@@ -68,10 +70,11 @@ def lstm(
     return (hidden, h, c), backward
 
 
-def _check_shapes(batch, inputs, h0, c0, kernel, lengths):
-    """Check the shapes here, because the compiled loops do not check bounds."""
-    size = h0.shape[1]
-    found = (h0.shape, c0.shape, kernel.shape, (batch,) if lengths is None else lengths.shape)
-    expected = ((batch, size), (batch, size), (inputs + size, 4 * size), (batch,))
-    if found != expected:
-        raise ValueError(f"lstm: expected shapes {expected} of h0, c0, kernel, lengths, got {found}")
+def _check(x, h0, c0, kernel, bias, lengths):
+    check_shapes("lstm", x=(x, ("T", "B", "D")), h0=(h0, (*x.shape[1:2], "H")))
+    (_, batch, inputs), size = x.shape, h0.shape[1]
+    weights = {"kernel": (kernel, (inputs + size, 4 * size)), "bias": (bias, (4 * size,))}
+    check_shapes("lstm", c0=(c0, h0.shape), **weights)
+    if lengths is not None:
+        check_shapes("lstm", lengths=(lengths, (batch,)))
+    check_floating("lstm", np.result_type(x, h0, c0, kernel, bias))

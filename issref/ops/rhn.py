@@ -7,10 +7,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from issref import kernels
+from issref.ops import check_floating, check_shapes, checked
 
 GATES = ("candidate", "transform")  # the order of the two blocks of W columns
 
 
+@checked
 def rhn(
     x: Shaped[np.ndarray, "T B D"],
     s0: Shaped[np.ndarray, "B W"],
@@ -37,6 +39,7 @@ def rhn(
     >>> hidden.shape, dx.shape, [one.shape for one in dweights]
     ((5, 2, 4), (5, 2, 3), [(7, 8), (8,), (4, 8), (8,)])
     """
+    _check(x, s0, weights, input_mask, state_mask)
     steps, batch, inputs = x.shape
     depth, width = len(weights) // 2, s0.shape[1]
     from_input, from_state = weights[0][:inputs], (weights[0][inputs:], *weights[2::2])
@@ -73,6 +76,19 @@ def rhn(
         return dx, ds, *dweights
 
     return (hidden, s), backward
+
+
+def _check(x, s0, weights, input_mask, state_mask):
+    check_shapes("rhn", x=(x, ("T", "B", "D")), s0=(s0, (*x.shape[1:2], "W")))
+    (_, batch, inputs), width = x.shape, s0.shape[1]
+    if len(weights) % 2 or not weights:
+        raise ValueError(f"rhn: expected a kernel and a bias for each micro-layer, got {len(weights)} weights")
+    for d, (kernel, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
+        shape = (width + inputs * (d == 0), 2 * width)
+        check_shapes("rhn", **{f"kernel {d}": (kernel, shape), f"bias {d}": (bias, shape[1:])})
+    masks = {"input_mask": (input_mask, (batch, inputs)), "state_mask": (state_mask, (batch, width))}
+    check_shapes("rhn", **{name: pair for name, pair in masks.items() if pair[0] is not None})
+    check_floating("rhn", np.result_type(x, s0, *weights))
 
 
 def _dropped(values, mask):
