@@ -100,7 +100,7 @@ def test_a_docstring_names_the_errors_that_are_raised(name):
             assert error in DOCS[name], f"{name} raises {error} and does not say so"
 
 
-@some(lambda name: name.startswith("issref.ops."))
+@some(lambda name: name.startswith("issref.ops.") and name.count(".") == 3)  # the package has the checks
 def test_an_op_states_the_shape_of_everything_differentiable(name):
     for argument in (*PUBLIC[name].args.posonlyargs, *PUBLIC[name].args.args):
         shape = ast.unparse(argument.annotation) if argument.annotation else ""
