@@ -85,7 +85,5 @@ def compiled(**flags):
 
 
 # contract: a * b + c is rounded once. reassoc: a sum is kept in several lanes. Both change last digits only.
-# nnan: the search for the largest entry of a row ignores NaN; the sum that follows it returns NaN.
 jit = compiled(nogil=True, fastmath={"contract"})
 jit_sum = compiled(nogil=True, fastmath={"contract", "reassoc", "nsz"})
-jit_max = compiled(nogil=True, fastmath={"nnan", "nsz"})
