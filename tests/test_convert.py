@@ -148,7 +148,7 @@ def test_of_two_lstms_one_is_chosen(tmp_path):
     path, other = tmp_path / "model.safetensors", random_params((3, 2))
     both = under("encoder.", torch.from_reference(PARAMS)) | under("decoder.", torch.from_reference(other))
     save_file({name: np.ascontiguousarray(values) for name, values in both.items()}, path)
-    with pytest.raises(ValueError, match=rf"{path}: expected one LSTM, or a choice by stack, got \['decoder"):
+    with pytest.raises(ValueError, match=rf"{path}: arrays: expected one LSTM, or a choice by stack, got \['decoder"):
         load(path)
     with pytest.raises(ValueError, match=rf"{path}: stack: expected one of \['decoder.*, got 'x.\*_l#'$"):
         load(path, "x.*_l#")
