@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""Keras' own files: .keras (an archive of .weights.h5 and the layers' settings), .weights.h5, and Keras 2's .h5."""
+"""Keras' own files: .keras (.weights.h5 and the layers' settings in an archive), .weights.h5, Keras 2's .h5."""
 
 import io
 import re
@@ -39,13 +39,12 @@ def read(path: Path | str) -> Params:
 def check_settings(config: Any) -> None:
     """Raise ValueError if an LSTM in a model's settings has other activations, or runs backwards by itself."""
     for name, layer in _layers(config):
-        settings = layer if isinstance(layer, dict) else {}
         for setting, value in PLAIN.items():
-            if settings.get(setting, value) != value:
-                raise ValueError(f"{name}: expected {setting} {value!r}, got {settings[setting]!r}")
+            if layer.get(setting, value) != value:
+                raise ValueError(f"{name}: expected {setting} {value!r}, got {layer[setting]!r}")
 
 
-def _layers(part: Any, name: str = "", backward: bool = False) -> Iterator[tuple[str, Any]]:
+def _layers(part: Any, name: str = "", backward: bool = False) -> Iterator[tuple[str, dict]]:
     """Yield the settings of every LSTM; the second layer of a Bidirectional one is meant to run backwards."""
     if isinstance(part, list):
         for each in part:

@@ -68,7 +68,8 @@ def choose(found: Places, stack: str) -> Stack | None:
         return None
     common = _pattern(matched)
     layers = sorted(matched, key=lambda place: _numbers(place, common))
-    name = stack if "*" in stack else common
+    ends = [re.sub(_regex(stack).pattern, "", place, count=1) for place in layers]
+    name = stack if "*" in stack else stack + _pattern(ends)
     if len(layers) > 1 or "#" in stack:
         check_numbers(name, layers)
     return Stack(name, {place: found[place] for place in layers})

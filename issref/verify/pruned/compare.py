@@ -77,7 +77,7 @@ def compare_checkpoints(
     at 0. The outputs come from the linear map that reads the top layer: the array `reader`, or the softmax of a
     language model of issref or of the released code. Which other array reads it cannot be seen in a file; the
     outputs are then the kept units of the top layer, and nothing is decided if some were removed. Raises
-    ValueError as `load` does, and if the numbers of layers differ, or if there are more units or inputs after than before.
+    ValueError as `load` does, and if the numbers of layers differ, or if there are more units or inputs after.
     """
     one, other = load(before, stack), load(after, stack_after)
     _check_comparable(one, other)
