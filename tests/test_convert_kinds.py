@@ -161,7 +161,7 @@ def test_the_raw_weight_of_a_weight_drop_is_the_weight(raw, copy, tmp_path):
 
 def test_a_mask_of_another_shape_or_next_to_the_weight_is_refused(tmp_path):
     parts = {"rnn.weight_hh_l0_orig": np.ones((12, 3)), "rnn.weight_hh_l0_mask": np.ones((12, 3))}
-    with pytest.raises(ValueError, match=r"weight_hh_l0_orig: expected only .* \(reparametrised LSTM\)"):
+    with pytest.raises(ValueError, match=r"weight_hh_l0_mask: expected only .* \(reparametrised LSTM\)"):
         loaded(LSTM | parts, tmp_path)
     alone = {name: values for name, values in LSTM.items() if "weight_hh" not in name}
     with pytest.raises(ValueError, match=r"weight_hh_l0_mask: expected shape \(12, 3\), got \(3,\)"):
@@ -190,6 +190,16 @@ def test_a_chain_of_modules_is_said_and_each_can_be_named(tmp_path):
     same(chain, found.params)
 
 
+def cells(of, *places):
+    """One layer for each place and width of its input."""
+    found = {}
+    for place, width in places:
+        params = random_params((width, 3))
+        layer = of.from_reference(params) if of else params
+        found |= {f"{place}/{name.partition('/')[2]}": values for name, values in layer.items()}
+    return found
+
+
 @pytest.mark.parametrize(
     ("arrays", "choices"),
     [
@@ -200,13 +210,10 @@ def test_a_chain_of_modules_is_said_and_each_can_be_named(tmp_path):
           **{name.replace("_l0", "_l1") + end: values for end in ("", "_reverse")
              for name, values in torch.from_reference(random_params((6, 3))).items()}},
          ["*_l0", "*_l0_reverse", "*_l1", "*_l1_reverse"]),
-        ({k: v for layer, width in (("bidirectional", 4), ("bidirectional_1", 3)) for way in ("forward", "backward")
-          for k, v in under(f"{layer}/{way}_lstm/lstm_cell/", {name.split("/")[1]: values for name, values in
-                            keras.from_reference(random_params((width, 3))).items()}).items()},
+        (cells(keras, ("bidirectional/forward_lstm/lstm_cell", 4), ("bidirectional/backward_lstm/lstm_cell", 4),
+               ("bidirectional_1/forward_lstm/lstm_cell", 3), ("bidirectional_1/backward_lstm/lstm_cell", 3)),
          [f"bidirectional{n}/{way}_lstm/lstm_cell/*" for n in ("", "_1") for way in ("backward", "forward")]),
-        ({k: v for g, width in (("g0", 8), ("g1", 6), ("g2", 3)) for way in ("fw", "bw")
-          for k, v in under(f"{g}.{way}/", {name.split("/")[1]: values for name, values in
-                            random_params((width, 3)).items()}).items()},
+        (cells(None, ("g0.fw", 8), ("g0.bw", 8), ("g1.fw", 6), ("g1.bw", 6), ("g2.fw", 3), ("g2.bw", 3)),
          [f"{g}.{way}/*" for g in ("g0", "g1", "g2") for way in ("bw", "fw")]),
     ],
     ids=["side by side", "two stacks", "two directions, two layers", "Keras, directions added up", "BiDAF"],

@@ -35,12 +35,12 @@ read, write = files.read, files.write
 def arrays(tree: Mapping[str, Any]) -> Params:
     """Return the params of a cell, an nn.RNN or a model as arrays by path: "RNN_0/cell/ii/kernel".
 
-    `tree` is linen's dictionary of params, or nnx.state(model, nnx.Param).
+    `tree` is linen's dictionary of params, or nnx.state(model) of Flax NNX.
     """
     from flax import nnx
     from flax.traverse_util import flatten_dict
 
-    tree = nnx.to_pure_dict(tree) if isinstance(tree, nnx.State) else tree
+    tree = nnx.to_pure_dict(nnx.filter_state(tree, nnx.Param)) if isinstance(tree, nnx.State) else tree
     flat = flatten_dict(tree, sep="/")
     return {name: np.asarray(values) for name, values in flat.items()}
 

@@ -18,7 +18,7 @@ def plain(arrays: Arrays) -> tuple[Params, Notes]:
     times mask; of a weight that AWD-LSTM drops, "_raw" is the weight, the other its last dropped-out copy.
     """
     found, notes = {}, {}
-    for name, values in arrays.items():
+    for name, values in sorted(arrays.items()):
         short = re.sub(r"(^|/)if_/", r"\1if/", re.sub(r":\d+$", "", name))
         if short in found:
             raise ValueError(f"{short}: expected one array of this name, got {name} too")

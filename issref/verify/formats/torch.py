@@ -102,13 +102,13 @@ def _check_archive(path: Path) -> None:
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise zipfile.BadZipFile("it is compressed")
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 raise ValueError(
                     f"{path}: expected a state dict, got a TorchScript program: save it with "
                     f"torch.save(torch.jit.load({path.name!r}).state_dict(), ...) if it is trusted"
                 )
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise zipfile.BadZipFile("it is compressed")
 
 
 def _array(name: str, value: Any) -> np.ndarray:
