@@ -127,9 +127,9 @@ class Pruned:
     stack_after: str | None = None
     """Choice among several LSTMs in AFTER."""
     reader: str | None = None
-    """The array of BEFORE that alone reads the top layer: --reader fc.weight. A file does not show it."""
+    """The array in BEFORE that alone reads the top layer: --reader fc.weight. A file does not show it."""
     reader_after: str | None = None
-    """The same of AFTER, if it has another name there."""
+    """The same in AFTER, if it has another name there."""
     json: Path | None = None
     """Also write the report to this JSON file."""
 

@@ -1,5 +1,6 @@
 """Read and write arrays in safetensors files, and raise ValueError for files that cannot be read."""
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,12 @@ def unreadable(path: Path, kind: str, error: Exception) -> ValueError:
         return ValueError(f"{path}: expected {kind}, got no file")
     why = " ".join(str(error).split())[:100] or type(error).__name__
     return ValueError(f"{path}: expected {kind}, got one that cannot be read ({why})")
+
+
+def check_stored(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise BadZipFile if the members are larger than the file: frameworks do not compress."""
+    if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+        raise zipfile.BadZipFile("it is compressed")
 
 
 def read(path: Path | str) -> Params:

@@ -12,7 +12,7 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import from_json
-from issref.verify.formats.files import reading
+from issref.verify.formats.files import check_stored, reading
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 PLAIN = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False}
@@ -30,8 +30,7 @@ def read(path: Path | str) -> Params:
         if path.suffix != ".keras":
             return _arrays(path.read_bytes())
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise zipfile.BadZipFile("it is compressed")
+            check_stored(path, archive)
             check_settings(from_json(archive.read(CONFIG)))
             return _arrays(archive.read(WEIGHTS))
 

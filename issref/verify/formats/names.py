@@ -21,7 +21,7 @@ class Stack(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What else decides about a chain: which layer can read which, and a pattern of stacks that are chains."""
+    """Rules for chains: which layer can read which, and a pattern of stacks that are chains."""
 
     reads: Callable[[str, str], bool]  # (upper, lower)
     chains: str
@@ -76,7 +76,7 @@ def choose(found: Places, stack: str) -> Stack | None:
 
 
 def check_numbers(name: str, layers: Sequence[str]) -> None:
-    """Check that numbers count the layers up by one, for PyTorch (_l0, _l1) from 0."""
+    """Raise ValueError unless numbers count the layers up by one, for PyTorch (_l0, _l1) from 0."""
     if not _count_up(layers, _pattern(layers)):
         raise ValueError(f"arrays: expected layers numbered without gaps, or a choice by stack, got {[*layers]}")
     if "#" in name.partition("*")[2] and re.search(r"\*_l[1-9]", layers[0]):
@@ -148,7 +148,7 @@ def _numbers(place: str, pattern: str) -> tuple[int, ...]:
 
 
 def check_complete(layers: Places, matrices: Sequence[str], biases: Sequence[str]) -> None:
-    """Check that each layer has all arrays; all biases may be missing."""
+    """Raise ValueError unless each layer has all arrays; all biases may be missing."""
     biased = any(bias in layer for layer in layers.values() for bias in biases)
     for place, layer in layers.items():
         for array in (*matrices, *biases) if biased else matrices:

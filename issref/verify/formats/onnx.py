@@ -21,7 +21,7 @@ GATES = ("input", "output", "forget", "candidate")
 SPELLING = Dialect(
     "lstm#/*",
     {"W": (GATES, ("x",)), "R": (GATES, ("h",)), "B": (2 * GATES,)},
-    r"lstm#/\*|[^#]*/#/\*",  # the graph shows what a node reads
+    r"\w+#/\*|[^#]*/#/\*",  # the graph shows what a node reads
     assumes=False,
 )
 axes, layout = SPELLING.axes, SPELLING.layout
@@ -48,7 +48,10 @@ def arrays(model: Any) -> Params:
 
 
 def read_nodes(model: Any) -> tuple[Params, dict[str, str]]:
-    """Return the arrays, and a remark on those of a node whose stored initial state or lengths are left out."""
+    """Return the arrays, and remarks on stored initial states and lengths, which are left out.
+
+    Raises ValueError as `arrays`.
+    """
     made = {output: node for node in model.graph.node for output in node.output}
     stored = dict(_constants(model.graph))
     nodes = [node for node in model.graph.node if node.op_type == "LSTM"]

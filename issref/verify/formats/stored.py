@@ -15,7 +15,8 @@ def plain(arrays: Arrays) -> tuple[Params, Notes]:
     """Return the arrays by plain names, and remarks on computed ones.
 
     TensorFlow's ":0" is no part of a name; "if_" of Flax NNX is "if". Weights of torch.nn.utils.prune are original
-    times mask; of a weight that AWD-LSTM drops, "_raw" is the weight, the other its last dropped-out copy.
+    times mask; of a weight that AWD-LSTM drops, "_raw" is the weight, the other its last dropped-out copy. Raises
+    ValueError if two arrays have one plain name, or a mask another shape than its weight.
     """
     found, notes = {}, {}
     for name, values in sorted(arrays.items()):

@@ -18,7 +18,7 @@ import numpy as np
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
 from issref.verify.formats.dialect import Arrays, Dialect, Layer
-from issref.verify.formats.files import reading, unreadable, widened
+from issref.verify.formats.files import check_stored, reading, unreadable, widened
 
 GATES = ("input", "forget", "candidate", "output")
 SPELLING = Dialect(
@@ -97,9 +97,7 @@ def write(path: Path | str, arrays: Arrays) -> None:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise BadZipFile if the members are larger than the file: torch.save does not compress. Raise ValueError if
-    it is TorchScript, which is a program.
-    """
+    """Raise BadZipFile if the file is compressed, ValueError if it is TorchScript, which is a program."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
@@ -107,8 +105,7 @@ def _check_archive(path: Path) -> None:
                     f"{path}: expected a state dict, got a TorchScript program: save it with "
                     f"torch.save(torch.jit.load({path.name!r}).state_dict(), ...) if it is trusted"
                 )
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise zipfile.BadZipFile("it is compressed")
+            check_stored(path, archive)
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a verdict on a pruned LSTM rests on, and what leaves it undecided."""
+"""The reasons of a verdict on a pruned LSTM, and of an undecided one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
