@@ -113,8 +113,9 @@ class Port(Scored):
 class Pruned:
     """Compare an LSTM before and after pruning: which units were removed, and is it the same function?
 
-    Each file holds a plain stacked LSTM, as .pt or .pth (a state dict), .onnx, or .safetensors (names of issref,
-    PyTorch, Flax, Keras or TensorFlow 1).
+    Each file holds a plain stacked LSTM, as .pt or .pth (a state dict), .onnx, .keras, .h5, or .safetensors (names
+    of issref, PyTorch, Flax, Keras or TensorFlow 1). Exit code 0 means the same function, 1 another one, 2 that
+    the files do not decide it.
     """
 
     before: Positional[Annotated[Path, arg(metavar="BEFORE")]]
@@ -122,18 +123,23 @@ class Pruned:
     after: Positional[Annotated[Path, arg(metavar="AFTER")]]
     """The pruned, smaller model."""
     stack: str | None = None
-    """Choice among several LSTMs in BEFORE: --stack 'decoder.lstm.*_l#'."""
+    """Choice among several LSTMs in BEFORE: --stack 'decoder.lstm.*_l#'; '#' is any number."""
     stack_after: str | None = None
     """Choice among several LSTMs in AFTER."""
+    reader: str | None = None
+    """The array in BEFORE that alone reads the top layer: --reader fc.weight. A file does not show it."""
+    reader_after: str | None = None
+    """The same in AFTER, if it has another name there."""
     json: Path | None = None
     """Also write the report to this JSON file."""
 
     def run(self) -> int:
-        report = compare_checkpoints(self.before, self.after, self.stack, self.stack_after)
+        readers = {"reader": self.reader, "reader_after": self.reader_after}
+        report = compare_checkpoints(self.before, self.after, self.stack, self.stack_after, **readers)
         print("\n".join(lines(report)))
         if self.json is not None:
             write_whole(self.json, json.dumps(report._asdict(), indent=1).encode())
-        return int(not report.preserved)
+        return {True: 0, False: 1, None: 2}[report.preserved]
 
 
 @dataclass(frozen=True)
@@ -145,12 +151,12 @@ class Convert:
     """
 
     source: Positional[Annotated[Path, arg(metavar="IN")]]
-    """The file to read: .pt, .pth, .onnx, .safetensors."""
+    """The file to read: .pt, .pth, .onnx, .keras, .h5, .safetensors."""
     target: Positional[Annotated[Path, arg(metavar="OUT")]]
     """The file to write."""
     stack: str | None = None
-    """Choice among several LSTMs: --stack 'decoder.lstm.*_l#'."""
-    forget_bias: float = 0.0
+    """Choice among several LSTMs: --stack 'decoder.lstm.*_l#', one layer '*_l1', one direction '*_l0_reverse'."""
+    forget_bias: float | None = None
     """The constant that a TensorFlow 1 cell, in the source or the target, adds to its forget gate."""
     overwrite: FlagCreatePairsOff[bool] = False
     """Overwrite an existing file."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +12,14 @@ import numpy as np
 from issref.iss.layout import Params
 from issref.models import ptb_lstm
 from issref.training import checkpoint
-from issref.verify.formats import files, flax, keras, onnx, tf1, torch
+from issref.verify.formats import files, flax, keras, kinds, onnx, stored, tf1, torch
 from issref.verify.formats.dialect import REFERENCE, Dialect
+from issref.verify.formats.names import Stack
 
-READERS = {".pt": torch.read, ".pth": torch.read, ".onnx": onnx.read, ".safetensors": files.read}
+READERS = {
+    ".pt": torch.read, ".pth": torch.read, ".onnx": onnx.read_file, ".keras": keras.read_model,
+    ".h5": keras.read_model, ".safetensors": files.read,
+}  # fmt: skip
 TARGETS = {
     ".pt": "torch",
     ".pth": "torch",
@@ -24,24 +28,33 @@ TARGETS = {
     ".safetensors": "issref",
 }
 MODULES = {"torch": torch, "onnx": onnx, "flax": flax, "keras": keras, "tf1": tf1}
-DIALECTS = {framework: module.SPELLING for framework, module in MODULES.items()} | {"issref": REFERENCE}
-# An array that identifies a framework, tried in this order; other layers have a "kernel" or "weights" too.
-HALLMARKS = {
-    "torch": "weight_ih", "onnx": "W", "flax": "ii/kernel", "keras": "recurrent_kernel",
-    "tf1": "weights", "issref": "kernel",
-}  # fmt: skip
-_COMMON = ("tf1", "issref")
+# In this order; other layers have a "kernel" or "weights" too.
+DIALECTS = (
+    ("torch", torch.SPELLING), ("onnx", onnx.SPELLING), ("flax", flax.SPELLING), ("flax", flax.NNX),
+    ("keras", keras.SPELLING), ("tf1", tf1.SPELLING), ("issref", REFERENCE),
+)  # fmt: skip
+# The names of issref's language models and BiDAF; other kernels are TensorFlow 1's, from 1.2 on.
+_OWN = re.compile(r"(params/)?(lstm(\d+|#)|[a-z]+(\d+|#)?\.(fw|bw))/\*")
 _HELD = (np.float16, np.float32, np.float64)
 
 
 class Checkpoint(NamedTuple):
-    """One LSTM of a file: framework, stack ("decoder.lstm.*_l#"), params of issref, and the other arrays."""
+    """One LSTM of a file.
+
+    framework, stack ("decoder.lstm.*_l#"); params of issref; the other arrays; the dtypes in which the file holds
+    the LSTM; the number of biases of a gate; whether the chain of its layers is assumed; remarks on what was
+    assumed or computed.
+    """
 
     path: Path
     framework: str
     stack: str
     params: Params
     rest: Params
+    dtypes: tuple[str, ...]
+    biases: int
+    assumed: bool
+    notes: tuple[str, ...]
 
 
 def widths(params: Params) -> list[int]:
@@ -52,12 +65,12 @@ def widths(params: Params) -> list[int]:
 
 def describe(found: Checkpoint) -> str:
     """Describe a checkpoint in a line."""
-    sizes, dtypes = map(str, widths(found.params)), {values.dtype.name for values in found.params.values()}
-    return f"{found.path}: {found.framework} {found.stack}, {' -> '.join(sizes)}, {' and '.join(sorted(dtypes))}"
+    sizes = " -> ".join(map(str, widths(found.params)))
+    return f"{found.path}: {found.framework} {found.stack}, {sizes}, {' and '.join(found.dtypes)}"
 
 
-def load(path: Path | str, stack: str | None = None, *, forget_bias: float = 0.0) -> Checkpoint:
-    """Load the LSTM of a .pt, .pth, .onnx or .safetensors file, with the names of any framework or of issref.
+def load(path: Path | str, stack: str | None = None, *, forget_bias: float | None = None) -> Checkpoint:
+    """Load the LSTM of a .pt, .pth, .onnx, .keras, .h5 or .safetensors file, in the names of any framework.
 
     `stack` chooses among several LSTMs, see `Dialect.find`. `forget_bias` is the constant of a TF 1 cell. Raises
     ValueError, naming the file, if it is missing, incomplete or of another kind, or if its LSTM is not a plain one
@@ -67,15 +80,37 @@ def load(path: Path | str, stack: str | None = None, *, forget_bias: float = 0.0
     if path.suffix not in READERS:
         raise ValueError(f"{path}: expected a name that ends in {', '.join(READERS)}, got {path.suffix!r}")
     with _naming(path):
-        arrays = READERS[path.suffix](path)
-        framework, stack = _recognise(arrays, stack)
-        dialect = DIALECTS[framework]
-        params = dialect.to_reference(arrays, stack)
-    if framework == "issref" and "lstm_cell/" in stack:  # from TensorFlow 1.2 on, with kernel and bias
+        source = READERS[path.suffix](path)
+        source, read_notes = source if isinstance(source, tuple) else (source, {})
+        arrays, notes = stored.plain(source)
+        framework, dialect = _recognise(arrays, stack)
+        chosen = dialect.choose(arrays, stack)
+        params = dialect.to_reference(arrays, chosen.name)
+    if framework == "issref" and not _OWN.fullmatch(chosen.name):
         framework = "tf1"
     if framework == "tf1":
-        params = tf1.to_reference(tf1.from_reference(params), forget_bias=forget_bias)
-    return Checkpoint(path, framework, stack, params, _other_arrays(arrays, dialect, stack))
+        params = tf1.to_reference(tf1.from_reference(params), forget_bias=forget_bias or 0.0)
+    used = {name for layer in chosen.layers.values() for name in layer.values()}
+    return Checkpoint(
+        path,
+        framework,
+        chosen.name,
+        params,
+        {name: values for name, values in arrays.items() if name not in used},
+        tuple(sorted({files.stored_dtype(arrays[name]) for name in used})),
+        dialect.biases(chosen),
+        chosen.assumed,
+        (*_chain(chosen), *(text for name, text in (read_notes | notes).items() if name in used)),
+    )
+
+
+def _chain(chosen: Stack) -> list[str]:
+    """Return the remark on an assumed chain."""
+    if not chosen.assumed:
+        return []
+    layers = ", ".join(place.partition("*")[0].rstrip("/.") for place in chosen.layers)
+    how = "their numbers and widths fit; --stack chooses one of them, or this chain"
+    return [f"assumed that {layers} are a chain, in which each reads the one before: {how}"]
 
 
 def convert(
@@ -83,7 +118,7 @@ def convert(
     target: Path | str,
     *,
     stack: str | None = None,
-    forget_bias: float = 0.0,
+    forget_bias: float | None = None,
     overwrite: bool = False,
 ) -> list[str]:
     """Write the LSTM of a file, exactly, in the format of the target's suffix, and return remarks for the user.
@@ -100,7 +135,7 @@ def convert(
         raise ValueError(f"forget_bias: expected a file of tf1, got {found.framework} and {framework}")
     params = _held(found, framework, target)
     with _naming(target):
-        _write(framework, target, params, forget_bias)
+        _write(framework, target, params, forget_bias or 0.0)
     remarks = _remarks(found, framework, params, forget_bias)
     return [describe(found), *remarks, f"{target}: written for {framework}"]
 
@@ -119,31 +154,17 @@ def _naming(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {message if len(message) <= 700 else message[:700] + ' ...'}") from error
 
 
-def _recognise(names: Iterable[str], stack: str | None) -> tuple[str, str]:
-    """Return the framework that uses these names, and the stack of its only or of the chosen LSTM."""
-    names = sorted(names)
-    for framework, hallmark in HALLMARKS.items():
-        pattern = re.compile(rf"(.*[/.]|){re.escape(hallmark)}(_l\d\w*|)")
-        places = {_numberless(f"{found[1]}*{found[2]}") for found in map(pattern.fullmatch, names) if found}
-        if framework in _COMMON:
-            places = {place for place in places if "lstm" in place.lower() or place == stack}
-        if stack is None and len(places) > 1:
-            raise ValueError(f"expected one LSTM, or a choice by stack, got {sorted(places)}")
-        if places and (stack or min(places)) not in places:
-            raise ValueError(f"stack: expected one of {sorted(places)}, got {stack!r}")
-        if places:
-            return framework, stack or min(places)
-    found = ", ".join(names[:4]) or "none"
-    raise ValueError(f"expected an LSTM's arrays, with names like weight_ih_l0 or lstm0/kernel, got {found}")
-
-
-def _other_arrays(arrays: Params, dialect: Dialect, stack: str) -> Params:
-    used = {_numberless(stack.replace("*", array)) for array in dialect.arrays}
-    return {name: values for name, values in arrays.items() if _numberless(name) not in used}
-
-
-def _numberless(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
+def _recognise(arrays: Params, stack: str | None) -> tuple[str, Dialect]:
+    """Return the framework that uses these names."""
+    for framework, dialect in DIALECTS:
+        if dialect.places(arrays, stack):
+            return framework, dialect
+    wanted = "expected an LSTM's arrays, with names like weight_ih_l0 or lstm0/kernel"
+    if found := kinds.of_names(sorted(arrays)):
+        kind, sign = found
+        remedy = f"; {kind.remedy}" if kind.remedy else ""
+        raise ValueError(f"{wanted}, got {sign} ({kind.name}){remedy}")
+    raise ValueError(f"{wanted}, got {', '.join(sorted(arrays)[:4]) or 'none'}")
 
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> str:
@@ -179,17 +200,22 @@ def _write(framework: str, target: Path, params: Params, forget_bias: float) -> 
         MODULES[framework].write(target, MODULES[framework].from_reference(params))
 
 
-def _remarks(found: Checkpoint, framework: str, params: Params, forget_bias: float) -> Iterator[str]:
+def _remarks(found: Checkpoint, framework: str, params: Params, forget_bias: float | None) -> Iterator[str]:
     """Yield remarks on the new file."""
-    if len({values.dtype for values in found.params.values()}) > 1:
-        yield f"all arrays are written as {params['lstm0/kernel'].dtype}"
-    if found.framework in ("torch", "onnx"):
+    yield from found.notes
+    written = params["lstm0/kernel"].dtype.name
+    if found.dtypes != (written,):
+        yield f"all arrays are written as {written}"
+    if found.biases > 1:
         yield "the two biases of each gate were added up"
     if framework in ("torch", "onnx"):
         yield "the second bias of each gate is zero"
     if framework == "torch" and len(set(widths(params)[1:])) > 1:
         yield "widths differ, so this is an nn.ModuleList with an nn.LSTM for each layer"
+    if framework == "onnx" and written == "float64":
+        yield "ONNX Runtime has no LSTM in float64: a float32 copy runs there"
     if "tf1" in (found.framework, framework):
-        yield f"the forget_bias of the TF 1 cell was taken to be {forget_bias:g} (its default is 1)"
+        given = "" if forget_bias is not None else "; --forget-bias gives another"
+        yield f"the forget_bias of the TF 1 cell was taken to be {forget_bias or 0:g} (its default is 1){given}"
     if found.rest:
         yield f"left out, not part of this LSTM: {', '.join(sorted(found.rest))}"

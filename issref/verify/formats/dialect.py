@@ -6,6 +6,7 @@ own output "h", (H, H), and a bias (H,). A dialect lists the blocks end to end a
 into the arrays of the other.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
@@ -14,21 +15,28 @@ import numpy as np
 
 from issref.iss.layout import Axis, Layout, Params
 from issref.ops.lstm import GATES
-from issref.verify.formats import names
+from issref.verify.formats import kinds, names
+from issref.verify.formats.names import Rules, Stack
 
 Arrays = Mapping[str, np.ndarray]
 Layer = dict[str, np.ndarray]  # one layer's arrays: {"weight_ih": ...}
+_COMMON = ("kernel", "weights")  # names of other layers' arrays too: an LSTM is recognised by its own name
+_LSTM_NAME = re.compile(r"(.*[/.])?([^/.]*lstm[^/.]*|fw|bw)[/.]\*", re.IGNORECASE)
 
 
 class Dialect(NamedTuple):
     """The names of a layer's arrays in a model, and the blocks along each of their axes.
 
     In Dialect("*_l#", {"weight_ih": (gates, ("x",)), "bias_ih": (gates,), ...}), "*" is the array's name and "#"
-    the layer's number. An array with one axis is a bias. The first array reads "x".
+    the layer's number. An array with one axis is a bias. The first array reads "x". `chains` is a regular
+    expression for stacks whose layers read one another, although each is a module of its own; other modules are
+    assumed to do so if their numbers and widths fit and `assumes`.
     """
 
     place: str
     arrays: Mapping[str, tuple[Axis, ...]]
+    chains: str = ""
+    assumes: bool = True
 
     def axes(self, layer: int, inputs: Axis, place: str | None = None) -> dict[str, tuple[Axis, ...]]:
         """Return a layer's axes for a layout, with units lstm0, lstm1, ... and the spaces `inputs` as input."""
@@ -60,23 +68,103 @@ class Dialect(NamedTuple):
     def find(self, arrays: Arrays, stack: str | None = None) -> list[Layer]:
         """Return the layers of one LSTM among the arrays of a model, from the input up.
 
-        Names may have a prefix: "decoder.lstm.weight_ih_l0". The layers of one LSTM differ in one number. Names
-        that differ otherwise belong to several LSTMs; `stack` chooses one, with "*" for the array and "#" for
-        numbers: "decoder.lstm.*_l#". The backward direction of a bidirectional LSTM, "*_l#_reverse", is a separate
-        stack. Raises ValueError if an array is missing, of the wrong shape, not finite, not of floating point
-        numbers, or not part of a plain LSTM (projections, peepholes).
+        Names may have a prefix: "decoder.lstm.weight_ih_l0". The layers of one LSTM differ in numbers. Names that
+        differ otherwise belong to several LSTMs; `stack` chooses one, with "*" for the array and "#" for any
+        number: "decoder.lstm.*_l#", or "lstm2.*_l#" for the second of several numbered ones. The backward
+        direction of a bidirectional LSTM, "*_l#_reverse", is a separate stack. Raises ValueError if an array is
+        missing, of the wrong shape, not finite, not of floating point numbers, or not part of a plain LSTM (see
+        `kinds`).
         """
-        matrices = [array for array, axes in self.arrays.items() if len(axes) == 2]
-        biases = [array for array in self.arrays if array not in matrices]
-        found = names.find(arrays, matrices, biases, stack)
-        layers = [{array: arrays[name] for array, name in layer.items()} for layer in found.values()]
-        used = {name: arrays[name] for layer in found.values() for name in layer.values()}
+        chosen = self.choose(arrays, stack)
+        layers = [{array: arrays[name] for array, name in layer.items()} for layer in chosen.layers.values()]
+        used = {name: arrays[name] for layer in chosen.layers.values() for name in layer.values()}
         widths = [self.sizes(layers[0])["x"], *(self.sizes(layer)["h"] for layer in layers)]
         biased = self._replace(arrays={array: self.arrays[array] for array in self.arrays if array in layers[0]})
-        biased.layout(widths, [*found]).check(used)
+        biased.layout(widths, [*chosen.layers]).check(used)
         for name, values in used.items():
             _check_values(name, values)
         return layers
+
+    def choose(self, arrays: Arrays, stack: str | None = None) -> Stack:
+        """Return the names of one complete LSTM. Raises ValueError as `find`, but does not read the values."""
+        found, matrices = self.places(arrays, stack), self._matrices()
+        if not found:
+            raise ValueError(f"arrays: expected the arrays {', '.join(self.arrays)} of an LSTM, got none of them")
+        rules = Rules(lambda upper, lower: self._reads(arrays, found, upper, lower), self.chains)
+        every = [(one, self._other(arrays, one)) for one in names.stacks(found, rules)]
+        plain = [one for one, other in every if other is None] or [one for one, _ in every]
+        chosen = plain[0] if stack is None else names.choose(found, stack)
+        if stack is None and len(plain) > 1:
+            raise ValueError(f"arrays: expected one LSTM, or a choice by stack, got {[one.name for one in plain]}")
+        if chosen is None:
+            raise ValueError(f"stack: expected one of {[one.name for one in plain]}, got {stack!r}")
+        if other := self._other(arrays, chosen):
+            raise ValueError(f"{other[0]}: expected only {', '.join(self.arrays)} in a plain LSTM, got {other[1]}")
+        names.check_complete(chosen.layers, matrices, [array for array in self.arrays if array not in matrices])
+        names.check_numbers(stack or chosen.name, [*chosen.layers])
+        return chosen
+
+    def biases(self, stack: Stack) -> int:
+        """Return the number of biases that each gate of an LSTM has."""
+        layer = next(iter(stack.layers.values()))
+        return sum(len(axes[0]) for array, axes in self.arrays.items() if len(axes) == 1 and array in layer) // 4
+
+    def places(self, arrays: Arrays, stack: str | None = None) -> names.Places:
+        """Return the places that may be layers of an LSTM; with a `stack`, of layers of any name."""
+        found, matrices = names.places(arrays, self.arrays), self._matrices()
+        common = self._common()
+        own = {
+            place: layer
+            for place, layer in found.items()
+            if any(array in layer and (common or array not in _COMMON) for array in matrices)
+            and (stack is not None or not common or _LSTM_NAME.fullmatch(place))
+        }
+        return {place: own[place] for place in own.keys() - names.within(own, own)}
+
+    def _common(self) -> bool:
+        return all(array in _COMMON for array in self._matrices())
+
+    def _matrices(self) -> list[str]:
+        return [array for array, axes in self.arrays.items() if len(axes) == 2]
+
+    def _reads(self, arrays: Arrays, found: names.Places, upper: str, lower: str) -> bool:
+        """Return whether a layer's input has the width of another layer; yes if a layer is not complete."""
+        if not self.assumes:
+            return False
+        (first, *_) = self.arrays
+        if not all(first in found[place] and arrays[found[place][first]].ndim == 2 for place in (upper, lower)):
+            return True
+        read, written = (self.sizes({first: arrays[found[place][first]]}) for place in (upper, lower))
+        return read["x"] == written["h"]
+
+    def _other(self, arrays: Arrays, stack: Stack) -> tuple[str, str] | None:
+        """Return the name of an array that shows that an LSTM is not a plain one, and what it shows."""
+        known = names.places(arrays, self.arrays)
+        for place, layer in stack.layers.items():
+            start = names.prefix(place)
+            mine = {name for other in known if names.prefix(other) == start for name in known[other].values()}
+            below = names.below(arrays, start, mine)
+            cell = {f"in {start[:-1]}": place} if self._common() else {}
+            signs = {**self._blocks(arrays, layer), **cell, **below}
+            if (found := kinds.recognise(signs, inside=True)) and not found[0].reads:
+                kind, sign = found
+                return signs[sign], f"{sign} ({kind.name})" + (f"; {kind.remedy}" if kind.remedy else "")
+            alone = [name for sign, name in below.items() if start or not re.search("[/.]", sign)]
+            if alone:
+                return alone[0], "another array"
+        return None
+
+    def _blocks(self, arrays: Arrays, layer: Mapping[str, str]) -> dict[str, str]:
+        """Return {"weight_hh of 4 blocks": name}: the size of arrays that the layer's output determines."""
+        units, found = 0, {}
+        for array, axes in self.arrays.items():
+            if array in layer and len(axes) == arrays[layer[array]].ndim:
+                shape = dict(zip(axes, arrays[layer[array]].shape, strict=True))
+                units = shape.get(("h",), units)
+                count, rest = divmod(max(shape.values()), units) if units and ("x",) not in shape else (0, 1)
+                if not rest and max(map(len, axes)) > 1:
+                    found[f"{array} of {count} block{'s' if count > 1 else ''}"] = layer[array]
+        return found
 
     def sizes(self, layer: Layer) -> dict[str, int]:
         """Return the length of each block. Raises ValueError if the first array has the wrong number of axes."""
@@ -89,7 +177,7 @@ class Dialect(NamedTuple):
         return {"x": max(0, rows - units * (len(blocks) - 1)), **dict.fromkeys(("h", *GATES), units)}
 
 
-REFERENCE = Dialect("lstm#/*", {"kernel": (("x", "h"), GATES), "bias": (GATES,)})
+REFERENCE = Dialect("lstm#/*", {"kernel": (("x", "h"), GATES), "bias": (GATES,)}, r"(params/)?lstm#/\*")
 
 
 def convert(arrays: Arrays, source: Dialect, target: Dialect, stack: str | None = None) -> Params:
@@ -105,16 +193,16 @@ def convert(arrays: Arrays, source: Dialect, target: Dialect, stack: str | None 
 
 def _respell(layer: Layer, source: Dialect, target: Dialect) -> Layer:
     sizes, blocks = source.sizes(layer), {}
-    for key, block in _blocks(layer, Layout(source.arrays, sizes)):
+    for key, block in _cut(layer, Layout(source.arrays, sizes)):
         blocks[key] = blocks[key] + block if key in blocks else block
     layout = Layout(target.arrays, sizes)
     spelled = layout.allocate(np.result_type(*layer.values()))
-    for key, block in _blocks(spelled, layout):
+    for key, block in _cut(spelled, layout):
         block[...] = blocks.pop(key, -0.0)  # w + -0 is w for every w, -0 too
     return spelled
 
 
-def _blocks(layer: Layer, layout: Layout) -> Iterator[tuple[Axis, np.ndarray]]:
+def _cut(layer: Layer, layout: Layout) -> Iterator[tuple[Axis, np.ndarray]]:
     """Yield every block as a view with its gate along the last axis, by (rows, gate), a bias by (gate,)."""
     for array, values in layer.items():
         for ends in product(*(layout.segments(array, axis) for axis in range(values.ndim))):

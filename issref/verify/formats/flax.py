@@ -2,7 +2,8 @@
 """Flax's LSTMCell and OptimizedLSTMCell (linen): a kernel for each gate and each source, one bias for each gate.
 
 Both have the same params: ii, if, ig, io read the input, hi, hf, hg, ho the cell's own output. The carry is (c,
-h), in this order.
+h), in this order. Of Flax NNX, the LSTMCell has these params too ("if" is "if_"); the OptimizedLSTMCell has
+dense_i and dense_h, in which the gates lie end to end.
 """
 
 from collections.abc import Mapping
@@ -22,16 +23,26 @@ SPELLING = Dialect(
     | {f"h{letter}/kernel": (("h",), (gate,)) for letter, gate in _LETTERS.items()}
     | {f"h{letter}/bias": ((gate,),) for letter, gate in _LETTERS.items()},
 )
+NNX = Dialect(
+    "lstm#/*",
+    {"dense_i/kernel": (("x",), GATES), "dense_h/kernel": (("h",), GATES), "dense_h/bias": (GATES,)},
+)
 axes, layout = SPELLING.axes, SPELLING.layout
 to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
 read, write = files.read, files.write
 
 
 def arrays(tree: Mapping[str, Any]) -> Params:
-    """Return the params of a cell, an nn.RNN or a model as arrays by path: "RNN_0/cell/ii/kernel"."""
+    """Return the params of a cell, an nn.RNN or a model as arrays by path: "RNN_0/cell/ii/kernel".
+
+    `tree` is linen's dictionary of params, or nnx.state(model) of Flax NNX.
+    """
+    from flax import nnx
     from flax.traverse_util import flatten_dict
 
-    return {name: np.asarray(values) for name, values in flatten_dict(tree, sep="/").items()}
+    tree = nnx.to_pure_dict(nnx.filter_state(tree, nnx.Param)) if isinstance(tree, nnx.State) else tree
+    flat = flatten_dict(tree, sep="/")
+    return {name: np.asarray(values) for name, values in flat.items()}
 
 
 def build(arrays: Arrays) -> dict[str, Any]:

@@ -1,23 +1,27 @@
 # pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 """Keras' LSTM layer: kernel (D, 4H), recurrent_kernel (H, 4H), bias (4H,), in the order of get_weights().
 
-The forget gate has no other bias: unit_forget_bias only sets initial values.
+The forget gate has no other bias: unit_forget_bias only sets initial values. Keras numbers layers lstm, lstm_1,
+lstm_2; that they are a chain is assumed, as in Sequential.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
 from issref.iss.layout import Params
-from issref.verify.formats import files
+from issref.verify.formats import files, hdf5
 from issref.verify.formats.dialect import Arrays, Dialect
+from issref.verify.formats.hdf5 import PLAIN
 
 GATES = ("input", "forget", "candidate", "output")
-SPELLING = Dialect("lstm#/*", {"kernel": (("x",), GATES), "recurrent_kernel": (("h",), GATES), "bias": (GATES,)})
+SPELLING = Dialect(
+    "lstm#/*",
+    {"kernel": (("x",), GATES), "recurrent_kernel": (("h",), GATES), "bias": (GATES,)},
+    r"(.*/)?stacked_rnn_cells/.*",
+)
 axes, layout = SPELLING.axes, SPELLING.layout
 to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
-read, write = files.read, files.write
-
-_PLAIN = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False}
+read_model, read, write = hdf5.read, files.read, files.write
 
 
 def arrays(layers: Iterable[Any]) -> Params:
@@ -25,7 +29,7 @@ def arrays(layers: Iterable[Any]) -> Params:
     found = {}
     for number, layer in enumerate(layers):
         settings = layer.get_config()
-        for name, value in _PLAIN.items():
+        for name, value in PLAIN.items():
             if settings.get(name) != value:
                 raise ValueError(f"{layer.name}: expected {name} {value!r}, got {settings.get(name)!r}")
         weights = zip(SPELLING.arrays, layer.get_weights(), strict=False)  # without a bias, there are two

@@ -12,7 +12,9 @@ from issref.verify.formats.dialect import Arrays, Dialect
 
 GATES = ("input", "candidate", "forget", "output")
 SPELLING = Dialect(
-    "Model/RNN/multi_rnn_cell/cell_#/basic_lstm_cell/*", {"weights": (("x", "h"), GATES), "biases": (GATES,)}
+    "Model/RNN/multi_rnn_cell/cell_#/basic_lstm_cell/*",
+    {"weights": (("x", "h"), GATES), "biases": (GATES,)},
+    r"(.*/)?multi_rnn_cell/cell_#/.*",
 )
 axes, layout = SPELLING.axes, SPELLING.layout
 read, write = files.read, files.write

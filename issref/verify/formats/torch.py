@@ -3,7 +3,7 @@
 
 Only the sum of the biases matters, but plain gradient descent moves both, and their sum twice as far as the single
 bias of the reference. Projections (proj_size) are not supported. Each direction of a bidirectional LSTM is a
-separate stack, see `Dialect.find`.
+separate stack, see `Dialect.find`; of two bidirectional layers, each layer and direction is.
 """
 
 import io
@@ -18,7 +18,7 @@ import numpy as np
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
 from issref.verify.formats.dialect import Arrays, Dialect, Layer
-from issref.verify.formats.files import reading, unreadable
+from issref.verify.formats.files import check_stored, reading, unreadable, widened
 
 GATES = ("input", "forget", "candidate", "output")
 SPELLING = Dialect(
@@ -30,7 +30,7 @@ to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
 
 
 def arrays(state: Mapping[str, Any]) -> Params:
-    """Return the tensors of a state dict, or of a checkpoint with one in its dictionaries, by dotted names.
+    """Return the tensors of a state dict, also of one in dictionaries and lists of a checkpoint, by dotted names.
 
     Other values are left out; bfloat16 and similar types, which NumPy lacks, become float32, exactly. Raises
     ValueError for tensors that are not stored number by number, or of other types that NumPy lacks.
@@ -69,7 +69,7 @@ def read(path: Path | str) -> Params:
         with reading(path, "a whole safetensors file", SafetensorError):
             return arrays(load_file(path))
     try:
-        _check_not_packed(path)
+        _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
@@ -77,6 +77,8 @@ def read(path: Path | str) -> Params:
             "got what torch.load(weights_only=True) refuses"
         ) from error
     except Exception as error:  # any exception: bytes that are no pickle may raise anything
+        if str(error).startswith(str(path)):
+            raise
         raise unreadable(path, "a whole file of torch.save", error) from error
     return arrays(state)
 
@@ -94,12 +96,16 @@ def write(path: Path | str, arrays: Arrays) -> None:
     write_whole(Path(path), buffer.getvalue())
 
 
-def _check_not_packed(path: Path) -> None:
-    """Raise BadZipFile if the members are larger than the file: torch.save does not compress."""
+def _check_archive(path: Path) -> None:
+    """Raise BadZipFile if the file is compressed, ValueError if it is TorchScript, which is a program."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                raise zipfile.BadZipFile("it is compressed")
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise ValueError(
+                    f"{path}: expected a state dict, got a TorchScript program: save it with "
+                    f"torch.save(torch.jit.load({path.name!r}).state_dict(), ...) if it is trusted"
+                )
+            check_stored(path, archive)
 
 
 def _array(name: str, value: Any) -> np.ndarray:
@@ -109,6 +115,8 @@ def _array(name: str, value: Any) -> np.ndarray:
     if not strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
         raise ValueError(f"{name}: expected a tensor stored number by number, got {value.dtype} in another form")
     value = value.detach().cpu()
+    if value.dtype == torch.bfloat16:
+        return widened(value.contiguous().view(torch.int16).numpy().view(np.uint16))
     has = value.dtype in (torch.float16, torch.float32, torch.float64) or not value.is_floating_point()
     try:
         return (value if has else value.float()).numpy()
@@ -133,12 +141,13 @@ def _lstm(layers: list[Layer]):
 
 
 def _flat(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dictionaries by dotted names; visit a repeated or recursive dictionary once."""
+    """Yield the values of nested dictionaries and lists by dotted names; visit a repeated one once."""
     stack, visited = [("", tree)], set()
     while stack:
         path, part = stack.pop()
-        if not isinstance(part, Mapping):
+        if not isinstance(part, Mapping | list | tuple):
             yield path, part
         elif id(part) not in visited:
             visited.add(id(part))
-            stack += [(f"{path}.{key}" if path else str(key), value) for key, value in reversed([*part.items()])]
+            items = part.items() if isinstance(part, Mapping) else enumerate(part)
+            stack += [(f"{path}.{key}" if path else str(key), value) for key, value in reversed([*items])]

@@ -8,7 +8,8 @@ import numpy as np
 
 from issref.ops.lstm import lstm
 from issref.verify.formats.convert import Checkpoint, describe, load, widths
-from issref.verify.pruned import matching
+from issref.verify.formats.files import eps, rounded
+from issref.verify.pruned import matching, readers, verdict
 from issref.verify.pruned.defects import (
     Finding,
     Kept,
@@ -23,12 +24,12 @@ from issref.verify.pruned.matching import Layer, spell
 STEPS, BATCH, SEED = 20, 4, 0
 EXACT = 1e-12  # of the largest output: allows another order of summation in float64
 ROUNDED = 64  # in eps of the files' dtype: allows other sums of two biases, if all other weights are equal
-READOUTS = {"weight": "bias", "kernel": "bias", "softmax_w": "softmax_b"}  # endings of names
 
 
 class Report(NamedTuple):
     """The result of `compare_checkpoints`, of plain types: its `_asdict()` is JSON.
 
+    preserved: None if what the files hold does not decide it; `basis` is what the verdict rests on.
     layers: {"layer", "before", "after", "kept", "removed"}: numbers of units; old numbers of the kept units, in
     their new order, and of the removed ones.
     findings: {"layer", "kind", "text", ...}. The four "gates", the recurrent "rows", the "readers" in the next
@@ -38,7 +39,8 @@ class Report(NamedTuple):
 
     before: str
     after: str
-    preserved: bool
+    preserved: bool | None
+    basis: str
     layers: list[dict[str, Any]]
     findings: list[Finding]
     notes: list[str]
@@ -48,37 +50,51 @@ class Report(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """Both models in float64, rounded to the coarser dtype of the two files."""
+    """Both models in float64, rounded to the coarser dtype of the two files.
+
+    `readouts` are the linear maps that read the top layer, the second None if it has none of this size.
+    """
 
     old: list[Layer]
     new: list[Layer]
-    readouts: tuple[Readout, Readout] | None
-    dtype: np.dtype
+    readouts: tuple[Readout, Readout | None] | None
+    dtype: str
 
 
 def compare_checkpoints(
-    before: Path | str, after: Path | str, stack: str | None = None, stack_after: str | None = None
+    before: Path | str,
+    after: Path | str,
+    stack: str | None = None,
+    stack_after: str | None = None,
+    *,
+    reader: str | None = None,
+    reader_after: str | None = None,
 ) -> Report:
     """Compare the LSTMs of two files, of any format that `convert.load` reads, and return a report.
 
     Units are matched by their weights, from the input up; every other difference is a finding. The function is
     preserved if the outputs are equal, on random input and from a random state of the kept units, with the others
-    at 0. The outputs come from the linear map that reads the top layer, if both files have one, otherwise from
-    the kept units of the top layer. Raises ValueError as `load` does, and if the numbers of layers or the widths
-    of the input differ, or if there are more units after than before.
+    at 0. The outputs come from the linear map that reads the top layer: the array `reader`, or the softmax of a
+    language model of issref or of the released code. Which other array reads it cannot be seen in a file; the
+    outputs are then the kept units of the top layer, and nothing is decided if some were removed. Raises
+    ValueError as `load` does, and if the numbers of layers differ, or if there are more units or inputs after.
     """
     one, other = load(before, stack), load(after, stack_after)
     _check_comparable(one, other)
-    pair = _alike(one, other)
-    kept, findings = _compare_all(pair)
+    pair = _alike(one, other, _readouts(one, other, reader, reader_after))
+    kept, findings = _compare_all(pair, other)
     difference, largest = _difference(pair, [each.units for each in kept])
     relative = difference / largest if difference else 0.0
-    tolerance = EXACT if findings else max(EXACT, ROUNDED * float(np.finfo(pair.dtype).eps))
+    tolerance = EXACT if findings else max(EXACT, ROUNDED * eps(pair.dtype))
+    layers = [*_layers(pair, kept)]
+    preserved = relative <= tolerance and not _read_unseen(pair, findings)
+    doubt = verdict.doubt(one, layers, pair.readouts is not None)
     return Report(
         describe(one),
         describe(other),
-        relative <= tolerance,
-        [*_layers(pair, kept)],
+        None if preserved and doubt else preserved,
+        doubt if preserved and doubt else verdict.basis(layers, pair.readouts),
+        layers,
         findings,
         [*_notes(pair, kept, one, other)],
         difference,
@@ -100,65 +116,78 @@ def lines(report: Report) -> list[str]:
         f"{report.relative:.3g} ({STEPS} random steps, batch {BATCH}, in float64)"
     )
     changed = "weights changed, the outputs did not" if report.findings else "nothing else changed"
-    return [*written, f"preserved  {changed}" if report.preserved else "NOT PRESERVED"]
+    word = {True: f"preserved  {changed}; compared: ", False: "NOT PRESERVED  compared: ", None: "UNDECIDED  "}
+    return [*written, word[report.preserved] + report.basis]
 
 
 def _check_comparable(before: Checkpoint, after: Checkpoint) -> None:
     old, new = widths(before.params), widths(after.params)
     if len(old) != len(new):
         raise ValueError(f"{after.path}: expected {len(old) - 1} layers, as before, got {len(new) - 1}")
-    if old[0] != new[0]:
+    if old[0] < new[0]:
         raise ValueError(f"{after.path}: expected an input of width {old[0]}, as before, got {new[0]}")
     for number, (was, now) in enumerate(zip(old[1:], new[1:], strict=True)):
         if now > was:
             raise ValueError(f"{after.path}: expected at most {was} units in lstm{number}, as before, got {now}")
 
 
-def _alike(before: Checkpoint, after: Checkpoint) -> _Pair:
-    dtypes = [np.result_type(*found.params.values()) for found in (before, after)]
-    dtype = max(dtypes, key=lambda each: np.finfo(each).eps)
+def _readouts(
+    before: Checkpoint, after: Checkpoint, reader: str | None, reader_after: str | None
+) -> tuple[Readout, Readout | None] | None:
+    """Return the reader before, and the one after if it puts out as much; None if none is known."""
+    name = reader or readers.known(before)
+    if name is None:
+        return None
+    name_after = reader_after or readers.known(after) or (reader if reader in after.rest else None)
+    old, new = readers.read(before, name), name_after and readers.read(after, name_after)
+    return old, new if new and new.bias.shape == old.bias.shape else None
 
-    def rounded(values: np.ndarray) -> np.ndarray:
-        return values.astype(dtype).astype(np.float64)
+
+def _alike(before: Checkpoint, after: Checkpoint, readouts: tuple[Readout, Readout | None] | None) -> _Pair:
+    dtype = max((min(found.dtypes, key=eps) for found in (before, after)), key=eps)
+
+    def of(readout: Readout) -> Readout:
+        return Readout(readout.name, rounded(readout.kernel, dtype), rounded(readout.bias, dtype))
 
     old, new = (
-        matching.layers({name: rounded(values) for name, values in found.params.items()})
+        matching.layers({name: rounded(values, dtype) for name, values in found.params.items()})
         for found in (before, after)
     )
-    readouts = [_readout(found) for found in (before, after)]
-    one, other = (each and Readout(each.name, rounded(each.kernel), rounded(each.bias)) for each in readouts)
-    both = (one, other) if one and other and one.bias.shape == other.bias.shape else None
-    return _Pair(old, new, both, dtype)
+    return _Pair(old, new, readouts and (of(readouts[0]), readouts[1] and of(readouts[1])), dtype)
 
 
-def _readout(found: Checkpoint) -> Readout | None:
-    """Return the one matrix with a bias that has a row for each unit of the top layer, else None."""
-    candidates = []
-    for name, values in found.rest.items():
-        for end, bias_end in READOUTS.items():
-            bias = found.rest.get(name.removesuffix(end) + bias_end) if name.endswith(end) else None
-            kernel = values.T if end == "weight" else values
-            if bias is not None and kernel.shape == (widths(found.params)[-1], *bias.shape):
-                candidates.append(Readout(name, kernel, bias))
-    if len(candidates) != 1:
-        return None
-    if not all(np.isfinite(values).all() for values in candidates[0][1:]):
-        raise ValueError(f"{found.path}: expected finite numbers in {candidates[0].name} and its bias, got others")
-    return candidates[0]
-
-
-def _compare_all(pair: _Pair) -> tuple[list[Kept], list[Finding]]:
+def _compare_all(pair: _Pair, after: Checkpoint) -> tuple[list[Kept], list[Finding]]:
     """Return what was kept of the input and of each layer, and all findings."""
-    eps, everything = float(np.finfo(pair.dtype).eps), np.arange(len(pair.old[0].x))
-    kept, findings = [Kept(everything, {tuple(everything.tolist())})], []
+    inputs = _inputs(pair, after)
+    kept, findings = [Kept(inputs, {tuple(inputs.tolist())})], []
     for number, (old, new) in enumerate(zip(pair.old, pair.new, strict=True)):
-        layer, found = compare_layer(f"lstm{number}", new, old, kept[-1], eps)
+        layer, found = compare_layer(f"lstm{number}", new, old, kept[-1], eps(pair.dtype))
         kept, findings = [*kept, layer], [*findings, *found]
-    if pair.readouts:
-        findings += compare_readout(pair.readouts[1], pair.readouts[0], kept[-1], eps)
+    if pair.readouts and pair.readouts[1]:
+        findings += compare_readout(pair.readouts[1], pair.readouts[0], kept[-1], eps(pair.dtype))
+    reading = {"lstm0": pair.old[0].x[:, :, kept[1].units]}
+    removed = np.setdiff1d(np.arange(len(pair.old[0].x)), inputs)
+    findings += removed_but_read("input", removed, reading, "component")
     for number, old in enumerate(pair.old):
-        findings += removed_but_read(f"lstm{number}", old, kept[number + 1].units, _readers(pair, kept, number))
+        removed = np.setdiff1d(np.flatnonzero(~silent(old)), kept[number + 1].units)
+        findings += removed_but_read(f"lstm{number}", removed, _readers(pair, kept, number), "unit")
     return kept, findings
+
+
+def _inputs(pair: _Pair, after: Checkpoint) -> np.ndarray:
+    """Return the kept components of the input. Raises ValueError if they cannot be found by their weights."""
+    (old, *_), (new, *_) = pair.old, pair.new
+    inputs = np.arange(len(old.x)) if len(old.x) == len(new.x) else matching.inputs_of(new, old)
+    if inputs is None:
+        wanted = f"an input of width {len(old.x)}, as before, or components with the same weights"
+        raise ValueError(f"{after.path}: expected {wanted}, got {len(new.x)} others")
+    return inputs
+
+
+def _read_unseen(pair: _Pair, findings: Sequence[Finding]) -> bool:
+    """Return whether the top layer's removed units were read by a readout that the outputs leave out."""
+    unseen, top = pair.readouts is not None and pair.readouts[1] is None, f"lstm{len(pair.old) - 1}"
+    return unseen and any((each["kind"], each["layer"]) == ("read", top) for each in findings)
 
 
 def _readers(pair: _Pair, kept: Sequence[Kept], number: int) -> dict[str, np.ndarray]:
@@ -179,9 +208,10 @@ def _difference(pair: _Pair, units: Sequence[np.ndarray]) -> tuple[float, float]
     large = [np.zeros((2, BATCH, layer.b.shape[1])) for layer in pair.old]
     for whole, part, mine in zip(large, small, units[1:], strict=True):
         whole[:, :, mine] = part
-    one, other = _hidden(pair.old, x, large), _hidden(pair.new, x, small)
-    if pair.readouts:
-        one, other = (h @ each.kernel + each.bias for h, each in zip((one, other), pair.readouts, strict=True))
+    one, other = _hidden(pair.old, x, large), _hidden(pair.new, x[:, :, units[0]], small)
+    old, new = pair.readouts or (None, None)
+    if old and new:
+        one, other = one @ old.kernel + old.bias, other @ new.kernel + new.bias
     else:
         one = one[:, :, units[-1]]
     return float(np.abs(one - other).max(initial=0)), float(np.abs((one, other)).max(initial=0))
@@ -204,17 +234,16 @@ def _layers(pair: _Pair, kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def _notes(pair: _Pair, kept: Sequence[Kept], *found: Checkpoint) -> Iterator[str]:
+def _notes(pair: _Pair, kept: Sequence[Kept], before: Checkpoint, after: Checkpoint) -> Iterator[str]:
     """Yield remarks on the comparison."""
-    if len({values.dtype for each in found for values in each.params.values()}) > 1:
-        yield f"compared in {pair.dtype.name}, the coarser dtype"
+    yield from (f"{name}: {note}" for name, each in (("before", before), ("after", after)) for note in each.notes)
+    if len({*before.dtypes, *after.dtypes}) > 1:
+        yield f"compared in {pair.dtype}, the coarser dtype"
+    if len(kept[0].units) < len(pair.old[0].x):
+        yield f"of the input, components {spell(kept[0].units)} were kept, found by their weights"
     for number, (old, mine) in enumerate(zip(pair.old, kept[1:], strict=True)):
         if (np.diff(mine.units) < 0).any():
             yield f"lstm{number}: units are in another order, {spell(mine.units)}"
         rest = np.setdiff1d(np.flatnonzero(silent(old)), mine.units)
         if any(weights[rest].any() for weights in _readers(pair, kept, number).values()):
             yield f"lstm{number}: some removed units were read, but stay at 0 from a zero state"
-    if pair.readouts:
-        yield f"outputs are computed with {pair.readouts[0].name}, which reads the top layer"
-    else:
-        yield "outputs are the kept units of the top layer: no single matrix in both files reads it"

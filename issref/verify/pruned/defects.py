@@ -62,12 +62,11 @@ def compare_readout(new: Readout, old: Readout, top: Kept, eps: float) -> list[F
     return findings
 
 
-def removed_but_read(name: str, old: Layer, kept: Ids, readers: Mapping[str, np.ndarray]) -> list[Finding]:
-    """Return a finding for removed units that were read, except silent ones.
+def removed_but_read(name: str, removed: Ids, readers: Mapping[str, np.ndarray], what: str) -> list[Finding]:
+    """Return a finding for removed units, or components of the input, that were read.
 
-    `readers` are the weights (H, ...) by which the kept units and the readout read the layer, by name.
+    `readers` are the weights (H, ...) by which the kept units and the readout read them, by name.
     """
-    removed = np.setdiff1d(np.flatnonzero(~silent(old)), kept)
     largest = {
         reader: np.abs(weights[removed]).max(axis=tuple(range(1, weights.ndim)), initial=0)
         for reader, weights in readers.items()
@@ -77,7 +76,7 @@ def removed_but_read(name: str, old: Layer, kept: Ids, readers: Mapping[str, np.
         return []
     reader = max(largest, key=lambda each: largest[each].max())
     unit, weight = int(removed[largest[reader].argmax()]), float(largest[reader].max())
-    text = f"{read.sum()} removed units were read, with weights up to {weight:.3g}, of unit {unit} in {reader}"
+    text = f"{read.sum()} removed {what}s were read, with weights up to {weight:.3g}, of {what} {unit} in {reader}"
     return [finding(name, "read", text, units=removed[read].tolist(), largest=weight)]
 
 

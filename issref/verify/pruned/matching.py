@@ -70,6 +70,22 @@ def match(new: Layer, old: Layer, inputs: Ids) -> Ids:
     return _nearest(units, mine, theirs)
 
 
+def inputs_of(new: Layer, old: Layer) -> Ids | None:
+    """Return for each input component of `new` the one of `old` with the same weights; None if one has others.
+
+    Components that nothing reads any more are matched with the free ones that are read least.
+    """
+    mine, theirs = (layer.x.reshape(len(layer.x), layer.b.size) for layer in (new, old))
+    rows, columns = _locate_rows_and_columns(mine, theirs)
+    unread = ~mine.any(axis=1)
+    if not is_choice(rows[~unread]):
+        return None
+    free = np.setdiff1d(np.arange(len(theirs)), rows)
+    sizes = np.abs(theirs[np.ix_(free, columns[columns >= 0])]).sum(axis=1)
+    rows[unread] = np.sort(free[np.argsort(sizes, kind="stable")[: unread.sum()]])
+    return rows
+
+
 def provenance(new: Layer, old: Layer) -> Provenance:
     """Return where the blocks of a gate were cut from, found by looking up their numbers in the old blocks."""
     x_rows, x = _locate_rows_and_columns(new.x, old.x)
