@@ -5,7 +5,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,26 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # parameters of mallopt, f
 
 
 @contextmanager
+def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handle Ctrl-C, SIGTERM and SIGHUP (a closed terminal); the ones that are ignored, as under nohup, stay so."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt(number: int, frame: Any) -> None:
+    """Stop the process as Ctrl-C does, so that what it has begun is cleaned up."""
+    raise KeyboardInterrupt
+
+
+@contextmanager
 def defer_interrupts() -> Iterator[list[str]]:
-    """Defer the first Ctrl-C or SIGTERM: its name is appended to the list yielded; a second one stops at once."""
+    """Defer the first Ctrl-C, SIGTERM or SIGHUP: its name is appended to the list yielded; a second stops at once."""
     arrived: list[str] = []
 
     def note(number, frame):
@@ -24,12 +42,8 @@ def defer_interrupts() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         arrived.append(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(note):
         yield arrived
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Throttle:
