@@ -427,6 +427,24 @@ def test_a_run_that_is_asked_to_stop_saves_its_step(number, text, undisturbed, t
         same_numbers(out, undisturbed[24])
 
 
+def without_streams(arguments):
+    """A run whose output nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    for number in (1, 2):
+        os.dup2(writer, number)
+    command.main(arguments)
+
+
+def test_a_run_outlives_its_terminal(text, undisturbed, tmp_path, tally):
+    out = tmp_path / "run"
+    with fault(tally, "broken stream"):
+        process = SERVER.Process(target=without_streams, args=(go_on(text, out, 2),))
+        process.start()
+        process.join()
+        same_numbers(out, undisturbed[2])
+
+
 def test_a_run_without_its_figures_is_not_finished(text, undisturbed, tmp_path, tally, monkeypatch):
     """result.json is the last file: whoever finds it finds the figures too."""
     out = tmp_path / "run"

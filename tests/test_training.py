@@ -538,3 +538,49 @@ def test_an_ignored_signal_stays_ignored(number):
         assert arrived == []
     finally:
         signal.signal(number, handler)
+
+
+# ---------------------------------------------------------------- the terminal
+
+SPEAK = """
+import sys
+from issref.training import console
+console.prepare_streams()
+with open(sys.argv[1], "wb") as file:
+    console.log("a \\x1b[2J \\u2026 \\udcff")
+    sys.exit(console.failed("b \\u2026", 100 + file.fileno()))
+"""
+
+
+def spoken(tmp_path, redirected, **environment):
+    """The exit code of a command, which is 100 more than the number of a file that it opens; stdout, stderr, and
+    what was written to that file."""
+    arguments = ["sh", "-c", f'exec "$@" {redirected}', "sh", sys.executable, "-c", SPEAK, str(tmp_path / "file")]
+    done = subprocess.run(arguments, env={**os.environ, **environment}, capture_output=True, check=False)
+    return done.returncode, done.stdout, done.stderr, (tmp_path / "file").read_bytes()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_not_opened_for_a_file_and_stops_nothing(closed, tmp_path):
+    code, out, err, written = spoken(tmp_path, closed)
+    assert code >= 103
+    assert written == b""
+    assert (out == b"") == ("1>" in closed or " >" in f" {closed}")
+    assert (err == b"") == ("2>" in closed)
+
+
+def test_a_full_stream_stops_nothing_and_is_named(tmp_path):
+    code, _, err, _ = spoken(tmp_path, ">/dev/full")
+    assert code >= 103
+    said = "issref: stdout: expected a stream that takes output, got No space left on device; going on without it"
+    assert err.decode().splitlines()[0] == said
+    assert spoken(tmp_path, "2>/dev/full")[0] >= 103
+
+
+@pytest.mark.parametrize(
+    ("encoding", "dots"), [("ascii", b"\\u2026"), ("latin-1", b"\\u2026"), ("utf-8", "…".encode())]
+)
+def test_what_a_terminal_cannot_show_is_escaped(encoding, dots, tmp_path):
+    _, out, err, _ = spoken(tmp_path, "", PYTHONIOENCODING=encoding)
+    assert out == b"a \\x1b[2J " + dots + b" \\udcff\n"
+    assert err == b"issref: b " + dots + b"\n"

@@ -77,6 +77,7 @@ def run_command(parse: Callable[[], C], execute: Callable[[C], Any]) -> int:
 
     0 if all went well, 1 if training failed, 2 for bad input, 130 after Ctrl-C; the reason is printed on stderr.
     """
+    console.prepare_streams()
     tune_malloc()
     hint = ""
     try:
