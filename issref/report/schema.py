@@ -61,7 +61,7 @@ class Times(TypedDict, total=False):
 
 
 class Cuts(TypedDict):
-    """How often components were cut out, and the largest difference that made to the outputs."""
+    """Number of times that components were cut out, and the largest difference that made to the outputs."""
 
     count: Size
     max_output_difference: Amount

@@ -92,16 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epochs = epochs_of(runs, task)
         folder = (options.out or Path("sweeps") / time.strftime("%Y-%m-%d-%H%M%S")).resolve()
         status.check_same(folder, task, runs)
-        folder.mkdir(parents=True, exist_ok=True)
-        with run_lock(folder), workers(options, chains) as parallel:
-            status.check_same(folder, task, runs)  # another sweep may have begun before the lock
-            (folder / STOP).unlink(missing_ok=True)
-            record = partial(status.write_sweep, folder, task, words, runs)
-            module = task.command.__name__
-            jobs = [delayed(train_chain)(module, folder, chain, threads) for chain in chains]
-            stopped = watch(partial(parallel, jobs), folder, epochs, task.shown, record)
-            sweep = record()
-            written = frontier.write_tables(folder, sweep)
+        with workers(options, chains) as parallel:
+            folder.mkdir(parents=True, exist_ok=True)
+            with run_lock(folder):
+                status.check_same(folder, task, runs)  # another sweep may have begun before the lock
+                (folder / STOP).unlink(missing_ok=True)
+                record = partial(status.write_sweep, folder, task, words, runs)
+                module = task.command.__name__
+                jobs = [delayed(train_chain)(module, folder, chain, threads) for chain in chains]
+                stopped = watch(partial(parallel, jobs), folder, epochs, task.shown, record)
+                sweep = record()
+                written = frontier.write_tables(folder, sweep)
     except (ValueError, InvalidSettings) as error:
         return console.failed(str(error), 2)
     except (Failed, OSError) as error:

@@ -41,13 +41,9 @@ def run_status(folder: Path, since: float, shown: str) -> dict[str, Any]:
     The state is finished, failed, running (the log changed after `since`, a time in seconds), stopped or waiting.
     A run with a damaged file has failed, and the reason names the file.
     """
-    log, metrics = folder / LOG, folder / "metrics.jsonl"
+    log, reason = folder / LOG, None
     try:
-        lines = read_whole(metrics, "the epochs of a run").splitlines() if metrics.exists() else []
-        last: Any = parse(str(metrics), schema.Row, lines[-1]) if lines else {}
-        if lines and shown not in last:
-            raise ValueError(f"{metrics}: expected {shown} for each epoch, got {sorted(last)}")
-        reason = None
+        epoch, last = _last_epoch(folder / "metrics.jsonl", shown)
         if read_result(folder / RESULT):
             state = "finished"
         elif (folder / FAILED).exists():
@@ -57,9 +53,18 @@ def run_status(folder: Path, since: float, shown: str) -> dict[str, Any]:
         else:
             state = "waiting"
     except ValueError as error:
-        state, reason, lines, last = "failed", str(error), [], {}
+        state, reason, epoch, last = "failed", str(error), 0, {}
     known = {key: last.get(key) for key in (shown, "alive")}
-    return {"state": state, "reason": reason, "epoch": len(lines), **known}
+    return {"state": state, "reason": reason, "epoch": epoch, **known}
+
+
+def _last_epoch(path: Path, shown: str) -> tuple[int, dict[str, Any]]:
+    """Return the number of epochs in metrics.jsonl, and the last row, empty if there is none."""
+    lines = read_whole(path, "the epochs of a run").splitlines() if path.exists() else []
+    last: Any = parse(str(path), schema.Row, lines[-1]) if lines else {}
+    if lines and shown not in last:
+        raise ValueError(f"{path}: expected {shown} for each epoch, got {sorted(last)}")
+    return len(lines), last
 
 
 def write_sweep(folder: Path, task: TaskSpec, arguments: Sequence[str], runs: Sequence[Run]) -> dict[str, Any]:
