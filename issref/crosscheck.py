@@ -21,7 +21,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
-from issref.training.console import failed
+from issref.training.console import failed, prepare_streams
 from issref.verify.formats.convert import convert
 from issref.verify.pruned.compare import compare_checkpoints, lines
 from issref.verify.suite import conformance
@@ -185,6 +185,7 @@ def imported(name: str) -> conformance.Port:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Return 0 for success, 1 if a check fails, 2 for bad input."""
+    prepare_streams()
     try:
         return tyro.cli(Command, args=arguments, prog=PROGRAM, description=DESCRIPTION).run()
     except (ValueError, OSError) as error:

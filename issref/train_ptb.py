@@ -29,7 +29,7 @@ from issref.training import command as shell
 from issref.training.options import strengths
 from issref.training.pruning import cut_out, draw_masks, zero_out
 from issref.training.recorder import Prune, Recorder
-from issref.training.runs import BEST, folder_for, load_run, save_run, training_steps
+from issref.training.runs import BEST, folder_for, load_best, save_run, training_steps
 from issref.training.state import RunState, current_layout, full_params
 from issref.training.updates import (
     Penalty,
@@ -150,16 +150,30 @@ def start(command: Command, stack: ExitStack) -> tuple[Settings, RunState, Recor
 
 
 def resume(command: Command, stack: ExitStack) -> tuple[Settings, RunState, Recorder, Corpus, Path]:
-    """Resume a run from its last checkpoint; only --epochs, --threads and --data-dir may differ."""
+    """Resume a run from its last checkpoint. Its text may be in another place; --epochs, --selection and --threads
+    may differ."""
     folder, settings = command.resume or Path(), command.settings
     recorder, schedule = perplexity_recorder(settings), settings.schedule
-    may_change = {"epochs"} if schedule.schedule == "decay" else set()  # thirds of all epochs make the staircase
+    may_change = {"selection", *(["epochs"] if schedule.schedule == "decay" else [])}  # the staircase has thirds
     run, sha256 = shell.resume_run(folder, settings, recorder, stack, may_change)
+    if schedule.epochs < (begun := run.epoch + bool(run.step)):
+        raise ValueError(f"--epochs: expected at least the {begun} that the run has begun, got {schedule.epochs}")
     shell.check_corpus(corpus := load_corpus(settings), sha256)
+    settings = shell.with_full_paths(settings.replaced(corpus=corpus.choice), "data_dir", "init")
     model = LANGUAGE_MODELS[settings.network.model]
-    layout = current_layout(run, model.layout(model_config(settings, corpus)))
-    model.state_layout(layout, schedule.batch).check(run.state)
+    full = model.layout(model_config(settings, corpus))
+    model.state_layout(current_layout(run, full), schedule.batch).check(run.state)
+    if schedule.selection == "best" and recorder.rows:
+        check_best(folder, recorder, full)
     return settings, run, recorder, corpus, folder
+
+
+def check_best(folder: Path, recorder: Recorder, layout: Layout) -> None:
+    """Raise ValueError unless the weights of the best epoch so far can be read, and fit the layout."""
+    try:
+        current_layout(load_best(folder, recorder, "valid_perplexity"), layout)
+    except ValueError as error:
+        raise ValueError(f"{error}; --selection last resumes the run without these weights") from error
 
 
 def execute(command: Command) -> None:
@@ -176,11 +190,11 @@ def execute(command: Command) -> None:
         with shell.reported(run, folder, settings.schedule.epochs):
             train(settings, run, recorder, corpus, folder)
             if settings.schedule.selection == "best":
-                best, _ = load_run(folder / BEST)
+                best = load_best(folder, recorder, "valid_perplexity")
                 run = replace(run, params=best.params, alive=best.alive)
             full = full_params(run, layout)
-            finish(settings, full, layout, recorder, corpus, folder)
             draw_run(folder, recorder.rows, full, layout)
+            finish(settings, full, layout, recorder, corpus, folder)  # result.json, the last file, marks the end
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -190,7 +190,7 @@ def start(command: Command, stack: ExitStack) -> tuple[SquadSettings, RunState, 
 
 
 def resume(command: Command, stack: ExitStack) -> tuple[SquadSettings, RunState, Recorder, Corpus, Path]:
-    """Resume a run from its last checkpoint; only --threads and --data-dir may differ."""
+    """Resume a run from its last checkpoint; only --threads and the places of the files may differ."""
     folder, settings = command.resume or Path(), shell.with_full_paths(command.settings, *FILES)
     recorder = loss_recorder(settings)
     run, sha256 = shell.resume_run(folder, settings, recorder, stack, set())
@@ -225,8 +225,8 @@ def run_training(command: Command) -> None:
             train(settings, run, recorder, corpus, folder)
             average = replace(run, params=strip_prefix(run.optimizer_state, "average"))
             full = final_params(settings, full_params(average, layout))
-            finish(settings, full, layout, recorder, corpus, folder)
             report.draw_run(folder, recorder.rows, full, layout)
+            finish(settings, full, layout, recorder, corpus, folder)  # result.json, the last file, marks the end
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,7 +25,7 @@ TABLE = {
     "training": ("kernels", "iss", "models.protocol"),
     "ptb": ("kernels", "iss", "ops", "models", "data", "training"),
     "squad": ("kernels", "iss", "ops", "models", "data", "training"),
-    "report": ("iss", "ops", "models", "training", "ptb.settings", "squad.settings"),
+    "report": ("data.schema", "iss", "ops", "models", "training", "ptb.settings", "squad.settings"),
     "sweep": (*(room for room in EVERYTHING if room != "verify"), "train_ptb", "train_squad"),
     "verify": ("kernels", "data", "iss", "ops", "models", "training"),
     "train_ptb": tuple(room for room in EVERYTHING if room != "sweep"),

@@ -361,6 +361,15 @@ def test_a_folder_is_read_line_by_line_with_eos_and_unk(tmp_path):
     assert read == ["a b <unk> <eos> b c <eos>", "a <unk> <eos>", "c <eos> <eos> b <eos>"]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_word(tmp_path):
+    plain = load(str(write(tmp_path / "plain")))
+    marked = load(str(write(tmp_path / "marked", {split: b"\xef\xbb\xbf" + text for split, text in TINY.items()})))
+    assert marked.words == plain.words
+    for split in ("train", "valid", "test"):
+        np.testing.assert_array_equal(getattr(marked, split), getattr(plain, split))
+    assert marked.sha256 != plain.sha256  # of the bytes
+
+
 lines = st.lists(st.lists(st.text("abcdé", min_size=1, max_size=2), max_size=4), min_size=1, max_size=9)
 
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from issref import train_ptb as command
 from issref.training import checkpoint
 from issref.training.process import resident_mb
 from issref.training.recorder import Recorder
-from issref.training.runs import LAST, PREVIOUS, load_run, run_lock, save_run
+from issref.training.runs import BEST, LAST, PREVIOUS, load_run, run_lock, save_run
 from issref.training.state import RunState
 
 KILLS = 20
@@ -172,21 +173,23 @@ def test_a_kill_between_the_two_renames_leaves_the_checkpoint_before(text, undis
     out = tmp_path / "run"
     shutil.copytree(undisturbed[2], out)
     with fault(tally, "kill -9"):
-        (out / LAST).replace(out / f"{LAST}.partial")
+        (out / LAST).replace(out / f"{LAST}.01234567.partial")
         assert command.main(["--resume", str(out)]) == 0
         said = f"{out / LAST}: expected a file written by issref, got none; using the one before, of epoch "
         assert said in capsys.readouterr().out
         same_numbers(out, undisturbed[2])
+        assert not list(out.glob("*.partial"))
 
 
 def test_a_failure_between_the_two_renames_names_the_way_back(undisturbed, tmp_path, capsys, without_figures):
-    """The second renaming of the first checkpoint is refused."""
+    """The last renaming of the second checkpoint is refused."""
     out = tmp_path / "run"
     shutil.copytree(undisturbed[1], out)
-    replace = Path.replace
+    replace, renamed = Path.replace, []
 
     def refused(path, target):
-        if path.name == f"{LAST}.partial":
+        renamed.append(target.name)
+        if renamed.count(LAST) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return replace(path, target)
 
@@ -215,18 +218,18 @@ class Disk:
             raise OSError(self.reason, os.strerror(self.reason))
 
     def opened(self, path, mode="r", *arguments, **options):
-        if mode != "wb":
+        if mode != "xb":
             return self.open(path, mode, *arguments, **options)
         self.ask()
         disk = self
 
-        class Written(io.FileIO):
+        class Written(io.FileIO):  # `path` is new
             def write(self, content):
                 super().write(content[: len(content) // 2])
                 disk.ask()
                 return super().write(content[len(content) // 2 :])
 
-        return Written(path, "wb")
+        return Written(path, "xb")
 
     @contextmanager
     def used(self):
@@ -307,6 +310,152 @@ def test_a_damaged_model_is_refused_in_a_sentence(cut, undisturbed, tmp_path, ta
         path.write_bytes(path.read_bytes()[:cut])
         assert command.main(["--eval", str(tmp_path / "run")]) == 2
         assert sentence(capsys).startswith(f"{path}: expected a complete safetensors file")
+
+
+# ---------------------------------------------------------------- resuming
+
+
+def contents(folder):
+    """The bytes of every file but the lock."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def state_of(out):
+    """The state in a run's last checkpoint, what it measured, and what else the checkpoint says."""
+    (run, about), recorder = load_run(out / LAST), Recorder(lambda *_: {}, "words", 1)
+    recorder.restore(about.pop("measured"))
+    return run, recorder, about
+
+
+def refused_unchanged(arguments, out, capsys):
+    """The reason why a command refuses to resume a run; no file of the run may change."""
+    before = contents(out)
+    assert command.main(["--resume", str(out), *arguments]) == 2
+    assert contents(out) == before
+    return sentence(capsys)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_fewer_epochs_than_the_run_has_begun_are_refused(epochs, text, undisturbed, tmp_path, tally, capsys):
+    """A run of two epochs; and one that was interrupted in its third."""
+    out = shutil.copytree(undisturbed[2], tmp_path / "run")
+    begun = epochs + 1
+    if begun == 3:
+        run, recorder, about = state_of(out)
+        run.step = 1
+        save_run(out / LAST, run, recorder, **about)
+    with fault(tally, "refused resume"):
+        need = f"--epochs: expected at least the {begun} that the run has begun, got {epochs}"
+        assert refused_unchanged(["--epochs", str(epochs)], out, capsys) == need
+
+
+def test_a_refused_resume_leaves_a_damaged_checkpoint_and_the_one_before(
+    text, undisturbed, tmp_path, tally, capsys
+):
+    out = shutil.copytree(undisturbed[2], tmp_path / "run")
+    (out / LAST).write_bytes(b"damaged")
+    (out / f"{LAST}.01234567.partial").write_bytes(b"left by a killed process")
+    other = shutil.copytree(text, tmp_path / "text")
+    (other / "test.txt").write_text("w1 w2\n")
+    with fault(tally, "refused resume"):
+        assert "--resume: expected the corpus with sha256 " in refused_unchanged(
+            ["--corpus", str(other)], out, capsys
+        )
+    with fault(tally, "refused resume"):
+        assert "other values for ['seed']" in refused_unchanged(["--seed", "1"], out, capsys)
+
+
+def test_a_run_goes_on_with_its_text_in_another_place(text, undisturbed, tmp_path, monkeypatch, without_figures):
+    out, moved = shutil.copytree(undisturbed[1], tmp_path / "run"), shutil.copytree(text, tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["--resume", str(out), "--epochs", "2", "--corpus", "moved"]) == 0
+    same_numbers(out, undisturbed[2])
+    assert json.loads((out / "config.json").read_text())["data"]["corpus"] == str(moved)  # for the next --resume
+
+
+def of_an_earlier_epoch(out):
+    """The best weights of the run are of its first epoch; its second becomes the best by far."""
+    run, recorder, about = state_of(out)
+    recorder.rows[0]["valid_perplexity"], recorder.rows[1]["valid_perplexity"] = 20.0, 10.0
+    save_run(out / LAST, run, recorder, **about)
+    run.epoch, run.step = 0, 1
+    save_run(out / BEST, run, recorder)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"damaged"), of_an_earlier_epoch])
+def test_the_best_weights_are_checked_before_training_goes_on(
+    damage, text, tmp_path, tally, capsys, without_figures
+):
+    out, best = tmp_path / "run", tmp_path / "run" / BEST
+    assert command.main([*go_on(text, out, 2), "--selection", "best"]) == 0
+    capsys.readouterr()
+    damage(out if damage is of_an_earlier_epoch else best)
+    with fault(tally, "best weights damaged"):
+        said = refused_unchanged(["--epochs", "3"], out, capsys)
+        assert said.startswith(f"{best}: expected ")
+        assert said.endswith("; --selection last resumes the run without these weights")
+        assert command.main(["--resume", str(out), "--epochs", "3", "--selection", "last"]) == 0
+
+
+def test_ctrl_c_while_a_run_is_loaded_says_how_to_resume(text, undisturbed, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("issref.data.corpus.load", interrupted)
+    out = shutil.copytree(undisturbed[1], tmp_path / "run")
+    assert command.main(["--resume", str(out)]) == 130
+    assert sentence(capsys) == f"stopped; the last checkpoint is kept, resume with --resume {out}"
+    for arguments in (go_on(text, tmp_path / "new", 1), ["--eval", str(out)]):
+        assert command.main(arguments) == 130
+        assert sentence(capsys) == "stopped"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_asked_to_stop_saves_its_step(number, text, undisturbed, tmp_path, tally):
+    out = tmp_path / "run"
+    process = begun(go_on(text, out, 24))
+    while not (out / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    with fault(tally, "asked to stop"):
+        os.kill(process.pid, number)
+        process.join()
+        assert process.exitcode == 0
+        assert not (out / "result.json").exists()
+        again = begun(["--resume", str(out)])
+        again.join()
+        assert again.exitcode == 0
+        same_numbers(out, undisturbed[24])
+
+
+def without_streams(arguments):
+    """A run whose output nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    for number in (1, 2):
+        os.dup2(writer, number)
+    command.main(arguments)
+
+
+def test_a_run_outlives_its_terminal(text, undisturbed, tmp_path, tally):
+    out = tmp_path / "run"
+    with fault(tally, "broken stream"):
+        process = SERVER.Process(target=without_streams, args=(go_on(text, out, 2),))
+        process.start()
+        process.join()
+        same_numbers(out, undisturbed[2])
+
+
+def test_a_run_without_its_figures_is_not_finished(text, undisturbed, tmp_path, tally, monkeypatch):
+    """result.json is the last file: whoever finds it finds the figures too."""
+    out = tmp_path / "run"
+    with fault(tally, "no figures"):
+        with monkeypatch.context() as patch:
+            patch.setattr(report, "draw_run", lambda *arguments: 1 / 0)
+            assert command.main(go_on(text, out, 1)) == 1
+        assert not (out / "result.json").exists()
+        assert command.main(["--resume", str(out)]) == 0
+        same_numbers(out, undisturbed[1])
+        assert {"training.png", "weights.png", "norms.png", "result.json"} <= contents(out).keys()
 
 
 # ---------------------------------------------------------------- two processes; folders that cannot be written

@@ -36,6 +36,13 @@ from issref import Layout, train_ptb
 from issref.data import corpus, download, glove, ptb, squad
 from issref.ptb.evaluation import evaluate
 from issref.ptb.settings import Settings
+from issref.report.page import comparison_page, run_page
+from issref.report.run import read_run
+from issref.squad.settings import SquadSettings
+from issref.sweep import frontier
+from issref.sweep.grid import Run as Swept
+from issref.sweep.status import check_same, write_sweep
+from issref.sweep.task import COMMANDS
 from issref.training import checkpoint
 from issref.training.runs import LAST, load_run
 from issref.verify import released
@@ -434,6 +441,39 @@ def read_groups(folder):
     return released.read_groups((folder / "groups.json").read_bytes().decode(errors="replace"), shapes)
 
 
+def reported(folder):
+    run_page(run := read_run(folder))
+    comparison_page({"a": run})
+
+
+def tabled(folder):
+    """The report without its figures, in which there is nothing of config.json."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("issref.report.page.inline", lambda figure, name, alt: "")
+        reported(folder)
+
+
+def swept(folder):
+    """The table and the figure of a sweep of one run; a damaged run is one of them, with the reason."""
+    (row,) = (sweep := record(folder))["runs"]
+    frontier.markdown(sweep)
+    if row["result"]:
+        frontier.frontier_figure(sweep)
+    elif row["reason"]:
+        raise ValueError(row["reason"])
+
+
+def record(folder):
+    """What sweep.json says; nothing is written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("issref.sweep.status.write_json", lambda path, content: None)
+        return write_sweep(folder, COMMANDS["ptb"], [], SWEPT)
+
+
+def sweep_file(run) -> bytes:
+    return json.dumps(record(run / "none")).encode()
+
+
 def converted(name):
     return lambda folder: convert.load(folder / name)
 
@@ -442,6 +482,11 @@ def layout_file(run) -> bytes:
     return REFERENCE.layout([3, 4, 2]).to_json().encode()
 
 
+SWEPT = [Swept("run", [], Settings())]
+OF_A_REPORT = {
+    "config.json": json_text, "metrics.jsonl": json_text, "result.json": json_text,
+    "model.safetensors": safetensors,
+}  # fmt: skip
 CORPUS = ("train.txt", "valid.txt", "test.txt")
 LOADERS = {
     "corpus": Loader(partial(of_run, "train.txt"), "train.txt", spoilt, lambda f: corpus.load(str(f)), CORPUS),
@@ -449,6 +494,34 @@ LOADERS = {
     "Penn TreeBank": Loader(partial(of_run, "train.txt"), "ptb.train.txt", spoilt, ptb.read),
     "settings": Loader(
         partial(of_run, "config.json"), "config.json", json_text, lambda f: Settings.read(f / "config.json")
+    ),
+    **{
+        f"report, {name}": Loader(
+            partial(of_run, name),
+            name,
+            mutations,
+            tabled if name == "config.json" else reported,
+            tuple(OF_A_REPORT.keys() - {name}),
+        )
+        for name, mutations in OF_A_REPORT.items()
+    },
+    **{
+        f"sweep, {name}": Loader(
+            partial(of_run, name),
+            f"run/{name}",
+            mutations,
+            swept,
+            tuple(f"run/{one}" for one in OF_A_REPORT.keys() - {name}),
+        )
+        for name, mutations in OF_A_REPORT.items()
+        if name != "model.safetensors"
+    },
+    "sweep": Loader(sweep_file, "sweep.json", json_text, lambda f: check_same(f, COMMANDS["ptb"], SWEPT)),
+    "settings, squad": Loader(
+        lambda run: json.dumps(SquadSettings().to_dict()).encode(),
+        "config.json",
+        json_text,
+        lambda f: SquadSettings.read(f / "config.json"),
     ),
     "layout": Loader(layout_file, "layout.json", json_text, read_layout),
     "group file": Loader(group_file, "groups.json", json_text, read_groups),
@@ -522,8 +595,10 @@ def test_a_file_is_read_or_refused_in_a_sentence(name, run, tmp_path, tally):
     if not importlib.util.find_spec(loader.needs):
         pytest.skip(f"needs {loader.needs}")
     valid = loader.valid(run)
+    for other in (*loader.others, loader.name):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
     for other in loader.others:
-        (tmp_path / other).write_bytes(files_of_a_run(run)[other])
+        (tmp_path / other).write_bytes(files_of_a_run(run)[Path(other).name])
     (tmp_path / loader.name).write_bytes(valid)
     if loader.load is not ptb.read:  # whose hashes no small file has
         loader.load(tmp_path)  # what is imported late is here now

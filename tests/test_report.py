@@ -3,9 +3,11 @@
 import base64
 import json
 import math
+import os
 import re
 import shlex
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -694,6 +696,49 @@ def test_runs_of_one_name_are_told_apart(tmp_path, capsys):
     assert [row[0] for row in table[1:]] == ["a/run", "b/run"]
 
 
+@pytest.mark.parametrize(
+    "name", ["a$b$c", "$", "\x1b[31mred\x07", "line\nbreak", "\udcff", "a<b>&'", "x" * 200, "{}%s"]
+)
+def test_any_name_of_a_folder_is_drawn_as_it_can_be_printed(name, tmp_path, coarse, capsys):
+    runs = [write_run(tmp_path / name), write_run(tmp_path / "other", drawn=False)]
+    assert main([str(runs[0]), "--out", str(tmp_path / "one.html")]) == 0
+    assert main([*map(str, runs), "--out", str(tmp_path / "both.html")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert all(map(str.isprintable, said))
+    shown = name.encode("ascii", "backslashreplace").decode() if name == "\udcff" else name
+    shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in shown)
+    page = Page((tmp_path / "one.html").read_text())
+    assert shown in page.text
+    both = Page((tmp_path / "both.html").read_text())
+    assert shown in both.text
+    assert shown[-19:] in both.svg  # a label at the end of its curve, unharmed
+
+
+def test_two_long_names_with_one_end_are_both_drawn(tmp_path):
+    runs = [write_run(tmp_path / f"{letter}-with-one-and-the-same-end", drawn=False) for letter in "ab"]
+    sizes, measure, alive = (each["aria-label"] for each in Page(reported(*runs)).named("svg"))
+    for words in (sizes, measure, alive):
+        assert all(f"{letter}-with-one-and-the-same-end" in words for letter in "ab")
+
+
+def test_a_full_model_that_is_too_large_to_draw_is_refused(tmp_path, capsys, monkeypatch):
+    folder = write_run(tmp_path / "run")
+    monkeypatch.setattr("issref.report.run.MOST", 1000)
+    assert main([str(folder)]) == 2
+    assert "expected a full model of at most 1,000 weights, got " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("victim"), os.mkfifo, os.mkdir])
+def test_a_report_replaces_files_only(make, tmp_path, capsys):
+    (tmp_path / "victim").write_text("mine")
+    make(out := tmp_path / "report.html")
+    assert main([str(write_run(tmp_path / "run", drawn=False)), "--out", str(out)]) == 2
+    assert f"{out}: expected a regular file, got a " in capsys.readouterr().err
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert not stat.S_ISREG(out.lstat().st_mode)
+
+
 # ---------------------------------------------------------------- what is no run
 
 
@@ -705,28 +750,81 @@ def damaged(name, text):
     return lambda folder: (folder / name).write_bytes(text)
 
 
+def changed_rows(**changes):
+    """The second row is another."""
+
+    def spoil(folder):
+        first, second, *others = metrics()
+        write_json(folder / "metrics.jsonl", [first, {**second, **changes}, *others])
+
+    return spoil
+
+
+def changed_result(**changes):
+    return lambda folder: write_json(folder / "result.json", {**RESULT, "settings": {}, **changes})
+
+
+def changed_model(**changes):
+    def spoil(folder):
+        arrays, about = checkpoint.load(folder / "model.safetensors")
+        checkpoint.save(folder / "model.safetensors", arrays, **(about | changes))
+
+    return spoil
+
+
 WRONG = {
     "no folder": (no_folder, "expected the folder of a run, got one without config.json"),
-    "settings": (damaged("config.json", b"{"), "config.json: expected the JSON of a run"),
-    "settings, deep": (damaged("config.json", b"[" * 100_000), "config.json: expected the JSON of a run"),
-    "settings, a list": (damaged("config.json", b"[]"), "config.json: expected a JSON object, got list"),
-    "result, cut short": (damaged("result.json", b'{"components": {'), "result.json: expected the JSON of a run"),
-    "result, no text": (damaged("result.json", b"\xff\xfe"), "result.json: expected the JSON of a run"),
-    "result, empty": (
-        damaged("result.json", b"{}"),
-        "result.json: expected components of full and compact, got None",
+    "settings": (damaged("config.json", b"{"), "config.json: expected JSON, got Invalid JSON"),
+    "settings, deep": (damaged("config.json", b"[" * 100_000), "config.json: expected JSON, got Invalid JSON"),
+    "settings, a list": (damaged("config.json", b"[]"), "config.json: expected an object, got []"),
+    "settings, a name": (
+        damaged("config.json", b'{"a": {"epochs": "3"}}'),
+        "epochs: expected a valid integer, got '3'",
     ),
-    "metrics": (damaged("metrics.jsonl", b'{"epoch": 1}\n{'), "metrics.jsonl: expected the JSON of a run"),
-    "metrics, deep": (damaged("metrics.jsonl", b"[" * 100_000), "metrics.jsonl: expected the JSON of a run"),
+    "settings, a pipe": (
+        lambda folder: ((folder / "config.json").unlink(), os.mkfifo(folder / "config.json")),
+        "config.json: expected a regular file, got a pipe",
+    ),
+    "result, cut short": (damaged("result.json", b'{"components": {'), "result.json: expected JSON, got Invalid"),
+    "result, no text": (damaged("result.json", b"\xff\xfe"), "result.json: expected JSON, got Invalid JSON"),
+    "result, empty": (damaged("result.json", b"{}"), "result.json, components: expected a value, got none"),
+    "result, a word": (
+        changed_result(dev_f1={"full": 1.0, "compact": "x"}),
+        "result.json, dev_f1.compact: expected a valid number, got 'x'",
+    ),
+    "result, other spaces": (
+        changed_result(components={"full": {"a": 1}, "compact": {"b": 1}}),
+        "result.json, components: expected the spaces ['a'], got ['b']",
+    ),
+    "metrics": (
+        damaged("metrics.jsonl", b'{"epoch": 1}\n{'),
+        "metrics.jsonl, line 1, alive: expected a value, got",
+    ),
+    "metrics, deep": (damaged("metrics.jsonl", b"[" * 100_000), "metrics.jsonl, line 1: expected JSON, got Inva"),
     "another measure": (
-        damaged("metrics.jsonl", b'{"epoch": 1}\n'),
+        lambda folder: write_json(
+            folder / "metrics.jsonl", [{k: v for k, v in metrics()[0].items() if k != "valid_perplexity"}]
+        ),
         "expected one of ['valid_perplexity', 'valid_f1']",
     ),
-    "no trace": (
-        damaged("metrics.jsonl", b'{"valid_f1": 1}\n'),
-        "expected ['alive', 'epoch', 'seconds', 'trace'] for each",
+    "no trace": (changed_rows(trace=[]), "metrics.jsonl, line 2, trace: expected "),
+    "an epoch twice": (changed_rows(epoch=1), "line 2: expected epoch 2 and its valid_perplexity, got epoch 1 of"),
+    "no measure": (
+        changed_rows(valid_perplexity="1"),
+        "line 2, valid_perplexity: expected a valid number, got '1'",
     ),
+    "not finite": (changed_rows(valid_perplexity=math.nan), "line 2, valid_perplexity: expected a"),
+    "another space": (
+        changed_rows(alive={"lstm0": 1}),
+        "line 2, alive: expected the spaces ['lstm0', 'lstm1'], got ['lstm0']",
+    ),
+    "a space with a control character": (changed_rows(alive={"\x1b[2J": 1}), "line 2, alive"),
     "weights": (damaged("model.safetensors", b"no"), "expected a complete safetensors file"),
+    "more components than the run has": (
+        changed_model(alive={"lstm0": [True] * 10 + [False] * 60_000, "lstm1": [True] * 14 + [False] * 6}),
+        "alive: expected the run's components, {'lstm0': 20, 'lstm1': 20}, got {'lstm0': 60010}",
+    ),
+    "numbers as masks": (changed_model(alive={"lstm0": [1] * 20}), "alive, lstm0: expected booleans, got [1, 1,"),
 }
 
 

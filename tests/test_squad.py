@@ -210,6 +210,14 @@ def test_scores_are_symmetric_and_exactness_is_full_overlap(one, other):
 # ---------------------------------------------------------------- bad input: a sentence
 
 
+def twice(name):
+    """A file with two questions of one id."""
+    tree = json.loads(document())
+    for paragraph in tree["data"][0]["paragraphs"]:
+        paragraph["qas"] = [{**asked, "id": name} for asked in paragraph["qas"] * 2]
+    return json.dumps(tree).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -249,6 +257,8 @@ def test_scores_are_symmetric_and_exactness_is_full_overlap(one, other):
             "dev.json, data[0].paragraphs[0].context: expected a valid string, got 3",
         ),
         (b'{"data": []}', "dev.json: expected at least one question, got none"),
+        (twice("q"), "dev.json: expected a different id for each question, got 'q' 2 times"),
+        (twice(None), "dev.json, data[0].paragraphs[0].qas[0].id: expected a valid string, got None"),
     ],
 )
 def test_a_file_that_is_not_squad_is_refused_in_a_sentence(content, said):
@@ -283,6 +293,19 @@ def test_the_vectors_of_the_wanted_words_are_read(tmp_path):
         np.testing.assert_array_equal(vectors, np.array([[1, 2], [5, 0.6]], np.float32), strict=True)
 
 
+MARK = "\ufeff".encode()  # the byte order mark of Windows
+
+
+def test_a_byte_order_mark_is_no_part_of_a_word(tmp_path):
+    assert squad.read("dev.json", MARK + document()) == squad.read("dev.json", document())
+    found = []
+    for name, mark in (("plain", b""), ("marked", MARK)):
+        (tmp_path / name).write_bytes(mark + b"the 1 2\nof 3 4\n")
+        found.append(glove.read(tmp_path / name, ["the", "of"], 2))
+    assert found[0][0] == found[1][0] == ("the", "of")
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
 @pytest.mark.parametrize("name", ["some.txt", "all.zip"])
 def test_the_progress_of_reading_vectors_ends_at_the_bytes_there_are(name, tmp_path, monkeypatch):
     lines, told = b"the 1 2\nof 3 4\n", []
@@ -308,6 +331,7 @@ def test_the_progress_of_reading_vectors_ends_at_the_bytes_there_are(name, tmp_p
         (b"the 1 nan\n", ": expected finite numbers, got others for 'the'"),
         (b"the 1 2\ncaf\xe9 1 2\n", r": expected UTF-8, got b'caf\xe9' in line 2"),
         (b"of 1 2\n", ": expected vectors for some of 1 words, got none"),
+        (b"the\xef\xbb\xbf 1 2\n", ": expected vectors for some of 1 words, got none"),
         (b"", ": expected vectors for some of 1 words, got none"),
         (None, ": expected a readable file, got No such file or directory"),
     ],

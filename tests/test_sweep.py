@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,7 +30,7 @@ from issref.sweep.task import COMMANDS
 from issref.training import checkpoint
 from issref.training.models import load_initial_params
 from issref.training.options import flattened
-from issref.training.runs import LAST
+from issref.training.runs import LAST, run_lock
 
 HERE = Path(__file__).parent
 SIZES = "--preset zaremba-small --hidden-sizes 12,10 --batch 4 --steps 16 --init-scale 0.3"
@@ -281,6 +282,47 @@ def test_the_folder_of_another_sweep_is_refused(finished, text, tmp_path, capsys
     assert other.startswith(f"--out: expected an empty folder or one of this sweep, got other files in {tmp_path}")
     assert len(damaged) == 2
     assert all("expected a sweep written by issref, got" in said for said in damaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("result.json", "{", "expected JSON, got "),
+        ("result.json", "{}", ", components: expected a value, got none"),
+        ("metrics.jsonl", '{"epoch": 3}', "expected a value, got none"),
+    ],
+)
+def test_a_damaged_run_is_named_and_stops_no_other(
+    name, content, said, finished, text, tmp_path, monkeypatch, capsys
+):
+    out = shutil.copytree(finished[0], tmp_path / "sweep")
+    monkeypatch.setattr(process, "train", lambda *_: None)
+    (out / NAMES[1] / name).write_text(content)
+    assert command.main(flags(text, out, *LISTS)) == 1
+    (damaged, _) = sentences(capsys)
+    assert damaged.startswith(f"{NAMES[1]}: {out / NAMES[1] / name}")
+    assert said in damaged
+    assert [row["result"] is None for row in sweep_of(out)["runs"]] == [False, True, False, True]
+    assert (out / NAMES[1] / name).read_text() == content
+    assert damaged in (out / "sweep.md").read_text().replace(" | ", ": ").replace("failed: ", "")
+
+
+def test_two_sweeps_do_not_share_a_folder(finished, text, tmp_path, capsys):
+    out = shutil.copytree(finished[0], tmp_path / "sweep")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with run_lock(out):
+        assert command.main(flags(text, out, *LISTS)) == 2
+    assert sentences(capsys) == [f"{out}: expected one process at a time, got a folder locked by another"]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_log_of_a_run_follows_no_link(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.txt").symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match=r"log.txt: expected a regular file, got a link"):
+        process.train("quick_ptb", tmp_path / "run", [], 1)
+    assert (tmp_path / "victim").read_text() == "mine"
 
 
 def test_the_figure_shows_what_the_table_says(finished):

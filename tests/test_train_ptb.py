@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -375,6 +376,61 @@ def test_eval_shows_the_headline_and_names_the_other_protocol(finished, capsys):
     assert f"{result['valid_perplexity']['compact']:.4f}" in shown
     assert "another protocol" in shown
     assert "word by word" in shown
+
+
+def fewer_words(params, about):
+    """A model that is whole, but of a vocabulary with one word less than the corpus."""
+    about["layout"]["sizes"]["word"] -= 1
+    layout = Layout.from_json(json.dumps(about["layout"]))
+    return {name: values[tuple(map(slice, layout.shape(name)))] for name, values in params.items()}
+
+
+def a_mask_too_long(params, about):
+    about["alive"]["lstm0"].append(False)
+    return params
+
+
+def a_mask_of_numbers(params, about):
+    about["alive"]["lstm0"] = [1, 0]
+    return params
+
+
+def another_count(params, about):
+    about["alive"]["lstm0"] = [True] * len(about["alive"]["lstm0"])
+    return params
+
+
+def no_floats(params, about):
+    return {name: values.astype(np.int8) for name, values in params.items()}
+
+
+def no_numbers(params, about):
+    params["lstm0/bias"][0] = np.nan
+    return params
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (fewer_words, "expected a model of sizes {"),
+        (a_mask_too_long, "expected a model of sizes {"),
+        (a_mask_of_numbers, "alive, lstm0: expected booleans, got [1, 0]"),
+        (another_count, "expected the layout of its settings without its dead components, got another"),
+        (no_floats, "expected finite numbers in float32 or float64, got int8"),
+        (no_numbers, "lstm0/bias: expected finite numbers in float32 or float64, got others"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--eval", "--init"])
+def test_a_model_that_does_not_fit_its_text_or_settings_is_refused(
+    flag, change, said, finished, text, tmp_path, capsys
+):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    params, about = checkpoint.load(folder / "model.safetensors")
+    checkpoint.save(folder / "model.safetensors", change(params, about), **about)
+    new = flags(text, tmp_path / "new") if flag == "--init" else []
+    assert command.main([flag, str(folder), *new]) == 2
+    assert said in sentence(capsys)
+    assert not (tmp_path / "new").exists()
 
 
 # ---------------------------------------------------------------- bad input: a sentence and an exit code

@@ -454,6 +454,22 @@ def test_init_refuses_the_model_of_other_words_or_characters(changed, data, fini
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("changed", ["words", "characters"])
+def test_eval_and_predict_refuse_a_model_of_other_sizes_than_its_settings(changed, finished, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((finished / "config.json").read_bytes())
+    params, about = checkpoint.load(finished / "model.safetensors")
+    for value, said in (
+        (about[changed][:-1], "expected a model of sizes {"),
+        ("ab", f"{changed}: expected a list"),
+    ):
+        checkpoint.save(folder / "model.safetensors", params, **{**about, changed: value})
+        for arguments in (["--eval", str(folder)], ["--predict", str(folder), "--context-file", __file__]):
+            assert command.main(arguments) == 2
+            assert said in sentence(capsys)
+
+
 def test_an_error_after_the_last_step_is_not_one_of_training(data, tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError("no space")

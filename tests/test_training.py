@@ -11,6 +11,8 @@ import resource
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,15 +318,120 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+STRANGE = {
+    "link": lambda path: path.symlink_to(path.with_name("victim")),
+    "pipe": os.mkfifo,
+    "folder": os.mkdir,
+    "device": lambda path: path.symlink_to("/dev/null"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_no_regular_file_is_neither_replaced_nor_followed(kind, tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "file"
+    victim.write_bytes(b"mine")
+    STRANGE[kind](path)
+    before = path.lstat()
+    found = {"device": "link"}.get(kind, kind)
+    with pytest.raises(ValueError, match=f"file: expected a regular file, got a {found}$"):
+        checkpoint.write_whole(path, b"new")
+    assert path.lstat() == before
+    assert victim.read_bytes() == b"mine"
+    assert sorted(os.listdir(tmp_path)) == ["file", "victim"]
+
+
+def test_a_device_is_not_replaced():
+    before = os.lstat("/dev/null").st_rdev
+    with pytest.raises(ValueError, match="/dev/null: expected a regular file, got a device"):
+        checkpoint.write_whole(Path("/dev/null"), b"new")
+    assert os.lstat("/dev/null").st_rdev == before
+
+
+def test_no_writer_opens_the_temporary_file_of_another_or_follows_a_link(tmp_path, monkeypatch):
+    """The name is drawn anew each time; a name that is taken, by a file or a link, is not opened."""
+    names = iter(["11111111", "11111111", "22222222"])
+    monkeypatch.setattr(checkpoint, "token_hex", lambda size: next(names))
+    other, victim = tmp_path / "file.11111111.partial", tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    for take in (lambda: other.symlink_to(victim), lambda: other.write_bytes(b"another's")):
+        take()
+        with pytest.raises(FileExistsError):
+            checkpoint.write_whole(tmp_path / "file", b"new")
+        assert victim.read_bytes() == b"mine"
+        assert other.is_symlink() or other.read_bytes() == b"another's"
+        if other.is_symlink():
+            other.unlink()
+    checkpoint.write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_many_writers_of_one_file_leave_one_content(tmp_path):
+    contents = [bytes([65 + n]) * 100_000 for n in range(8)]
+
+    def write(content):
+        for _ in range(20):
+            checkpoint.write_whole(tmp_path / "file", content)
+            assert (tmp_path / "file").read_bytes() in contents
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, contents))
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "expected a regular file, got a pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "expected a regular file, got a device"),
+        (lambda path: path.symlink_to(path), r"expected a file, got one that cannot be read \(Too many levels"),
+        (lambda path: None, "expected a file, got none"),
+    ],
+)
+def test_what_has_no_end_is_not_read(make, said, tmp_path):
+    make(tmp_path / "file")
+    with pytest.raises(ValueError, match=f"file: {said}"):
+        checkpoint.read_whole(tmp_path / "file", "a file")
+
+
+def test_a_link_to_a_file_is_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert checkpoint.read_whole(tmp_path / "link", "a file") == b"content"
+
+
+def test_a_vocabulary_beyond_the_header_limit_of_safetensors_comes_back(tmp_path):
+    """safetensors reads no header of more than 10^8 bytes."""
+    words, path = [f"{n:07}" + "w" * 93 for n in range(1_000_000)], tmp_path / "file"
+    checkpoint.save(path, {"kernel": np.ones(2)}, words=words, few=["a"])
+    arrays, about = checkpoint.load(path)
+    assert arrays.keys() == {"kernel"}
+    assert about == {"words": words, "few": ["a"]}
+
+
+def test_the_same_content_has_the_same_bytes_in_every_process(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; import numpy as np; from issref.training import checkpoint\n"
+        "checkpoint.save(Path(sys.argv[1]), {'b': np.ones(3), 'a': np.zeros(2)}, **{n: n for n in 'fedcba'})"
+    )
+    for n in range(3):
+        subprocess.run((sys.executable, "-c", code, tmp_path / str(n)), check=True)
+    checkpoint.save(tmp_path / "3", {"a": np.zeros(2), "b": np.ones(3)}, **{n: n for n in "abcdef"})
+    assert len({(tmp_path / str(n)).read_bytes() for n in range(4)}) == 1
+
+
 # ---------------------------------------------------------------- run folders and signals
 
 
 def test_a_folder_with_a_run_or_without_permission_is_refused(tmp_path):
-    folder = new_folder(tmp_path / "deep" / "run")
-    assert os.listdir(folder) == []
+    folder = tmp_path / "deep" / "run"
+    with new_folder(folder):
+        assert os.listdir(folder) == [".lock"]
     write_json(folder / "config.json", {})
-    with pytest.raises(ValueError, match=r"--out: expected a folder without a run, got .* with one \(--resume "):
-        new_folder(folder)
+    with (
+        pytest.raises(ValueError, match=r"--out: expected a folder without a run, got .* with one \(--resume "),
+        new_folder(folder),
+    ):
+        pass
     with (
         run_lock(folder),
         pytest.raises(ValueError, match="expected one process at a time, got a folder locked by another"),
@@ -337,8 +444,21 @@ def test_a_folder_with_a_run_or_without_permission_is_refused(tmp_path):
         run_lock(tmp_path / "file"),
     ):
         pass
-    with pytest.raises(ValueError, match=r"--out: expected a writable folder, got .*file/run: Not a directory"):
-        new_folder(tmp_path / "file" / "run")
+    with (
+        pytest.raises(ValueError, match=r"--out: expected a writable folder, got .*file/run: Not a directory"),
+        new_folder(tmp_path / "file" / "run"),
+    ):
+        pass
+
+
+def test_a_run_that_begins_and_ends_before_the_lock_is_seen(tmp_path, monkeypatch):
+    def lock(folder):
+        write_json(folder / "config.json", {})
+        return run_lock(folder)
+
+    monkeypatch.setattr("issref.training.runs.run_lock", lock)
+    with pytest.raises(ValueError, match="expected a folder without a run"), new_folder(tmp_path / "run"):
+        pass
 
 
 def test_json_lines_are_a_row_a_line(tmp_path):
@@ -399,7 +519,7 @@ def test_holes_in_a_torn_heap_are_given_back_and_what_lives_is_not():
     assert kept < 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_noted_and_the_second_stops_at_once(number):
     handler = signal.getsignal(number)
     with defer_interrupts() as arrived:
@@ -463,3 +583,61 @@ def test_commands_print_what_the_library_logs(capsys):
     console.show_library_messages()  # a second command in one process
     logging.getLogger("issref.kernels").info("compiling")
     assert capsys.readouterr().out == "compiling\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(number):
+    """As nohup and a shell's `&` start a process."""
+    handler = signal.signal(number, signal.SIG_IGN)
+    try:
+        with defer_interrupts() as arrived:
+            os.kill(os.getpid(), number)
+        assert arrived == []
+    finally:
+        signal.signal(number, handler)
+
+
+# ---------------------------------------------------------------- the terminal
+
+SPEAK = """
+import sys
+from issref.training import console
+console.prepare_streams()
+with open(sys.argv[1], "wb") as file:
+    console.log("a \\x1b[2J \\u2026 \\udcff")
+    sys.exit(console.failed("b \\u2026", 100 + file.fileno()))
+"""
+
+
+def spoken(tmp_path, redirected, **environment):
+    """The exit code of a command, which is 100 more than the number of a file that it opens; stdout, stderr, and
+    what was written to that file."""
+    arguments = ["sh", "-c", f'exec "$@" {redirected}', "sh", sys.executable, "-c", SPEAK, str(tmp_path / "file")]
+    done = subprocess.run(arguments, env={**os.environ, **environment}, capture_output=True, check=False)
+    return done.returncode, done.stdout, done.stderr, (tmp_path / "file").read_bytes()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_not_opened_for_a_file_and_stops_nothing(closed, tmp_path):
+    code, out, err, written = spoken(tmp_path, closed)
+    assert code >= 103
+    assert written == b""
+    assert (out == b"") == ("1>" in closed or " >" in f" {closed}")
+    assert (err == b"") == ("2>" in closed)
+
+
+def test_a_full_stream_stops_nothing_and_is_named(tmp_path):
+    code, _, err, _ = spoken(tmp_path, ">/dev/full")
+    assert code >= 103
+    said = "issref: stdout: expected a stream that takes output, got No space left on device; going on without it"
+    assert err.decode().splitlines()[0] == said
+    assert spoken(tmp_path, "2>/dev/full")[0] >= 103
+
+
+@pytest.mark.parametrize(
+    ("encoding", "dots"), [("ascii", b"\\u2026"), ("latin-1", b"\\u2026"), ("utf-8", "…".encode())]
+)
+def test_what_a_terminal_cannot_show_is_escaped(encoding, dots, tmp_path):
+    _, out, err, _ = spoken(tmp_path, "", PYTHONIOENCODING=encoding)
+    assert out == b"a \\x1b[2J " + dots + b" \\udcff\n"
+    assert err == b"issref: b " + dots + b"\n"

@@ -100,7 +100,7 @@ def _corpus(choice: str, name: str, texts: dict[str, bytes], source: str) -> Cor
 def _lines(file: str, text: bytes) -> list[list[str]]:
     """Return the words of each line, with <eos> at its end."""
     try:
-        decoded = text.decode()
+        decoded = text.decode().removeprefix("\ufeff")  # the mark of UTF-8 that Windows writes
     except UnicodeDecodeError as error:
         byte = text[error.start]
         raise ValueError(f"{file}: expected UTF-8, got 0x{byte:02x} at byte offset {error.start}") from error

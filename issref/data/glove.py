@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ def read(path: Path, wanted: Collection[str], width: int) -> tuple[tuple[str, ..
     with _opened(path, width) as (file, size), _bar(path, size) as bar:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), start=1):
             bar.update(len(line))
+            line = line.removeprefix(BOM_UTF8) if number == 1 else line
             word, *values = line.rstrip().split(b" ")
             if len(values) != width:
                 raise ValueError(

@@ -1,6 +1,8 @@
 """SQuAD v1.1: read the official JSON; split texts into words, and turn answers into spans of words."""
 
 import re
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -79,9 +81,9 @@ def read(file: str, content: bytes, articles: int | None = None) -> list[Example
     """Return the questions of a SQuAD v1.1 file in its order, or of its first `articles`; errors name `file`.
 
     Raises ValueError if the content is not JSON or not of this form, if it is of version 2, if a text or question
-    has no words, or if an answer is not in the text at the stated character.
+    has no words, if an answer is not in the text at the stated character, or if two questions have one id.
     """
-    document, found = schema.parse(file, _Document, content), []
+    document, found = schema.parse(file, _Document, content.removeprefix(BOM_UTF8)), []
     if str(document.version).removeprefix("v").split(".")[0] != "1":
         raise ValueError(f"{file}: expected SQuAD v1.1, got version {document.version!r}")
     for article in document.data[:articles]:
@@ -90,6 +92,9 @@ def read(file: str, content: bytes, articles: int | None = None) -> list[Example
             found += [_example(file, paragraph.context, words, places, asked) for asked in paragraph.qas]
     if not found:
         raise ValueError(f"{file}: expected at least one question, got none")
+    name, times = Counter(each.id for each in found).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{file}: expected a different id for each question, got {name!r} {times} times")
     return found
 
 

@@ -1,6 +1,5 @@
 """Evaluate language models: perplexity of a text, full against compact model, the result of a run."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from issref.ptb.console import print_result
 from issref.ptb.settings import Settings
 from issref.training import console
 from issref.training.checkpoint import write_json
-from issref.training.models import describe_result, load_model, save_model
+from issref.training.models import check_model, describe_result, load_model, save_model
 from issref.training.recorder import Recorder
 
 COMPARED = 10_000  # words of the validation text over which the outputs of full and compact model are compared
@@ -114,14 +113,13 @@ def evaluate(folder: Path, settings: Settings, split: str) -> dict[str, float]:
 
     Raises ValueError if the folder has no compact model, or if the corpus is not the one of the run.
     """
-    params, about = load_model(folder, {"layout", "corpus"})
-    layout = Layout.from_json(json.dumps(about["layout"]))
-    layout.check(params)
-    corpus = load_corpus(settings)
+    params, about = load_model(folder, {"corpus"})
+    model, corpus = LANGUAGE_MODELS[settings.network.model], load_corpus(settings)
     if corpus.sha256 != about["corpus"]:
         raise ValueError(f"{folder}: expected the corpus with sha256 {about['corpus']}, got {corpus.sha256}")
     text: np.ndarray = {"valid": corpus.valid, "test": corpus.test}[split]
-    model, rows = LANGUAGE_MODELS[settings.network.model], (settings.schedule.batch, settings.schedule.steps)
+    rows = settings.schedule.batch, settings.schedule.steps
+    layout, _ = check_model(str(folder), params, about, model.layout(model_config(settings, corpus)))
     widths = ", ".join(str(layout.sizes[space]) for space in model.spaces(layout.axes))
     console.log(f"{corpus.name}, {split}: {len(text):,} words; components {widths}")
     protocols = {

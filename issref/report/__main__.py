@@ -13,7 +13,7 @@ import tyro
 from issref.report.page import comparison_page, run_page
 from issref.report.run import labelled, read_run
 from issref.training.checkpoint import write_whole
-from issref.training.console import failed
+from issref.training.console import failed, log, prepare_streams
 
 PROGRAM = "python -m issref.report"
 
@@ -40,15 +40,16 @@ def report(folders: tuple[Path, ...], out: Path | None = None) -> Path:
         out, page = out or folders[0] / "report.html", run_page(runs[0])
     else:
         out, page = out or folders[0].resolve().parent / "report.html", comparison_page(labelled(runs))
-    write_whole(out, page.encode())
+    write_whole(out, page.encode(errors="backslashreplace"))
     return out
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. Exit codes: 0, 2 for bad input."""
+    prepare_streams()
     try:
         command = tyro.cli(Command, args=arguments, prog=PROGRAM)
-        print(f"written: {report(command.runs, command.out)}")
+        log(f"written: {report(command.runs, command.out)}")
     except (ValueError, OSError) as error:
         return failed(str(error), 2)
     return 0

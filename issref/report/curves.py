@@ -81,7 +81,7 @@ def sizes_figure(runs: Mapping[str, tuple[Point, Point]], name: str) -> Figure:
         axes.plot(x[1], y[1], "o", color=colour, markersize=6)
         ends.append((x, y, label, colour))
     axes.set(title=f"{name} (ring: full, dot: compact)", xlabel="parameters")
-    axes.set_xlim(0, 1.05 * max(point[0] for points in runs.values() for point in points))
+    axes.set_xlim(0, 1.05 * max(point[0] for points in runs.values() for point in points) or 1)
     axes.margins(y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value:,.0f}")

@@ -57,11 +57,12 @@ def comparison_page(runs: Mapping[str, Run]) -> str:
     if len(measures) > 1:
         found = ", ".join(f"{name} in {label}" for name, label in measures.items())
         raise ValueError(f"RUN: expected runs with one measure to compare, got {found}")
-    begun = {_short(label): run.rows for label, run in runs.items() if run.rows}
+    short = _shortened(list(runs))
+    begun = {short[label]: run.rows for label, run in runs.items() if run.rows}
     return ENVIRONMENT.get_template("comparison.html").render(
         runs=runs,
         table=tables.comparison_table(runs),
-        figures=[figure for figure in (_sizes(runs), *(_comparison(begun) if begun else ())) if figure],
+        figures=[figure for figure in (_sizes(runs, short), *(_comparison(begun) if begun else ())) if figure],
     )
 
 
@@ -103,9 +104,10 @@ def _training(run: Run) -> dict[str, str]:
     }
 
 
-def _short(label: str) -> str:
-    """Return a label short enough for the margin of a figure."""
-    return label if len(label) <= 20 else f"…{label[-19:]}"
+def _shortened(labels: list[str]) -> dict[str, str]:
+    """Return the labels, if they differ, as their last 20 characters: the margin of a figure is narrow."""
+    short = {label: label if len(label) <= 20 else f"…{label[-19:]}" for label in labels}
+    return short if len({*short.values()}) == len(labels) else {label: label for label in labels}
 
 
 def _comparison(runs: Mapping[str, Rows]) -> list[str]:
@@ -147,7 +149,7 @@ def _command(run: Run) -> str:
         return ""
 
 
-def _sizes(runs: Mapping[str, Run]) -> str:
+def _sizes(runs: Mapping[str, Run], short: Mapping[str, str]) -> str:
     """Return the figure of size against the measure of all finished runs, on the test text if all have it."""
     results = {label: run.result for label, run in runs.items() if run.result}
     measure = next(iter(runs.values())).measure
@@ -158,7 +160,7 @@ def _sizes(runs: Mapping[str, Run]) -> str:
     points: dict[str, tuple[Point, Point]] = {}
     for label, result in results.items():
         full, small = ((result["parameters"][one], result[key][one]) for one in tables.BOTH)
-        points[_short(label)] = (full, small)
+        points[short[label]] = (full, small)
     words = (f"{label}, {small[0]:,} parameters, {small[1]:.4g}" for label, (_, small) in points.items())
     alt = f"Parameters of the compact models against {in_words(key)}: {'; '.join(words)}."
     return inline(sizes_figure(points, in_words(key)), "sizes", alt)

@@ -1,22 +1,26 @@
 """Read the folder of a run, finished or not."""
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from issref.data.schema import parse
 from issref.iss.compact import expand
 from issref.iss.groups import group_norms, iss_groups
 from issref.iss.layout import Layout, Params
+from issref.report import schema
 from issref.report.measures import Measure, measure_of
 from issref.report.style import Norms
-from issref.training import checkpoint
-from issref.training.checkpoint import from_json
+from issref.training.checkpoint import read_whole
+from issref.training.console import printable
+from issref.training.models import FILE, alive_masks, load_model
 from issref.training.options import flattened
+
+MOST = 2**28  # weights of a full model that is drawn, four times the paper's largest: 1 GB
 
 
 class Weights(NamedTuple):
@@ -40,7 +44,7 @@ class Run:
     @property
     def name(self) -> str:
         """The name of the folder."""
-        return self.folder.resolve().name
+        return printable(self.folder.resolve().name)
 
     @property
     def measure(self) -> Measure:
@@ -50,7 +54,8 @@ class Run:
     @property
     def sizes(self) -> Mapping[str, int]:
         """The number of components of each space before training."""
-        return self.rows[0]["trace"][0]["alive"] | (self.result["components"]["full"] if self.result else {})
+        first = self.rows[0]["trace"][0]["alive"] if self.rows else {}
+        return first | (self.result["components"]["full"] if self.result else {})
 
     @property
     def status(self) -> str:
@@ -65,72 +70,82 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """Return the run in a folder. Raises ValueError if there is none, or if one of its files is damaged."""
-    if not (folder / "config.json").is_file():
+    path = folder / "config.json"
+    if not path.exists():
         raise ValueError(f"{folder}: expected the folder of a run, got one without config.json")
-    settings = flattened(_object(folder / "config.json", (folder / "config.json").read_bytes()))
-    rows, result = _rows(folder / "metrics.jsonl"), None
-    if (path := folder / "result.json").is_file():
-        result = _checked(path, _object(path, path.read_bytes()))
+    settings = flattened(parse(str(path), dict[str, Any], read_whole(path, "the settings of a run")))
+    parse(str(path), schema.Settings, json.dumps(settings))
+    rows, result = read_rows(folder / "metrics.jsonl"), read_result(folder / "result.json")
     return Run(folder, settings, rows, result, _when(folder, result))
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl, none if there is no such file.
+
+    Raises ValueError if they are not of this form, not of the epochs from 1 up, or differ in spaces or measures.
+    """
+    lines = read_whole(path, "the epochs of a run").splitlines() if path.exists() else []
+    rows: list[Any] = [
+        parse(f"{path}, line {number}", schema.Row, line) for number, line in enumerate(lines, start=1)
+    ]
+    for number, row in enumerate(rows, start=1):
+        if row["epoch"] != number or measure_of(rows).valid not in row:
+            need = f"epoch {number} and its {measure_of(rows).valid}"
+            raise ValueError(f"{path}, line {number}: expected {need}, got epoch {row['epoch']} of {sorted(row)}")
+        for point in (row, *row["trace"]):
+            if point["alive"].keys() != rows[0]["alive"].keys():
+                need = f"expected the spaces {sorted(rows[0]['alive'])}"
+                raise ValueError(f"{path}, line {number}, alive: {need}, got {sorted(point['alive'])}")
+    return rows
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Return the entries of result.json that a report needs, None if there is no such file.
+
+    Raises ValueError if they are not of this form.
+    """
+    if not path.exists():
+        return None
+    result: Any = parse(str(path), schema.Result, read_whole(path, "the result of a run"))
+    full, small = (result["components"][one] for one in ("full", "compact"))
+    if full.keys() != small.keys():
+        raise ValueError(f"{path}, components: expected the spaces {sorted(full)}, got {sorted(small)}")
+    return result
+
+
 def labelled(runs: Sequence[Run]) -> dict[str, Run]:
-    """Return the runs by label: the shortest ends of their paths that differ.
+    """Return the runs by label: the shortest ends of their paths that differ, as they can be printed.
 
     Raises ValueError if a run is given twice.
     """
     paths = [run.folder.resolve().parts for run in runs]
     for length in range(1, max(map(len, paths)) + 1):
-        labels = ["/".join(parts[-length:]) for parts in paths]
+        labels = [printable("/".join(parts[-length:])) for parts in paths]
         if len(set(labels)) == len(labels):
             return dict(zip(labels, runs, strict=True))
     raise ValueError(f"{runs[0].folder}: expected different runs to compare, got one twice")
 
 
 def read_weights(run: Run) -> Weights | None:
-    """Return the models of a run, None without a model.safetensors. Raises ValueError if that file is damaged."""
-    path = run.folder / "model.safetensors"
-    if not path.is_file():
+    """Return the models of a finished run, None without a model.safetensors.
+
+    Raises ValueError if that file is damaged, or if its full model has other sizes than the run or is too large.
+    """
+    path = run.folder / FILE
+    if run.result is None or not path.exists():
         return None
-    small, about = checkpoint.load(path)
-    if missing := {"layout", "alive"} - about.keys():
-        raise ValueError(f"{path}: expected a compact model, got one without {sorted(missing)}")
-    layout = Layout.from_json(json.dumps(about["layout"]))
-    alive = {space: np.array(mask, bool) for space, mask in about["alive"].items()}
+    small, about = load_model(run.folder, set())
+    layout, alive = Layout.from_json(json.dumps(about["layout"])), alive_masks(str(path), about["alive"])
+    if sizes := {space: len(mask) for space, mask in alive.items() if len(mask) != run.sizes.get(space)}:
+        raise ValueError(f"{path}, alive: expected the run's components, {run.sizes}, got {sizes}")
+    if strange := [name for name in (*layout.axes, *layout.sizes) if not re.fullmatch(schema.NAME, name)]:
+        raise ValueError(f"{path}, layout: expected names that can be printed, got {strange[0]!r:.60}")
+    layout.check(small)
+    if (count := layout.resized({space: len(mask) for space, mask in alive.items()}).parameters()) > MOST:
+        raise ValueError(f"{path}: expected a full model of at most {MOST:,} weights, got {count:,}")
     full, full_layout = expand(small, layout, alive)
     groups = iss_groups(full_layout, alive)
     return Weights((small, layout), (full, full_layout), groups.split(group_norms(full, groups)))
-
-
-def _object(path: Path, text: bytes) -> dict[str, Any]:
-    try:
-        found = from_json(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected the JSON of a run, got malformed JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(found).__name__}")
-    return found
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl; none if there is no such file."""
-    rows = [_object(path, line) for line in path.read_bytes().splitlines()] if path.is_file() else []
-    for row in rows:
-        if missing := {"epoch", "alive", "seconds", "trace", measure_of(rows).valid} - row.keys():
-            raise ValueError(f"{path}: expected {sorted(missing)} for each epoch, got {sorted(row)}")
-        if not row["trace"] or any({"step", "alive"} - point.keys() for point in row["trace"]):
-            raise ValueError(f"{path}: expected step and alive along epoch {row['epoch']}, got {row['trace'][:1]}")
-    return rows
-
-
-def _checked(path: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Return the result. Raises ValueError if an entry that a report needs is missing."""
-    for key in ("components", "parameters", "seconds", "settings"):
-        needed = {"full", "compact"} if key in ("components", "parameters") else set()
-        if not isinstance(found := result.get(key), dict) or needed - found.keys():
-            what = " of full and compact" if needed else ""
-            raise ValueError(f"{path}: expected {key}{what}, got {str(found)[:60]}")
-    return result
 
 
 def _when(folder: Path, result: Mapping[str, Any] | None) -> str:

@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "lines.markersize": 4,
+    "text.parse_math": False,  # the $ of a name is a $
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "issref",  # the same file each time
 }

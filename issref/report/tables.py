@@ -8,8 +8,10 @@ from issref.models import LANGUAGE_MODELS
 from issref.report.measures import in_words, measure_of
 from issref.report.run import Run
 from issref.report.style import Norms, Rows
+from issref.training.console import printable
 
 BOTH = ("full", "compact")
+MEASURED = ("valid_perplexity", "test_perplexity", "dev_em", "dev_f1")  # in result.json, for both models
 
 
 class Table(NamedTuple):
@@ -21,8 +23,8 @@ class Table(NamedTuple):
 
 
 def listed(values: Any) -> str:
-    """Return a list as 1 and 2 and 3, any other value as text."""
-    return " and ".join(map(str, values)) if isinstance(values, list | tuple) else str(values)
+    """Return a list as 1 and 2 and 3, any other value as text, as it can be printed."""
+    return printable(" and ".join(map(str, values)) if isinstance(values, list | tuple) else str(values))
 
 
 def about(run: Run) -> dict[str, str]:
@@ -57,7 +59,7 @@ def _model(settings: Mapping[str, Any]) -> str:
     try:
         model = LANGUAGE_MODELS[settings["model"]]
         return model.describe(model.configure(1, settings))
-    except (KeyError, TypeError, ValueError):  # settings of another version
+    except (KeyError, TypeError, ValueError, ArithmeticError):  # settings of another version
         return "not recorded"
 
 
@@ -127,12 +129,7 @@ def result_table(run: Run, result: Mapping[str, Any]) -> Table:
 
 def measured(result: Mapping[str, Any]) -> list[str]:
     """Return the keys of the measures of full and compact model, such as valid_perplexity and dev_f1."""
-    known = ("components", "parameters", "multiply_adds")
-    return [
-        key
-        for key, found in result.items()
-        if key not in known and isinstance(found, dict) and {*BOTH} <= found.keys()
-    ]
+    return [key for key in MEASURED if key in result]
 
 
 def _cells(both: Mapping[str, float], form: str) -> Iterator[str]:
@@ -190,8 +187,9 @@ def comparison_table(runs: Mapping[str, Run]) -> Table:
     rows = []
     for label, run in runs.items():
         of = run.settings
-        strength = of.get("strength", ()) if of.get("method") in ("prox", "released") else ()
-        how = [str(of.get("method", "")), ", ".join(map(str, strength)), str(of.get("seed", ""))]
+        strength = of.get("strength", "") if of.get("method") in ("prox", "released") else ""
+        strength = ", ".join(map(str, strength)) if isinstance(strength, list) else str(strength)
+        how = [str(of.get("method", "")), strength, str(of.get("seed", ""))]
         found = _found(run.result, keys) if run.result else ["not finished", *[""] * (len(keys) + 4)]
         rows.append([label, *found, *how])
     return Table([*head, "method", "strength", "seed"], rows)

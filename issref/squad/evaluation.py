@@ -1,6 +1,5 @@
 """Evaluate BiDAF: predictions, EM and F1, a user's own question, the result of a run."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from issref.squad.console import print_result
 from issref.squad.settings import SquadSettings
 from issref.training import console
 from issref.training.checkpoint import write_json
-from issref.training.models import describe_result, init_params, load_model, save_model
+from issref.training.models import check_model, describe_result, init_params, load_model, save_model
 from issref.training.recorder import Recorder
 
 EVALUATION_BATCH = 60  # questions
@@ -50,9 +49,11 @@ def files_of(settings: SquadSettings) -> Files:
 
 def model_config(settings: SquadSettings, corpus: Corpus) -> bidaf.Config:
     """Return the model's config for this vocabulary."""
-    return bidaf.Config(
-        trainable=len(corpus.words), characters=len(corpus.characters), **settings.network.to_dict()
-    )
+    return _config(settings, corpus.words, corpus.characters)
+
+
+def _config(settings: SquadSettings, words: Sequence[str], characters: Sequence[str]) -> bidaf.Config:
+    return bidaf.Config(trainable=len(words), characters=len(characters), **settings.network.to_dict())
 
 
 def model_layout(settings: SquadSettings, corpus: Corpus) -> Layout:
@@ -178,10 +179,14 @@ def output_difference(
 # ---------------------------------------------------------------- the compact model of a finished run
 
 
-def load_bidaf(folder: Path) -> tuple[Params, dict[str, Any]]:
-    """Load a run's compact model and its metadata. Raises ValueError if it is not BiDAF."""
-    params, about = load_model(folder, {"layout", "words", "characters"})
-    Layout.from_json(json.dumps(about["layout"])).check(params)
+def load_bidaf(folder: Path, settings: SquadSettings) -> tuple[Params, dict[str, Any]]:
+    """Load a run's compact model and its metadata. Raises ValueError if it is not the BiDAF of these settings."""
+    params, about = load_model(folder, {"words", "characters"})
+    for name in ("words", "characters"):
+        if not isinstance(about[name], list) or not all(isinstance(item, str) for item in about[name]):
+            raise ValueError(f"{folder}, {name}: expected a list of strings, got {str(about[name])[:60]}")
+    full = bidaf.layout(_config(settings, about["words"], about["characters"]))
+    check_model(str(folder), params, about, full)
     return params, about
 
 
@@ -194,7 +199,7 @@ def _vectors(
 
 def evaluate(folder: Path, settings: SquadSettings) -> Score:
     """Answer all dev questions with a run's compact model, write predictions.json, print and return the scores."""
-    params, about = load_bidaf(folder)
+    params, about = load_bidaf(folder, settings)
     dev, source = squad_corpus.read(files_of(settings).dev, [squad_corpus.DEV], files_of(settings).data_dir)
     examples = squad.read("dev", dev)
     scored = scored_examples(settings, examples)
@@ -214,10 +219,10 @@ def answer(folder: Path, settings: SquadSettings, question: str, context: Path) 
 
     Raises ValueError if the folder has no compact model, or if the text is not in UTF-8.
     """
-    params, about = load_bidaf(folder)
+    params, about = load_bidaf(folder, settings)
     content = download.read(context)
     try:
-        text = content.decode()
+        text = content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         found = f"0x{content[error.start]:02x} at byte offset {error.start}"
         raise ValueError(f"{context}: expected UTF-8, got {found}") from error

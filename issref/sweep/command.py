@@ -20,7 +20,7 @@ from issref.sweep.task import COMMANDS, TaskSpec
 from issref.training import console
 from issref.training.options import InvalidSettings
 from issref.training.process import defer_interrupts
-from issref.training.runs import Failed
+from issref.training.runs import Failed, run_lock
 
 PROGRAM = "python -m issref.sweep"
 
@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit codes: 0 if all runs finished, 1 if one failed, 2 for bad input, 130 after Ctrl-C."""
     from issref.sweep import frontier  # matplotlib is slow to load
 
+    console.prepare_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         options, chains, threads = parse(words)
@@ -93,13 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status.check_same(folder, task, runs)
         with workers(options, chains) as parallel:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / STOP).unlink(missing_ok=True)
-            record = partial(status.write_sweep, folder, task, words, runs)
-            module = task.command.__name__
-            jobs = [delayed(train_chain)(module, folder, chain, threads) for chain in chains]
-            stopped = watch(partial(parallel, jobs), folder, epochs, task.shown, record)
-        sweep = record()
-        written = frontier.write_tables(folder, sweep)
+            with run_lock(folder):
+                status.check_same(folder, task, runs)  # another sweep may have begun before the lock
+                (folder / STOP).unlink(missing_ok=True)
+                record = partial(status.write_sweep, folder, task, words, runs)
+                module = task.command.__name__
+                jobs = [delayed(train_chain)(module, folder, chain, threads) for chain in chains]
+                stopped = watch(partial(parallel, jobs), folder, epochs, task.shown, record)
+                sweep = record()
+                written = frontier.write_tables(folder, sweep)
     except (ValueError, InvalidSettings) as error:
         return console.failed(str(error), 2)
     except (Failed, OSError) as error:

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 from issref.sweep.grid import Run
+from issref.training.checkpoint import check_regular, write_whole
 
 STOP, LOG, FAILED, RESULT = "stop", "log.txt", "failed.txt", "result.json"
 CHILD = "import sys; from issref.sweep.process import child; sys.exit(child(*sys.argv[1:]))"
@@ -30,7 +31,8 @@ def train_chain(module: str, folder: Path, chain: Sequence[Run], threads: int) -
         if run.after and not (folder / run.after / RESULT).is_file():
             if (folder / run.after / FAILED).is_file():
                 run_folder.mkdir(exist_ok=True)
-                (run_folder / FAILED).write_text(f"--init: expected the model of {run.after}, got a failed run")
+                reason = f"--init: expected the model of {run.after}, got a failed run"
+                write_whole(run_folder / FAILED, reason.encode())
         elif not (run_folder / RESULT).is_file() and not (folder / STOP).exists():
             train(module, run_folder, [*run.arguments, *start], threads)
 
@@ -42,6 +44,7 @@ def train(module: str, folder: Path, arguments: Sequence[str], threads: int) -> 
     begun = (folder / "config.json").is_file()  # written after the first checkpoint
     words = ["--resume", str(folder)] if begun else [*arguments, "--out", str(folder)]
     command = [sys.executable, "-c", CHILD, module, str(folder.parent / STOP), *words, "--threads", str(threads)]
+    check_regular(folder / LOG)
     with (folder / LOG).open("ab") as log:
         start = log.tell()
         streams = {"stdin": subprocess.PIPE, "stdout": log, "stderr": subprocess.STDOUT}
@@ -49,7 +52,7 @@ def train(module: str, folder: Path, arguments: Sequence[str], threads: int) -> 
             code = process.wait()
     if code not in (0, *STOPPED):
         output = (folder / LOG).read_bytes()[start:].decode(errors="replace")
-        (folder / FAILED).write_text(_reason(output, code))
+        write_whole(folder / FAILED, _reason(output, code).encode())
 
 
 def _reason(output: str, code: int) -> str:

@@ -14,16 +14,17 @@ from issref.iss.layout import Layout
 from issref.kernels import parallel
 from issref.models.protocol import Network
 from issref.training import console
-from issref.training.checkpoint import write_json
+from issref.training.checkpoint import remove_partial, write_json
 from issref.training.models import init_params, load_initial_params
 from issref.training.options import InvalidSettings, Options
-from issref.training.process import trim_malloc, tune_malloc
+from issref.training.process import handled, interrupt, trim_malloc, tune_malloc
 from issref.training.recorder import Recorder
-from issref.training.runs import Failed, Interrupted, load_last, new_folder, run_lock, save_last
+from issref.training.runs import LAST, Failed, Interrupted, load_last, new_folder, run_lock, save_last, save_run
 from issref.training.state import RunState, all_alive
 
 HELP = ("-h", "--help")  # shows the defaults of the preset that the command would run
-MAY_CHANGE = {"threads", "data_dir"}  # settings that may differ when a run is resumed
+# Settings that may differ when a run is resumed: threads, and the places of files, whose hash is compared.
+MAY_CHANGE = {"threads", "data_dir", "corpus", "train", "dev", "glove"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,18 +81,21 @@ def run_command(parse: Callable[[], C], execute: Callable[[C], Any]) -> int:
 
     0 if all went well, 1 if training failed, 2 for bad input, 130 after Ctrl-C; the reason is printed on stderr.
     """
+    console.prepare_streams()
     tune_malloc()
     console.show_library_messages()
+    hint = ""
     try:
         command = parse()
-        with parallel.thread_limit(command.settings.run.threads):
+        hint = f"; {console.resume_hint(command.resume)}" if command.resume else ""
+        with handled(interrupt), parallel.thread_limit(command.settings.run.threads):
             execute(command)
     except (ValueError, InvalidSettings) as error:
         return console.failed(str(error), 2)
     except (Failed, ArithmeticError, OSError, MemoryError) as error:
         return console.failed(str(error), 1)
     except (Interrupted, KeyboardInterrupt) as error:
-        return console.failed(str(error) or f"stopped; {console.resume_hint(None)}", 130)
+        return console.failed(str(error) or f"stopped{hint}", 130)
     return 0
 
 
@@ -123,7 +127,7 @@ def start_run(
     params, layout, rng = init_params(model, config, settings.run)
     if settings.run.init:
         params = load_initial_params(Path(settings.run.init), layout, corpus, settings.run.dtype)
-    stack.enter_context(run_lock(new_folder(folder)))
+    stack.enter_context(new_folder(folder))
     return RunState(params, {}, rng, all_alive(layout, model.spaces(layout.axes))), layout
 
 
@@ -163,10 +167,13 @@ def begin_saving(
 ) -> Callable[[], None]:
     """Save the run for the first time, and return a function that does so again.
 
-    config.json is written after the checkpoint: a folder with config.json can be resumed.
+    The checkpoint before is kept: it is the one that was resumed if the last is damaged. config.json is written
+    after the checkpoint: a folder with config.json can be resumed.
     """
-    save = partial(save_last, folder, run, recorder, settings=settings.to_dict(), corpus=corpus.sha256)
-    save()
+    remove_partial(folder)
+    about = {"settings": settings.to_dict(), "corpus": corpus.sha256}
+    save_run(folder / LAST, run, recorder, **about)
+    save = partial(save_last, folder, run, recorder, **about)
     write_json(folder / "config.json", settings.to_dict())
     return save
 

@@ -1,8 +1,10 @@
 """Console output of a run: log lines, progress bar, header, epoch line, table."""
 
 import logging
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,44 @@ from issref.training.recorder import Recorder
 WORDS = {"em": "EM", "f1": "F1"}
 
 
-def log(line: str) -> None:
-    """Print a line above any progress bar, and flush it."""
-    tqdm.write(line)
-    sys.stdout.flush()
+def printable(text: str) -> str:
+    """Return a text in which control characters, which may move the cursor or end a line, are escaped: \\x1b."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def prepare_streams() -> None:
+    """Open the null device for a closed stdin, stdout or stderr, so that no file of a run gets its number.
+
+    Letters that the encoding of a stream lacks are escaped from now on.
+    """
+    while (unused := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(unused, True)
+    os.close(unused)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name) or os.fdopen(number, "w")  # None for a stream that was closed
+        setattr(sys, name, stream)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def unbroken(number: int) -> Iterator[None]:
+    """Go on without stdout (1) or stderr (2) if writing to it fails: a run outlives its terminal and its pipes."""
+    try:
+        yield
+    except OSError as error:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, number)
+        os.close(null)
+        if number == 1:
+            failed(f"stdout: expected a stream that takes output, got {error.strerror}; going on without it", 0)
+
+
+def log(lines: str) -> None:
+    """Print one or more lines above any progress bar, and flush them."""
+    with unbroken(1):
+        tqdm.write("\n".join(map(printable, lines.split("\n"))))
+        sys.stdout.flush()
 
 
 class _Lines(logging.Handler):
@@ -34,7 +70,8 @@ def show_library_messages() -> None:
 
 def failed(sentence: str, code: int) -> int:
     """Print on stderr why the command ends, and return its exit code."""
-    print(f"issref: {sentence}", file=sys.stderr, flush=True)
+    with unbroken(2):
+        print(f"issref: {printable(sentence)}", file=sys.stderr, flush=True)
     return code
 
 
@@ -77,6 +114,7 @@ def progress_bar(recorder: Recorder, epoch: str, done: int) -> tqdm:
         leave=False,
         dynamic_ncols=True,
         mininterval=0.5 if sys.stderr.isatty() else 30,
+        delay=1e-3,  # drawn first by `advance`
     )
 
 
@@ -92,7 +130,8 @@ def advance(bar: tqdm, recorder: Recorder) -> None:
     bar.set_postfix_str(", ".join(scores), refresh=False)
     if bar.n == bar.initial:
         bar.unpause()
-    bar.update(recorder.per_step)
+    with unbroken(2):
+        bar.update(recorder.per_step)
 
 
 def log_epoch(row: Mapping[str, Any], epochs: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from issref import __version__
-from issref.iss.compact import compact, expand
+from issref.iss.compact import Alive, compact, expand
 from issref.iss.groups import alive, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.models.protocol import Network
@@ -33,11 +33,9 @@ def load_initial_params(folder: Path, layout: Layout, corpus: Any, dtype: str) -
 
     Their gradients are exactly zero too, so they stay dead. Raises ValueError unless layout and vocabulary agree.
     """
-    params, about = load_model(folder, {"layout", "alive", "words"})
-    masks = {space: np.array(mask, bool) for space, mask in about["alive"].items()}
-    params, full = expand(params, Layout.from_json(json.dumps(about["layout"])), masks)
-    if (full.sizes, full.axes.keys()) != (layout.sizes, layout.axes.keys()):  # the groups may differ
-        raise ValueError(f"--init: {folder}: expected a model of sizes {layout.sizes}, got {full.sizes}")
+    params, about = load_model(folder, {"words"})
+    small, masks = check_model(f"--init: {folder}", params, about, layout)
+    params, _ = expand(params, small, masks)
     for name in ("words", "characters"):  # a language model has no characters
         if tuple(about.get(name, ())) != getattr(corpus, name, ()):
             raise ValueError(f"--init: {folder}: expected the {name} of {corpus.name}, got others")
@@ -60,14 +58,47 @@ def save_model(model: Network, full: Params, layout: Layout, folder: Path, **abo
 
 
 def load_model(folder: Path, needed: set[str]) -> tuple[Params, dict[str, Any]]:
-    """Load a run's compact model and its metadata. Raises ValueError if it lacks one of the `needed` entries."""
+    """Load a run's compact model and its metadata.
+
+    Raises ValueError if it lacks layout, alive masks or one of the `needed` entries, or for weights that are not
+    finite numbers.
+    """
     path = folder / FILE
     if not path.exists() and (folder / LAST).exists():
         raise ValueError(f"{folder}: expected a finished run, got one to be resumed with --resume {folder}")
     params, about = checkpoint.load(path)
-    if missing := needed - about.keys():
+    if missing := {"layout", "alive", *needed} - about.keys():
         raise ValueError(f"{path}: expected a compact model, got one without {sorted(missing)}")
+    for array, values in params.items():
+        if values.dtype not in (np.float32, np.float64) or not np.isfinite(values).all():
+            found = "others" if values.dtype.kind == "f" else values.dtype
+            raise ValueError(f"{path}, {array}: expected finite numbers in float32 or float64, got {found}")
     return params, about
+
+
+def check_model(source: str, params: Params, about: dict[str, Any], full: Layout) -> tuple[Layout, Alive]:
+    """Return the layout and the alive masks of a compact model.
+
+    Raises ValueError, naming its `source`, unless it is a model of layout `full` without its dead components.
+    """
+    small, masks = Layout.from_json(json.dumps(about["layout"])), alive_masks(source, about["alive"])
+    sizes = {**small.sizes, **{space: len(mask) for space, mask in masks.items()}}
+    if sizes != full.sizes:
+        raise ValueError(f"{source}: expected a model of sizes {full.sizes}, got {sizes}")
+    if small != full.resized({space: int(mask.sum()) for space, mask in masks.items()}):
+        raise ValueError(f"{source}: expected the layout of its settings without its dead components, got another")
+    small.check(params)
+    return small, masks
+
+
+def alive_masks(source: str, alive: Any) -> Alive:
+    """Return the alive masks that a model's metadata hold. Raises ValueError unless they are lists of booleans."""
+    if not isinstance(alive, dict) or not all(isinstance(mask, list) for mask in alive.values()):
+        raise ValueError(f"{source}, alive: expected a list of booleans for each space, got {str(alive)[:60]}")
+    for space, mask in alive.items():
+        if not all(isinstance(one, bool) for one in mask):
+            raise ValueError(f"{source}, alive, {space}: expected booleans, got {str(mask)[:60]}")
+    return {space: np.array(mask, bool) for space, mask in alive.items()}
 
 
 def describe_result(

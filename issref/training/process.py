@@ -5,7 +5,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,26 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # parameters of mallopt, f
 
 
 @contextmanager
+def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handle Ctrl-C, SIGTERM and SIGHUP (a closed terminal), unless they are ignored, as SIGHUP is under nohup."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def interrupt(number: int, frame: Any) -> None:
+    """Stop the process as Ctrl-C does, so that what it has begun is cleaned up."""
+    raise KeyboardInterrupt
+
+
+@contextmanager
 def defer_interrupts() -> Iterator[list[str]]:
-    """Defer the first Ctrl-C or SIGTERM: its name is appended to the list yielded; a second one stops at once."""
+    """Defer the first Ctrl-C, SIGTERM or SIGHUP: its name is appended to the list yielded; a second one stops."""
     arrived: list[str] = []
 
     def note(number, frame):
@@ -24,12 +42,8 @@ def defer_interrupts() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         arrived.append(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(note):
         yield arrived
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Throttle:
@@ -71,11 +85,14 @@ def _glibc(name: str) -> Any:
     return getattr(ctypes.CDLL(None) if os.name == "posix" else None, name, None)
 
 
-def resident_mb() -> float:
-    """Return the memory of this process that is in RAM, in MB of 2^20 bytes."""
+def resident_mb() -> float | None:
+    """Return the memory of this process that is in RAM, in MB of 2^20 bytes; None if the system has no count."""
     import psutil
 
-    return round(psutil.Process().memory_info().rss / 2**20, 1)
+    try:
+        return round(psutil.Process().memory_info().rss / 2**20, 1)
+    except (psutil.Error, OSError):  # no /proc, as in some containers
+        return None
 
 
 def versions() -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Failed(Exception):
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM arrived, and the current step was completed."""
+    """Ctrl-C, SIGTERM or SIGHUP arrived, and the current step was completed."""
 
 
 def folder_for(wanted: Path | None, preset: str) -> Path:
@@ -31,15 +31,22 @@ def folder_for(wanted: Path | None, preset: str) -> Path:
     return wanted or Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{preset}"
 
 
-def new_folder(folder: Path) -> Path:
-    """Make the folder of a new run, and return it. Raises ValueError if it holds a run or cannot be made."""
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make and lock the folder of a new run. Raises ValueError if it holds a run, is locked or cannot be made."""
     try:
-        if (folder / "config.json").exists():
-            raise ValueError(f"--out: expected a folder without a run, got {folder} with one (--resume {folder}?)")
+        _check_no_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--out: expected a writable folder, got {folder}: {error.strerror}") from error
-    return folder
+    with run_lock(folder):
+        _check_no_run(folder)  # a run may have begun and ended before the lock
+        yield
+
+
+def _check_no_run(folder: Path) -> None:
+    if (folder / "config.json").exists():
+        raise ValueError(f"--out: expected a folder without a run, got {folder} with one (--resume {folder}?)")
 
 
 @contextmanager
@@ -97,6 +104,7 @@ def save_last(folder: Path, run: RunState, recorder: Recorder, **about: Any) -> 
 def load_last(folder: Path, recorder: Recorder) -> tuple[RunState, dict[str, Any]]:
     """Read the run's last checkpoint, or the one before if the last is damaged or missing, and log so.
 
+    No file is changed: the run may still be refused.
     What was measured goes into `recorder`. Raises ValueError, about the last one, if neither can be read.
     """
     try:
@@ -107,9 +115,20 @@ def load_last(folder: Path, recorder: Recorder) -> tuple[RunState, dict[str, Any
         except ValueError:
             raise error from None
         console.log(f"{error}; using the one before, of epoch {run.epoch + 1}, step {run.step}")
-        (folder / PREVIOUS).replace(folder / LAST)
     recorder.restore(about.pop("measured"))
     return run, about
+
+
+def load_best(folder: Path, recorder: Recorder, score: str) -> RunState:
+    """Read the run's state after the epoch with the lowest score so far.
+
+    Raises ValueError if it cannot be read, or is of an earlier epoch.
+    """
+    best, _ = load_run(folder / BEST)
+    lowest = min(recorder.rows, key=lambda row: row[score])["epoch"]
+    if best.epoch + 1 < lowest:
+        raise ValueError(f"{folder / BEST}: expected the weights of epoch {lowest}, got epoch {best.epoch + 1}")
+    return best
 
 
 def training_steps(
@@ -118,7 +137,7 @@ def training_steps(
     """Yield the batches of this epoch from run.step on, and count the steps.
 
     Between two steps the progress bar moves; the run is saved every two minutes and after the last step.
-    After Ctrl-C or SIGTERM the current step is completed, the run is saved, and Interrupted is raised.
+    After Ctrl-C, SIGTERM or SIGHUP the current step is completed, the run is saved, and Interrupted is raised.
     """
     due, recorder.steps = Throttle(CHECKPOINT_SECONDS), len(batches)
     with (

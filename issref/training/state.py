@@ -45,8 +45,11 @@ def all_alive(layout: Layout, spaces: list[str]) -> Arrays:
 def current_layout(run: RunState, layout: Layout) -> Layout:
     """Return the layout of run.params: `layout`, the full one, or the smaller one if dead components were cut out.
 
-    Raises ValueError if the params fit neither.
+    Raises ValueError if the params fit neither, or the alive masks do not fit `layout`.
     """
+    for space, mask in run.alive.items():
+        if layout.sizes.get(space) != len(mask):
+            raise ValueError(f"alive/{space}: expected {layout.sizes.get(space)} components, got {len(mask)}")
     if all(values.shape == layout.shape(array) for array, values in run.params.items() if array in layout.axes):
         smaller = layout
     else:
