@@ -69,7 +69,7 @@ def train(settings: Settings, run: RunState, recorder: Recorder, corpus: Corpus,
         console.note_divergence(valid, len(corpus.words))
         if schedule.selection == "best" and recorder.is_lowest("valid_perplexity", valid):
             save_run(folder / BEST, run, recorder)
-        recorder.end_epoch(run, rate, valid_perplexity=valid)
+        recorder.end_epoch(run, schedule.rate(run.epoch), valid_perplexity=valid)
         run.state = model.state_layout(layout, schedule.batch).allocate(settings.run.dtype)
         shell.next_epoch(run, recorder, folder, save, schedule.epochs)
 
