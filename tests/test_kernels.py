@@ -1,10 +1,12 @@
 """Every jitted kernel equals its reference; exp, tanh and sigmoid are as accurate as stated."""
 
+import errno
 import inspect
 import os
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from issref import kernels
 from issref.kernels import jitted, reference
+from issref.kernels.jitted.compiled import compiled
 
 HELPERS = {"exp", "tanh", "sigmoid"}  # of one number, used inside the loops; everything else public is a kernel
 FLOATS = st.sampled_from((np.float32, np.float64))
@@ -323,3 +326,92 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert int(first_misses) >= 2
     assert int(second_hits) >= 2
     assert int(second_misses) == 0
+
+
+# what happens without a place for compiled loops, or with damaged ones
+# ----------------------------------------------------------------------
+
+
+def double(x):
+    return x + x
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """numba's folder; `compiled()(double)` is a new process as far as numba's files are concerned."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def compiled_double():
+    function = compiled()(double)
+    assert function(21) == 42
+    return function.stats
+
+
+def stored(folder, suffix):
+    (path,) = folder.rglob(f"*{suffix}")
+    return path
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "the first half": lambda content: content[: len(content) // 2],
+    "zeros": lambda content: bytes(len(content)),
+    "zeros at the end": lambda content: content[: len(content) // 2].ljust(len(content), b"\0"),
+    "another file": lambda content: b"not what numba wrote",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+def test_a_damaged_file_of_compiled_loops_is_reported_and_replaced(folder, suffix, damage):
+    compiled_double()
+    path = stored(folder, suffix)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.warns(RuntimeWarning, match="expected whole files of compiled loops, got"):
+        assert not compiled_double().cache_hits
+    assert compiled_double().cache_hits  # replaced: without a warning
+
+
+def test_changed_machine_code_never_runs(folder):
+    compiled_double()
+    path = stored(folder, ".nbc")
+    content = bytearray(path.read_bytes())
+    content[content.index(b".text")] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(RuntimeWarning, match="another checksum"):
+        assert not compiled_double().cache_hits
+
+
+def test_a_full_disk_costs_the_file_of_compiled_loops_only(folder, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._save_data", full)
+    with pytest.warns(RuntimeWarning, match="expected to store compiled loops, got No space left on device"):
+        compiled_double()
+
+
+def test_read_only_homes_cost_the_files_of_compiled_loops_only(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])  # what numba finds there
+    with pytest.warns(RuntimeWarning, match="expected a folder for compiled loops, got none writable"):
+        compiled_double()
+
+
+WITHOUT_COMPILER = """
+import warnings, numpy as np
+from issref import kernels
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    for _ in range(2):
+        assert (kernels.plus_transpose(np.arange(4.0).reshape(2, 2)) == [[0, 3], [3, 6]]).all()
+print(*(each.message for each in said))
+"""
+
+
+def test_without_the_compiler_the_plain_twins_run_and_say_so():
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    command = (sys.executable, "-c", WITHOUT_COMPILER)
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.count("NUMBA_DISABLE_JIT: expected 0") == 1

@@ -2,11 +2,12 @@
 
 `reference` defines every kernel in plain NumPy, for all dtypes. `jitted` computes the same for float32 and
 float64, compiled by numba. The dtypes of the arguments decide which of the two runs, here and nowhere else: if one
-array is complex, long double, half precision or of foreign byte order, the reference runs. numba is imported at
-the first call of a jitted kernel.
+array is complex, long double, half precision or of foreign byte order, the reference runs; so it does, with a
+warning, if NUMBA_DISABLE_JIT is set. numba is imported at the first call of a jitted kernel.
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import TypeVar, cast
@@ -26,12 +27,22 @@ def _compiled_for(argument) -> bool:
     return not np.iscomplexobj(argument)
 
 
+def _enabled() -> bool:
+    disabled = import_module("issref.kernels.jitted.compiled").DISABLED
+    if disabled:
+        message = (
+            "NUMBA_DISABLE_JIT: expected 0 for compiled loops, got 1; NumPy runs instead, several times slower"
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return not disabled
+
+
 def _fast_or_reference(plain: Kernel) -> Kernel:
     """Return a kernel that runs the jitted twin for float32 and float64, and `plain` for all other dtypes."""
 
     @functools.cache
     def fast():
-        return getattr(import_module("issref.kernels.jitted"), plain.__name__)
+        return getattr(import_module("issref.kernels.jitted"), plain.__name__) if _enabled() else plain
 
     @functools.wraps(plain)
     def kernel(*arguments):
