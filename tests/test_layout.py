@@ -125,9 +125,14 @@ def test_missing_and_unknown_arrays_are_refused_in_words():
         ({"w": (("a", "b"),)}, {"a": 1}, "w: expected a size for space 'b', got ['a']"),
         ({"w": (("~b",),)}, {"a": 1}, "w: expected a size for space 'b', got ['a']"),
         ({"w": ("ab",)}, {"a": 1, "b": 1}, "w: expected a tuple of spaces for each axis, got the string 'ab'"),
-        ({"w": (("a",),)}, {"a": -1}, "space 'a': expected a whole number from 0 up as size, got -1"),
-        ({"w": (("a",),)}, {"a": 1.5}, "space 'a': expected a whole number from 0 up as size, got 1.5"),
-        ({"w": (("a",),)}, {"a": True}, "space 'a': expected a whole number from 0 up as size, got True"),
+        ({"w": (("a",),)}, {"a": -1}, "space 'a': expected a whole number from 0 to 2^31 - 1 as size, got -1"),
+        (
+            {"w": (("a",),)},
+            {"a": 2**31},
+            "space 'a': expected a whole number from 0 to 2^31 - 1 as size, got 2147483648",
+        ),
+        ({"w": (("a",),)}, {"a": 1.5}, "space 'a': expected a whole number from 0 to 2^31 - 1 as size, got 1.5"),
+        ({"w": (("a",),)}, {"a": True}, "space 'a': expected a whole number from 0 to 2^31 - 1 as size, got True"),
     ],
 )
 def test_a_bad_layout_is_refused_in_words(axes, sizes, sentence):
@@ -147,5 +152,5 @@ def test_json_of_a_bad_layout_is_refused_in_words():
 
 
 def test_resizing_to_a_bad_size_is_refused_in_words():
-    with refused("space 'lstm0': expected a whole number from 0 up as size, got -2"):
+    with refused("space 'lstm0': expected a whole number from 0 to 2^31 - 1 as size, got -2"):
         TINY.resized({"lstm0": -2})

@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from issref import kernels
-from issref.iss.groups import Groups, pair_squared_norms
+from issref.iss.groups import Groups, scaled_squared_norms
 from issref.iss.layout import Params
 
 Pairs = Shaped[np.ndarray, "G G"]
@@ -58,19 +58,22 @@ class Dual(NamedTuple):
         return self.gap / max(self.objective, 1e-280)
 
 
-def shared_squared_norms(params: Params, groups: Groups) -> Pairs:
+def shared_squared_norms(params: Params, groups: Groups) -> tuple[Pairs, float]:
     """Return S[g, h], the sum of v^2 over the weights in both g and h; the last row and column: in g alone.
 
-    Raises ValueError if a weight is not finite.
+    v are the weights in the unit that is returned with it, see `scaled_squared_norms`. Raises ValueError if a
+    weight is not finite or not real.
     """
-    table = pair_squared_norms(params, groups)
+    table, unit = scaled_squared_norms(params, groups)
+    if np.iscomplexobj(table):
+        raise ValueError("prox: expected real weights, got complex ones")
     if not np.isfinite(table.sum()):
         raise ValueError("prox: expected finite weights, got inf or nan")
     squared_norms = kernels.plus_transpose(table)
     # The weights from a component to itself lie on the diagonal of the table, but in one group alone.
     squared_norms[-1] = squared_norms[:, -1] = squared_norms[-1] + table.diagonal()
     np.fill_diagonal(squared_norms, 0)
-    return squared_norms
+    return squared_norms, unit
 
 
 def solve(squared_norms: Pairs, strengths: np.ndarray, tolerance: float, share: Pairs) -> Dual:

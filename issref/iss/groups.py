@@ -11,6 +11,7 @@ weight is read once, to fill the table, and scaled once; the rest of the work do
 weights. Tutorials: tutorials/1_one_unit.py, tutorials/2_the_penalty.py.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -20,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from issref import kernels
-from issref.iss.layout import Layout, Params
+from issref.iss.layout import Layout, Params, check_array
 
 Ids = np.ndarray
 
@@ -48,11 +49,8 @@ class Groups(NamedTuple):
         """
         if values.keys() != self.first.keys():
             raise ValueError(f"spread: expected a value for each of {list(self.first)}, got {list(values)}")
-        index = self.split(np.arange(self.count))
-        result = np.zeros(self.count)
-        for space, value in values.items():
-            result[index[space]] = value
-        return result
+        numbers = real_numbers("spread", [values[space] for space in self.first])
+        return numbers.repeat([len(each) for each in self.split(np.arange(self.count)).values()])
 
     def matrix(self, params: Params, array: str) -> np.ndarray:
         """Return an array as a matrix of the shape of its ids; a vector becomes a matrix of one column.
@@ -71,6 +69,7 @@ class Groups(NamedTuple):
                 raise ValueError(f"{array}: expected group ids from -1 to {self.count - 1}, got {found}")
         if array not in params:
             raise ValueError(f"{array}: expected this grouped array in params, got {sorted(params)}")
+        check_array(array, params[array])
         found = params[array].shape
         if found != (len(rows), len(columns)) and (found != (len(rows),) or len(columns) != 1):
             raise ValueError(f"{array}: expected shape {(len(rows), len(columns))} for its groups, got {found}")
@@ -135,6 +134,28 @@ def pair_squared_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, "G 
     return table
 
 
+def scaled_squared_norms(params: Params, groups: Groups) -> tuple[Shaped[np.ndarray, "G G"], float]:
+    """Return the table of `pair_squared_norms` of the weights divided by a unit, and the unit.
+
+    The unit is 1 unless squares overflow or vanish; then it is the power of two next to the largest weight.
+    """
+    table = pair_squared_norms(params, groups)
+    with np.errstate(over="ignore"):
+        total = abs(table.sum())
+    if 1e-200 < total < 1e300:
+        return table, 1.0
+    matrices = {array: groups.matrix(params, array) for array in groups.ids}
+    largest = max((float(np.abs(matrix).max(initial=0)) for matrix in matrices.values()), default=0.0)
+    if largest == 0 or not math.isfinite(largest):
+        return table, 1.0
+    unit = math.ldexp(1.0, math.frexp(largest)[1] - 1)
+    wide = {
+        array: np.divide(matrix, unit, dtype=np.result_type(matrix, np.float64))
+        for array, matrix in matrices.items()
+    }
+    return pair_squared_norms(wide, groups), unit
+
+
 def group_squared_norms(table: Shaped[np.ndarray, "G G"], self_weight: int = 1) -> Shaped[np.ndarray, " G-1"]:
     """Return |w_g|^2 for each group: the row sum of g plus its column sum in the table of `pair_squared_norms`.
 
@@ -153,7 +174,17 @@ def group_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, " groups"]
     >>> group_norms({"w": np.array([[3.0, 0.3], [4.0, 0.4]])}, iss_groups(layout, ["unit"]))
     array([5. , 0.5])
     """
-    return np.sqrt(group_squared_norms(pair_squared_norms(params, groups)))
+    table, unit = scaled_squared_norms(params, groups)
+    return unit * np.sqrt(group_squared_norms(table))
+
+
+def real_numbers(name: str, values) -> Shaped[np.ndarray, "..."]:
+    """Return numbers as an array of float64. Raises ValueError if they are no real numbers of at most 64 bits."""
+    array = np.asanyarray(values)
+    if isinstance(array, np.ma.MaskedArray) or array.dtype.kind not in "iuf":
+        kind = "a masked array" if isinstance(array, np.ma.MaskedArray) else array.dtype
+        raise ValueError(f"{name}: expected real numbers, got {kind}")
+    return array.astype(np.float64)
 
 
 def alive(

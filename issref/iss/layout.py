@@ -48,7 +48,7 @@ class Layout:
     """The spaces along each axis of each array, and the number of components of each space.
 
     `compact` cuts "~lstm0" like "lstm0", but the penalty leaves it out (biases, states, masks). A size of 0 is
-    allowed. Raises ValueError if a space has no size or a size is not a whole number from 0 up.
+    allowed. Raises ValueError if a space has no size or a size is not a whole number from 0 to 2^31 - 1.
 
     >>> axes = {"lstm0/kernel": (("embed", "lstm0"), 4 * ("lstm0",)), "lstm0/bias": (4 * ("~lstm0",),)}
     >>> layout = Layout(axes, {"embed": 3, "lstm0": 4})
@@ -68,8 +68,10 @@ class Layout:
                     if (name := _name(space)) not in self.sizes:
                         raise ValueError(f"{array}: expected a size for space {name!r}, got {sorted(self.sizes)}")
         for space, size in self.sizes.items():
-            if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 0:
-                raise ValueError(f"space {space!r}: expected a whole number from 0 up as size, got {size!r}")
+            if not isinstance(size, int | np.integer) or isinstance(size, bool) or not 0 <= size < 2**31:
+                raise ValueError(
+                    f"space {space!r}: expected a whole number from 0 to 2^31 - 1 as size, got {size!r}"
+                )
 
     def shape(self, array: str) -> tuple[int, ...]:
         """Return the shape of an array: along each axis, the sum of the sizes of its spaces."""
@@ -109,6 +111,7 @@ class Layout:
                 f"unknown: {unknown or 'none'}"
             )
         for array, values in params.items():
+            check_array(array, values)
             if values.shape != self.shape(array):
                 expected = f"{self.shape(array)} for axes ({self.spell(array)})"
                 raise ValueError(f"{array}: expected shape {expected}, got {values.shape}")
@@ -137,6 +140,12 @@ class Layout:
             return cls(axes, dict(fields["sizes"]))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"layout: expected JSON with axes and sizes, got {str(text)[:60]!r}") from error
+
+
+def check_array(name: str, values: np.ndarray) -> None:
+    """Raise ValueError unless it is a NumPy array without a mask, which the compiled loops would not see."""
+    if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"{name}: expected a NumPy array without a mask, got {type(values).__name__}")
 
 
 def _name(space: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from issref import kernels
-from issref.iss.groups import Groups, group_squared_norms, pair_squared_norms
+from issref.iss.groups import Groups, group_squared_norms, real_numbers, scaled_squared_norms
 from issref.iss.layout import Params
 
 Strength = float | int | np.number | Shaped[np.ndarray, " groups"]
@@ -39,8 +39,9 @@ def penalty(
            [1.6, 0. ]]))
     """
     strengths = strengths_of(strength, groups)
-    table = pair_squared_norms(params, groups)
-    norms = np.sqrt(group_squared_norms(table, self_weight) + smoothing)
+    table, unit = scaled_squared_norms(params, groups)
+    base = max(unit, 1.0) if smoothing else unit  # the smoothing must not overflow either
+    norms = base * np.sqrt(group_squared_norms(table, self_weight) * (unit / base) ** 2 + smoothing / base / base)
     per_group = np.divide(strengths, norms, out=np.zeros_like(norms), where=norms != 0)
     # factors[r, c] scales the weights of the pair r, c. The last row and column are "no group" (id -1), whose term
     # is 0. On the diagonal, r and c are one group, which holds its weights once (or, as released, twice).
@@ -59,7 +60,7 @@ def strengths_of(strength: Strength, groups: Groups) -> Shaped[np.ndarray, " gro
 
     Raises ValueError if the shape does not fit or a strength is negative or not finite.
     """
-    values = np.asarray(strength, np.float64)
+    values = real_numbers("strength", strength)
     if values.shape not in ((), (groups.count,)):
         raise ValueError(
             f"strength: expected one number or one for each of {groups.count} groups, got shape {values.shape}"

@@ -17,9 +17,11 @@ from jaxtyping import Bool, Shaped
 
 from issref import kernels
 from issref.iss.dual import Pairs, shared_squared_norms, solve, weight_factors
-from issref.iss.groups import Groups
-from issref.iss.layout import Params
+from issref.iss.groups import Groups, real_numbers
+from issref.iss.layout import Params, check_array
 from issref.iss.penalty import Strength, strengths_of
+
+MOST = 1e150  # a strength beyond it, in the unit of the weights, kills every group; its square must be finite
 
 
 class Certificate(NamedTuple):
@@ -42,10 +44,17 @@ class Certificate(NamedTuple):
 def block_soft_threshold(v: np.ndarray, strength: float) -> np.ndarray:
     """Return the proximal operator of strength |v| for one group: v max(0, 1 - strength / |v|), in the shape of v.
 
+    Raises ValueError if a weight or the strength is not finite, or the strength is below 0.
+
     >>> block_soft_threshold(np.array([3.0, 4.0]), 1.0), block_soft_threshold(np.array([3.0, 4.0]), 5.0)
     (array([2.4, 3.2]), array([0., 0.]))
     """
-    norm = math.hypot(*v.flat)  # np.linalg.norm squares, which underflows below 1e-162
+    check_array("block_soft_threshold", v)
+    norm = math.hypot(*real_numbers("block_soft_threshold", v).flat)  # np.linalg.norm squares, which underflows
+    if not np.isfinite(v).all():
+        raise ValueError("block_soft_threshold: expected finite weights, got inf or nan")
+    if not 0 <= real_numbers("strength", strength) < math.inf:
+        raise ValueError(f"strength: expected a finite number from 0 up, got {strength}")
     return v * (1 - strength / norm) if norm > strength else np.zeros_like(v)
 
 
@@ -61,9 +70,10 @@ def prox(
 
     `strength` is one number or one for each group, >= 0: learning rate times lambda in proximal gradient descent.
     `tolerance` bounds the duality gap relative to the objective. A group that is zero in the exact solution is
-    exactly zero in the result. Arrays without a group are returned as they are, not copied. If the tolerance
-    cannot be reached, a RuntimeWarning is issued, and the certificate holds the gap that was reached. Raises
-    ValueError if a weight is not finite, or if the strength or the warm start does not fit the groups.
+    exactly zero in the result. Arrays without a group are returned as they are, not copied. `warm_start` may hold
+    any finite numbers; they are clipped to the range 0 to 1, which the solution is in. If the tolerance cannot be
+    reached, a RuntimeWarning is issued, and the certificate holds the gap that was reached. Raises ValueError if a
+    weight is not finite, or if the strength or the warm start does not fit the groups.
 
     >>> layout = Layout({"w": (("unit",), ("unit",))}, {"unit": 2})  # recurrent: the groups overlap
     >>> w, certificate = prox({"w": np.array([[3.0, 0.2], [0.2, 0.1]])}, iss_groups(layout, ["unit"]), 0.3)
@@ -71,10 +81,12 @@ def prox(
     (array([[2.7, 0. ],
            [0. , 0. ]]), array([False,  True]))
     """
+    squared_norms, unit = shared_squared_norms(params, groups)
     strengths = np.append(strengths_of(strength, groups), 0.0)  # the last is that of "no group"
-    squared_norms = shared_squared_norms(params, groups)
-    dual = solve(squared_norms, strengths, tolerance, _first_share(warm_start, groups))
-    if dual.relative_gap > tolerance:
+    dual = solve(
+        squared_norms, np.minimum(strengths, MOST * unit) / unit, tolerance, _first_share(warm_start, groups)
+    )
+    if not dual.relative_gap <= tolerance:
         found = f"{dual.relative_gap:.1e} after {dual.rounds} rounds"
         message = f"prox: expected a relative duality gap of at most {tolerance:.1e}, got {found}"
         warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -83,7 +95,8 @@ def prox(
         array: kernels.scale_by_pair(groups.matrix(params, array), *ids, factors).reshape(params[array].shape)
         for array, ids in groups.ids.items()
     }
-    return {**params, **scaled}, Certificate(dual.gap, dual.relative_gap, dual.rounds, dual.dead[:-1], dual.share)
+    gap = float(dual.gap) * unit * unit
+    return {**params, **scaled}, Certificate(gap, dual.relative_gap, dual.rounds, dual.dead[:-1], dual.share)
 
 
 def strength_bound(params: Params, gradient: Params, groups: Groups, learning_rate: float) -> float:
@@ -99,23 +112,24 @@ def strength_bound(params: Params, gradient: Params, groups: Groups, learning_ra
     one if the step clips. Raises ValueError if the learning rate is not above 0 or an array does not fit the
     groups.
     """
-    if not 0 < learning_rate < math.inf:
+    if not 0 < real_numbers("learning_rate", learning_rate) < math.inf:
         raise ValueError(f"strength_bound: expected a learning rate above 0, got {learning_rate}")
     steps = {
         array: groups.matrix(params, array) - learning_rate * groups.matrix(gradient, array)
         for array in groups.ids
     }
-    squared_norms = shared_squared_norms(steps, groups)[:-1]
-    bound = (squared_norms[:, -1] + squared_norms[:, :-1].sum(axis=1) / 4).max(initial=0)
-    return math.sqrt(bound) / learning_rate
+    squared_norms, unit = shared_squared_norms(steps, groups)
+    shared, alone = squared_norms[:-1, :-1], squared_norms[:-1, -1]
+    return math.sqrt((alone + shared.sum(axis=1) / 4).max(initial=0)) * unit / learning_rate
 
 
 def _first_share(warm_start: np.ndarray | None, groups: Groups) -> Pairs:
     shape = (groups.count + 1, groups.count + 1)
     if warm_start is None:
         return np.zeros(shape)
-    if warm_start.shape != shape:
-        raise ValueError(f"warm_start: expected shape {shape}, got {warm_start.shape}")
-    if not np.isfinite(warm_start).all():
+    share = real_numbers("warm_start", warm_start)
+    if share.shape != shape:
+        raise ValueError(f"warm_start: expected shape {shape}, got {share.shape}")
+    if not np.isfinite(share).all():
         raise ValueError("warm_start: expected finite shares, got inf or nan")
-    return warm_start.astype(np.float64)
+    return share.clip(0, 1, out=share)  # every solution is in this range
