@@ -38,6 +38,7 @@ from issref.squad.evaluation import (
     load_corpus,
     loss_recorder,
     model_config,
+    model_layout,
     predict,
     validation_sample,
 )
@@ -66,7 +67,7 @@ FILES = ("train", "dev", "glove", "data_dir", "init")
 def train(settings: SquadSettings, run: RunState, recorder: Recorder, corpus: Corpus, folder: Path) -> None:
     """Train by Adam: loss, backward, update, prune; from the saved epoch and step on."""
     config, vectors = model_config(settings, corpus), corpus.vectors.astype(settings.run.dtype)
-    layout, total = current_layout(run, bidaf.layout(config)), epochs(settings, corpus)
+    layout, total = current_layout(run, model_layout(settings, corpus)), epochs(settings, corpus)
     penalty, sample = group_penalty(settings, layout), validation_sample(settings, corpus.dev)
     prune = choose_prune(settings, corpus, vectors, recorder)
     save = shell.begin_saving(folder, run, recorder, settings, corpus)
@@ -108,7 +109,8 @@ def choose_update(settings: SquadSettings, layout: Layout, step: int) -> Update:
     """Return the update rule of a step, counted from 0 over all epochs."""
     penalty, descend = settings.penalty, clipped_adam(settings.schedule.clip)
     rules = {"prox": prox_update, "dense": dense_update}
-    rules["released"] = partial(released_update, threshold=penalty.threshold, thresholded=layout.axes)
+    thresholded = bidaf.released_thresholded(layout.axes)
+    rules["released"] = partial(released_update, threshold=penalty.threshold, thresholded=thresholded)
     return averaged(rules[penalty.method if penalty.acts(step) else "dense"](descend), settings.schedule.average)
 
 
@@ -194,7 +196,7 @@ def resume(command: Command, stack: ExitStack) -> tuple[SquadSettings, RunState,
     run, sha256 = shell.resume_run(folder, settings, recorder, stack, set())
     corpus = load_corpus(settings)
     shell.check_corpus(corpus, sha256)
-    layout = current_layout(run, bidaf.layout(model_config(settings, corpus)))
+    layout = current_layout(run, model_layout(settings, corpus))
     for copy in ("first", "second", "average"):
         layout.check(strip_prefix(run.optimizer_state, copy))
     return settings, run, recorder, corpus, folder
@@ -217,7 +219,7 @@ def run_training(command: Command) -> None:
     begin = resume if command.resume else start
     with ExitStack() as stack:
         settings, run, recorder, corpus, folder = begin(command, stack)
-        layout = bidaf.layout(model_config(settings, corpus))
+        layout = model_layout(settings, corpus)
         console.header(settings, corpus, layout, folder)
         with shell.reported(run, folder, epochs(settings, corpus)):
             train(settings, run, recorder, corpus, folder)

@@ -12,10 +12,11 @@ import pytest
 from test_train_ptb import interrupt_after
 from tolerances import ROUNDING, largest_difference, nudged
 
-from issref import Layout, expand, report
+from issref import Layout, expand, group_norms, report
 from issref import train_squad as command
 from issref.data import squad
 from issref.data.squad_score import score
+from issref.squad.evaluation import model_layout
 from issref.squad.settings import PRESETS, ScheduleOptions, SquadSettings
 from issref.training import checkpoint, console
 from issref.training.optimizers import EPSILON
@@ -224,13 +225,69 @@ def test_the_released_way_makes_exact_zeros_one_by_one(data, tmp_path):
     more = ("--method", "released", "--strength", "0.1", "--threshold", "0.02", "--steps", "6")
     assert command.main(flags(data, tmp_path / "run", *more)) == 0
     run, _ = load_run(tmp_path / "run" / "checkpoint.safetensors")
-    weights = np.concatenate([values.ravel() for values in run.params.values()])
-    assert (weights == 0).any()
-    assert not ((weights != 0) & (np.abs(weights) < 0.02)).any()
-    averages, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")  # judged by the same rule
-    weights = np.concatenate([values.ravel() for values in averages.values()])
-    assert (weights == 0).any()
-    assert not ((weights != 0) & (np.abs(weights) < 0.02)).any()
+    averages, _ = checkpoint.load(tmp_path / "run" / "model.safetensors")  # scored by the same rule
+    features = {"words/kernel", "characters/kernel", "convolution/kernel", "convolution/bias"}
+    features |= {f"highway{layer}/{part}" for layer in (0, 1) for part in ("kernel", "bias")}
+    for params in (run.params, averages):
+        small = {array for array, values in params.items() if values[np.abs(values) < 0.02].any()}
+        assert small
+        assert small <= features  # in no scope of the released code's threshold
+        assert {array for array, values in params.items() if (values == 0).any()} - features
+
+
+EXACT = 1000 * np.finfo(float).eps  # of sums of fewer than 1000 products, whose order a removal changes
+
+
+@pytest.mark.parametrize("method", ["dense", "released"])
+def test_the_released_groups_lose_what_the_attended_rows_read(data, tmp_path, monkeypatch, method):
+    """The same removal, of a component of g1 whose group is all zero, by the groups of either method."""
+
+    def without_a_group(settings, params):
+        params = {array: np.array(values) for array, values in params.items()}
+        params["g1.fw/bias"] += 1.0
+        for array, axis, (_, start, _, counted) in layouts[0].occurrences("g1.fw"):
+            if counted:
+                params[array].swapaxes(0, axis)[start] = 0
+        return params
+
+    layouts = []
+
+    def kept(settings, corpus):
+        layouts.append(model_layout(settings, corpus))
+        return layouts[-1]
+
+    monkeypatch.setattr(command, "model_layout", kept)
+    monkeypatch.setattr(command, "final_params", without_a_group)
+    more = ("--method", method, "--strength", "0.001", "--threshold", "0", "--steps", "2", "--dtype", "float64")
+    assert command.main(flags(data, tmp_path / "run", *more)) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["components"]["compact"]["g1.fw"] == 4
+    lossless = EXACT * (1 + result["largest_logit"])
+    assert (result["max_output_difference"] <= lossless) == (method == "dense")
+    if method == "released":
+        assert result["max_output_difference"] > 1e6 * lossless
+
+
+def test_released_groups_have_the_sizes_that_its_code_prints(data, tmp_path):
+    """4800, 4800, 3201, 3201, 6401, 6401 (bidaf/README.md 83-93); the attended rows are 800 more in g1."""
+    files = {name: str(data / f"{name}.json") for name in ("train", "dev")} | {"glove": str(data / "glove.txt")}
+    for method, g1 in (("released", 3201), ("prox", 4001)):
+        settings = SquadSettings().replaced(method=method, word_size=5, **files)
+        layout = command.model_layout(settings, command.load_corpus(settings))
+        groups, _ = command.group_penalty(settings, layout)
+        norms = group_norms({array: np.ones(layout.shape(array)) for array in layout.axes}, groups)
+        sizes = [np.rint(each[0] ** 2) + 4 for each in groups.split(norms).values()]  # 4 are counted twice there
+        assert sizes == [4800, 4800, g1, g1, 6401, 6401]
+
+
+def test_the_header_says_which_questions_are_left_out_and_why(data, tmp_path, capsys):
+    texts = json.loads((data / "train.json").read_text())["data"][0]["paragraphs"]
+    articles = [{"title": str(k), "paragraphs": texts[k::4]} for k in range(4)]
+    (tmp_path / "train.json").write_text(json.dumps({"data": articles, "version": "1.1"}))
+    more = ("--train", str(tmp_path / "train.json"), "--articles", "3", "--steps", "1", "--method", "dense")
+    assert command.main([*flags(data, tmp_path / "run"), *more]) == 0
+    sentence = "33 of 44 training questions: of the first 3 articles (--articles), of at most 30 words, answered"
+    assert sentence in capsys.readouterr().out
 
 
 def test_a_run_that_starts_from_another_keeps_its_dead(data, finished, tmp_path):

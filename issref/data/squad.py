@@ -93,6 +93,12 @@ def read(file: str, content: bytes, articles: int | None = None) -> list[Example
     return found
 
 
+def count(file: str, content: bytes) -> int:
+    """Return the number of questions of a SQuAD v1.1 file, without looking at them."""
+    document = schema.parse(file, _Document, content)
+    return sum(len(paragraph.qas) for article in document.data for paragraph in article.paragraphs)
+
+
 def ask(question: str, text: str, limit: int) -> Example:
     """Return a user's own question about a text.
 

@@ -44,6 +44,7 @@ class Corpus:
     code: Code
     sha256: str  # of the bytes of train and dev, and of the vectors
     source: str  # where the files were found, one line for people
+    available: int  # training questions in the file, of which `train` are read
 
 
 def load(files: Files, width: int, question: int, context: int, articles: int | None = None) -> Corpus:
@@ -63,9 +64,10 @@ def load(files: Files, width: int, question: int, context: int, articles: int | 
     words, characters = vocabulary(examples, set(known), FREQUENT_WORD, FREQUENT_CHARACTER)
     sha256 = hashlib.sha256(b"".join((train, dev, " ".join(known).encode(), vectors.tobytes()))).hexdigest()
     sources = dict.fromkeys((train_source, dev_source, glove_source))
-    code = coder([*words, *known], characters)
+    code, source = coder([*words, *known], characters), ", ".join(sources)
     name = "SQuAD v1.1" if files.train is files.dev is None else "questions in SQuAD's form"
-    return Corpus(name, examples, scored_examples, words, characters, vectors, code, sha256, ", ".join(sources))
+    available = squad.count("train", train)
+    return Corpus(name, examples, scored_examples, words, characters, vectors, code, sha256, source, available)
 
 
 def vectors_of(examples: Sequence[Example], files: Files, width: int) -> tuple[Words, np.ndarray, str]:

@@ -86,6 +86,12 @@ def spaces(arrays: Iterable[str]) -> list[str]:
     return [space for space in LEARNED if f"{space}/kernel" in found]
 
 
+def released_thresholded(arrays: Iterable[str]) -> list[str]:
+    """Return the arrays whose small weights the released code zeroes: all after the features, biases too."""
+    features = ("words/", "characters/", "convolution/", "highway")
+    return [array for array in arrays if not array.startswith(features)]
+
+
 def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
     """Return `READERS`, which are the same for every layout."""
     return READERS

@@ -5,8 +5,8 @@ from typing import Any
 
 from issref.data.squad_corpus import Corpus
 from issref.iss.layout import Layout
-from issref.squad.settings import SquadSettings
-from issref.training.console import describe_penalty, log, print_header, print_sizes
+from issref.squad.settings import DataOptions, SquadSettings
+from issref.training.console import describe_penalty, difference_phrase, log, print_header, print_sizes
 
 
 def header(settings: SquadSettings, corpus: Corpus, layout: Layout, folder: Path) -> None:
@@ -19,11 +19,19 @@ def header(settings: SquadSettings, corpus: Corpus, layout: Layout, folder: Path
     lines = {
         "model": f"{size}, {layout.parameters():,} parameters, {words}",
         "corpus": f"{corpus.name}: {len(corpus.train):,} / {len(corpus.dev):,} questions, from {corpus.source}",
+        "read": _read(settings.data, corpus),
         "sha256": corpus.sha256,
         "method": describe_penalty(penalty.method, strength, "step", penalty.penalty_steps),
         "steps": f"{schedule.steps:,} of {schedule.batch} questions, Adam, {rate}, seed {settings.run.seed}",
     }
     print_header(lines, settings.run.dtype, folder)
+
+
+def _read(data: DataOptions, corpus: Corpus) -> str:
+    """Return how many of the training questions are read, and what leaves the others out."""
+    first = f"of the first {data.articles} articles (--articles), " if data.articles else ""
+    words = f"of at most {data.question_limit} words, answered in the first {data.context_limit} of a text"
+    return f"{len(corpus.train):,} of {corpus.available:,} training questions: {first}{words}"
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -37,5 +45,5 @@ def print_result(result: dict[str, Any]) -> None:
     which = f"whose context has at most {limit} words" if limit else "in all"
     log(f"dev EM and F1 are over {scored:,} questions {which}")
     log(f"compact, all {every['questions']:,} dev questions: EM {every['exact_match']:.2f}, F1 {every['f1']:.2f}")
-    difference, largest = f"{result['max_output_difference']:.1e}", f"{result['largest_logit']:.1f}"
-    log(f"outputs of full and compact model differ by at most {difference}, the largest logit is {largest}")
+    difference, largest = difference_phrase(result["max_output_difference"]), f"{result['largest_logit']:.1f}"
+    log(f"outputs of full and compact model {difference}, the largest logit is {largest}")

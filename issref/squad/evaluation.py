@@ -55,6 +55,12 @@ def model_config(settings: SquadSettings, corpus: Corpus) -> bidaf.Config:
     )
 
 
+def model_layout(settings: SquadSettings, corpus: Corpus) -> Layout:
+    """Return the layout of the model, with the groups of the method: all readers, or the released groups."""
+    groups = "released" if settings.penalty.method == "released" else "all"
+    return bidaf.layout(model_config(settings, corpus), groups)
+
+
 def scored_examples(settings: SquadSettings, dev: list[Example]) -> list[Example]:
     """Return the dev questions that are scored. Raises ValueError if there are none."""
     limit = settings.data.dev_limit
@@ -109,7 +115,10 @@ def loss_recorder(settings: SquadSettings) -> Recorder:
 
 def final_params(settings: SquadSettings, params: Params) -> Params:
     """Return the weights to score: with the released method, small ones are set to 0, as in its code."""
-    return zero_small_weights(params, EVALUATION_THRESHOLD) if settings.penalty.method == "released" else params
+    if settings.penalty.method != "released":
+        return params
+    thresholded = {array: params[array] for array in bidaf.released_thresholded(params)}
+    return params | zero_small_weights(thresholded, EVALUATION_THRESHOLD)
 
 
 def finish(

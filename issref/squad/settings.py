@@ -40,7 +40,7 @@ class PenaltyOptions(Options):
 
     method: Literal["prox", "released", "dense"] = "prox"
     """prox: Adam on the data loss, then the exact proximal step in the Euclidean metric. released: the paper's
-    code (penalty gradient into Adam, elementwise threshold). dense: Adam alone."""
+    code (its groups, penalty gradient into Adam, elementwise threshold). dense: Adam alone."""
     strength: tuple[NonNegative, ...] = (0.3,)
     """lambda of the group lasso: one number, or one for each of g0.fw g0.bw g1.fw g1.bw g2.fw g2.bw. The strengths
     of prox and of released are not comparable: Adam normalises the gradient of a penalty, but not a proximal
@@ -49,7 +49,8 @@ class PenaltyOptions(Options):
     """Steps in which prox or released acts; then Adam alone trains the remaining network. All steps if not
     given."""
     threshold: NonNegative = 4e-4
-    """Weights smaller than this are set to 0 after each step by --method released."""
+    """Weights smaller than this are set to 0 after each step by --method released; not in the vectors of words and
+    characters, convolution and highways."""
     shrink: bool = True
     """Cut components out of the arrays as they die in --method prox; --no-shrink keeps them as zeros."""
 
@@ -68,7 +69,8 @@ class ScheduleOptions(Options):
     learning_rate: Positive = 1e-3
     """Adam's learning rate at the first step."""
     final_rate: Share = 1.0
-    """Factor of the learning rate at the last step, reached linearly."""
+    """Factor of the learning rate after the last step, approached linearly; the last step itself is one step short
+    of it."""
     clip: Positive | None = None
     """Largest global norm of the gradient; no clipping if not given."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999

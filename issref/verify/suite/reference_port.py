@@ -134,7 +134,10 @@ def _gap(given: Params, *, layout: Mapping, strength: Strengths) -> Params:
 
 
 def _train(given: Params, *, model: str, layout: Mapping, strength: Strengths, method: str, **settings) -> Params:
-    """Train for as many steps as there are windows, with the state carried from one to the next."""
+    """Train for as many steps as there are windows, with the state carried from one to the next.
+
+    This is the update alone: it keeps biases and state of dead components (docs/method.md, row 18).
+    """
     network, groups = LANGUAGE_MODELS[model], iss_groups(_layout(layout), strength)
     params, state, masks = (strip_prefix(given, name) for name in ("params", "state", "masks"))
     one, losses = params[network.EMBEDDING].dtype.type(1), []
