@@ -65,6 +65,7 @@ def train(settings: Settings, run: RunState, recorder: Recorder, corpus: Corpus,
                 penalty = group_penalty(settings, model, layout, run.epoch)
             recorder.record(run, loss, penalty.groups)
         valid = perplexity(model, run.params, corpus.valid, schedule.batch, schedule.steps)
+        console.note_divergence(valid, len(corpus.words))
         if schedule.selection == "best" and recorder.is_lowest("valid_perplexity", valid):
             save_run(folder / BEST, run, recorder)
         recorder.end_epoch(run, rate, valid_perplexity=valid)

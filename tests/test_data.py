@@ -287,10 +287,11 @@ def test_without_a_download_auto_says_one_line_and_is_embedded_and_ptb_is_an_err
     monkeypatch.setattr(corpus, "_embedded", lambda: "embedded")
     said = []
     assert load("auto", log=said.append) == "embedded"
-    line = rf"No Penn TreeBank \(http://\S+ expected a download into \S+, got {found}\): using the text .*"
+    need = r"expected a download into \S+ \(or --data-dir with ptb/ptb\.\w+\.txt\)"
+    line = rf"No Penn TreeBank \(http://\S+ {need}, got {found}\): using the text .*"
     assert len(said) == 1
     assert re.fullmatch(line, said[0])
-    with pytest.raises(ValueError, match=rf"expected a download into .*, got {found}$"):
+    with pytest.raises(ValueError, match=rf"{need}, got {found}$"):
         load("ptb", log=refuse)
     assert cached(tmp_path) == []
     assert capsys.readouterr() == ("", "")

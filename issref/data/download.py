@@ -128,7 +128,8 @@ def _download(name: str, url: str) -> None:
     try:
         files.fetch(name, progressbar=sys.stderr.isatty())
     except OSError as error:  # no network, no such page, a cache that cannot be written
-        finding = f"expected a download into {(files.abspath / name).parent}, got {type(error).__name__}"
+        folder = (files.abspath / name).parent
+        finding = f"expected a download into {folder} (or --data-dir with {name}), got {type(error).__name__}"
         raise NotDownloaded(f"{url}: {finding}") from error
     except ValueError as error:
         raise ValueError(f"{url}: expected sha256 {REGISTRY[name]}, got other bytes, now deleted") from error

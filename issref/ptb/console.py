@@ -7,7 +7,7 @@ from issref.data.corpus import Corpus
 from issref.iss.layout import Layout
 from issref.models import LANGUAGE_MODELS
 from issref.ptb.settings import Settings
-from issref.training.console import describe_penalty, log, print_header, print_sizes
+from issref.training.console import describe_penalty, difference_phrase, log, print_header, print_sizes
 
 
 def header(settings: Settings, corpus: Corpus, layout: Layout, folder: Path) -> None:
@@ -37,6 +37,12 @@ def print_result(result: dict[str, Any]) -> None:
         for split in ("valid", "test")
     }
     print_sizes(result, ("full", "compact"), scores)
-    difference, words = f"{result['max_output_difference']:.1e}", f"{result['compared_words']:,}"
-    largest = f"the largest logit is {result['largest_logit']:.1f}"
-    log(f"over {words} words outputs differ by at most {difference}, {largest}")
+    difference, words = difference_phrase(result["max_output_difference"]), f"{result['compared_words']:,}"
+    log(f"over {words} words outputs {difference}, the largest logit is {result['largest_logit']:.1f}")
+
+
+def note_divergence(perplexity: float, vocabulary: int) -> None:
+    """Print a line if the perplexity is above that of guessing each word with the same probability."""
+    if perplexity > vocabulary:
+        found = f"validation perplexity {perplexity:.4g} is above {vocabulary:,}, that of a uniform guess"
+        log(f"{found}: training diverges, which a lower --learning-rate may prevent")

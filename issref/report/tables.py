@@ -88,9 +88,11 @@ def cuts(result: Mapping[str, Any]) -> str:
     found = result.get("cuts", {})
     if not found.get("count"):
         return ""
+    difference = found["max_output_difference"]
+    change = f"differed by at most {difference:.1e}" if difference else "stayed equal"
     return (
         f"Components were cut out {found['count']} times during training; at each cut the outputs over the next "
-        f"batch differed by at most {found['max_output_difference']:.1e}."
+        f"batch {change}."
     )
 
 

@@ -1,5 +1,6 @@
 """The shell of a training command: parsing with presets, exit codes, resuming, the end of an epoch."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from issref.training.recorder import Recorder
 from issref.training.runs import Failed, Interrupted, load_last, new_folder, run_lock, save_last
 from issref.training.state import RunState, all_alive
 
+HELP = ("-h", "--help")  # shows the defaults of the preset that the command would run
 MAY_CHANGE = {"threads", "data_dir"}  # settings that may differ when a run is resumed
 
 
@@ -55,18 +57,20 @@ def parse(
 
     Raises ValueError for flags that exclude each other, InvalidSettings for a setting out of its bounds.
     """
-    cli = partial(tyro.cli, kind, args=arguments, prog=f"python -m issref.{next(iter(presets.values())).COMMAND}")
-    first = cli()
+    words = sys.argv[1:] if arguments is None else arguments
+    cli = partial(tyro.cli, kind, prog=f"python -m issref.{next(iter(presets.values())).COMMAND}")
+    first = cli(args=[word for word in words if word not in HELP])
     if first.small and first.preset not in (None, quick(first)):
         raise ValueError(f"--small: expected --preset {quick(first)} or none, got --preset {first.preset}")
     given = [name for name in exclusive if getattr(first, name) is not None]
     if len(given) > 1:
         flags = ", ".join(f"--{name}" for name in exclusive)
         raise ValueError(f"{flags}: expected one of them at most, got {' '.join(f'--{name}' for name in given)}")
-    folder = getattr(first, given[0]) if given and given != ["out"] else None
+    reads_run = given and given != ["out"] and not set(words) & set(HELP)
+    folder = getattr(first, given[0]) if reads_run else None
     default = presets[first.preset or quick(first)]
     settings = type(default).read(folder / "config.json") if folder else default
-    command = cli(default=kind(settings=settings, preset=first.preset))  # pyright: ignore[reportArgumentType]
+    command = cli(args=words, default=kind(settings=settings, preset=first.preset))  # pyright: ignore[reportArgumentType]
     command.settings.check()
     return command
 
@@ -77,6 +81,7 @@ def run_command(parse: Callable[[], C], execute: Callable[[C], Any]) -> int:
     0 if all went well, 1 if training failed, 2 for bad input, 130 after Ctrl-C; the reason is printed on stderr.
     """
     tune_malloc()
+    console.show_library_messages()
     try:
         command = parse()
         with parallel.thread_limit(command.settings.run.threads):
@@ -103,7 +108,8 @@ def reported(run: RunState, folder: Path, epochs: int) -> Iterator[None]:
         raise Interrupted(f"stopped; {console.resume_hint(folder)}") from error
     except (ValueError, ArithmeticError, Failed, OSError, MemoryError) as error:
         place = f"epoch {run.epoch + 1}, step {run.step + 1}: " if run.epoch < epochs else ""
-        raise Failed(f"{place}{error}; {console.resume_hint(folder)}") from error
+        advice = "; a lower --learning-rate may prevent it" if isinstance(error, FloatingPointError) else ""
+        raise Failed(f"{place}{error}{advice}; {console.resume_hint(folder)}") from error
 
 
 def start_run(

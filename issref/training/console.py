@@ -1,5 +1,6 @@
 """Console output of a run: log lines, progress bar, header, epoch line, table."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,17 @@ def log(line: str) -> None:
     """Print a line above any progress bar, and flush it."""
     tqdm.write(line)
     sys.stdout.flush()
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        log(record.getMessage())
+
+
+def show_library_messages() -> None:
+    """Print what the library logs, such as that it compiles."""
+    logger = logging.getLogger("issref")
+    logger.handlers, logger.level = [_Lines()], logging.INFO
 
 
 def failed(sentence: str, code: int) -> int:
@@ -69,10 +81,17 @@ def progress_bar(recorder: Recorder, epoch: str, done: int) -> tqdm:
 
 
 def advance(bar: tqdm, recorder: Recorder) -> None:
-    """Move the bar by a step, and show the training scores and the components alive."""
+    """Move the bar by a step, and show the components alive, first because narrow screens cut the end, and scores.
+
+    The first step may compile loops; the clock of the bar starts after it.
+    """
     scores = [f"{name.removeprefix('train_')} {value:.2f}" for name, value in recorder.scores.items()]
     scores = list(dict.fromkeys(scores))  # where the loss is the score
-    bar.set_postfix_str(f"{', '.join(scores)}, alive {alive_counts(recorder.trace[-1])}", refresh=False)
+    epoch, alive = bar.desc.partition(",")[0], alive_counts(recorder.trace[-1])
+    bar.set_description_str(f"{epoch}, alive {alive}", refresh=False)
+    bar.set_postfix_str(", ".join(scores), refresh=False)
+    if bar.n == bar.initial:
+        bar.unpause()
     bar.update(recorder.per_step)
 
 
@@ -85,6 +104,11 @@ def log_epoch(row: Mapping[str, Any], epochs: int) -> None:
     ]
     rate, alive = f"rate {row['learning_rate']:.4g}", f"alive {alive_counts(row)}"
     log(f"epoch {row['epoch']:>2} of {epochs}: {rate}, {', '.join(scores)}, {alive}, {row['seconds']:.0f} s")
+
+
+def difference_phrase(difference: float) -> str:
+    """Return how much outputs differ, as the end of a sentence."""
+    return f"differ by at most {difference:.1e}" if difference else "are equal"
 
 
 def alive_counts(row: Mapping[str, Any]) -> str:
