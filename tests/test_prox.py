@@ -18,8 +18,9 @@ from strategies import Case, cases, drawn, flat, lstm_layouts, membership, refus
 
 from issref import kernels
 from issref.iss import dual
-from issref.iss.groups import alive, iss_groups
+from issref.iss.groups import alive, group_norms, iss_groups
 from issref.iss.layout import Layout
+from issref.iss.penalty import penalty
 from issref.iss.prox import block_soft_threshold, prox, strength_bound
 from issref.models import ptb_lstm
 
@@ -570,3 +571,92 @@ def test_a_missing_or_misshapen_array_is_refused_in_words():
         prox({**case.params, "lstm0/kernel": np.zeros((8, 4))}, case.groups, 0.1)
     with refused("lstm0/kernel: expected this grouped array in params, got ['softmax/kernel']"):
         prox({"softmax/kernel": case.params["softmax/kernel"]}, case.groups, 0.1)
+
+
+# ---------------------------------------------------------------- numbers near the ends of float64
+
+
+FAR = st.sampled_from([-1000, -700, -530, 480, 511, 700, 950])  # 2^-1000 ... 2^950; squares end at 2^-1074, 2^1024
+
+
+def shifted(params, exponent):
+    return {array: np.ldexp(values, exponent) for array, values in params.items()}
+
+
+@given(cases(), FAR, st.data())
+def test_prox_and_norms_are_homogeneous_wherever_numbers_are_finite(case, exponent, data):
+    """prox at 2^k strength of 2^k v is 2^k times prox at strength of v; powers of two round nothing."""
+    strengths = data.draw(strengths_for(case))
+    far = shifted(case.params, exponent)
+    w, certificate = solved(case, strengths)
+    u, again = prox(far, case.groups, np.ldexp(strengths, exponent))
+    back = flat(shifted(u, -exponent), case.layout)
+    assert np.linalg.norm(back - w) <= 2 * radius(case, certificate)
+    assert again.relative_gap <= 1e-12
+    norms, far_norms = group_norms(case.params, case.groups), group_norms(far, case.groups)
+    np.testing.assert_allclose(np.ldexp(far_norms, -exponent), norms, rtol=8 * np.finfo(float).eps)
+    (value, grads), (far_value, far_grads) = (penalty(one, case.groups, 1.0) for one in (case.params, far))
+    assert np.ldexp(far_value, -exponent) == pytest.approx(value, rel=1e-14)
+    for array, slopes in grads.items():  # of degree 0
+        np.testing.assert_allclose(far_grads[array], slopes, rtol=64 * np.finfo(float).eps)
+
+
+@pytest.mark.parametrize("weight", [1e-200, 1e-154, 1e154, 1e300])
+def test_smoothing_neither_overflows_nor_swallows_the_weights(weight):
+    case = lstm_case(0, 3, 2, 2)
+    params = {array: np.full(values.shape, weight) for array, values in case.params.items()}
+    size = group_norms(params, case.groups)
+    value, _ = penalty(params, case.groups, 1.0, smoothing=1e-8)
+    assert value == pytest.approx(np.hypot(size, 1e-4).sum(), rel=1e-14)
+
+
+@pytest.mark.parametrize("far", [1e10, 1e155, 1e308, -1e308])
+def test_a_warm_start_however_far_gives_the_same_answer(far):
+    case = lstm_case(0, 3, 2, 2)
+    start = np.full((3, 3), far)
+    (cold, first), (warm, second) = solved(case, 0.5), solved(case, 0.5, warm_start=start)
+    assert np.linalg.norm(warm - cold) <= radius(case, first) + radius(case, second)
+
+
+def test_a_gap_that_is_no_number_is_reported(monkeypatch):
+    case = lstm_case(0, 3, 2, 2)
+    monkeypatch.setattr("issref.iss.prox.solve", lambda *given: dual.solve(*given)._replace(gap=math.nan))
+    with pytest.warns(RuntimeWarning, match=r"expected a relative duality gap of at most .*, got nan"):
+        prox(case.params, case.groups, 0.1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_one_group_alone_refuses_weights_that_are_not_finite(bad):
+    with refused("block_soft_threshold: expected finite weights, got inf or nan"):
+        block_soft_threshold(np.array([1.0, bad]), 0.5)
+    with refused("strength: expected a finite number from 0 up"):
+        block_soft_threshold(np.ones(2), bad)
+
+
+STRANGE = [10**400, 1j, "1", np.ma.masked_array([1.0], [True]), np.array([1j]), None, [10**30]]
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=str)
+def test_numbers_of_other_kinds_are_refused_in_words(strange):
+    case = lstm_case(0, 3, 2, 2)
+    for call in (
+        lambda: prox(case.params, case.groups, strange),
+        lambda: penalty(case.params, case.groups, strange),
+        lambda: strength_bound(case.params, case.params, case.groups, strange),
+        lambda: case.groups.spread({"lstm0": 1j if isinstance(strange, np.ndarray) else strange}),
+        lambda: block_soft_threshold(np.ones(2), strange),
+    ):
+        with refused(": expected real numbers, got "):
+            call()
+
+
+@pytest.mark.parametrize("kind", [complex, np.ma.asarray, np.ndarray.tolist, lambda values: values.astype(int)])
+def test_weights_of_other_kinds_are_refused_in_words(kind):
+    case = lstm_case(0, 3, 2, 2)
+    convert = kind if kind is not complex else lambda values: values.astype(complex)
+    params = {array: convert(values) for array, values in case.params.items()}
+    with refused("expected "):
+        prox(params, case.groups, 0.1)
+    if kind is not complex:  # the complex step needs these
+        with refused("expected "):
+            group_norms(params, case.groups)

@@ -501,10 +501,8 @@ def test_a_diverging_run_stops_by_step_and_keeps_its_checkpoint(text, tmp_path, 
     with np.errstate(invalid="ignore"):
         assert command.main(["--resume", str(out), "--epochs", "2"]) == 1
     said = sentence(capsys)
-    assert (
-        said
-        == f"epoch 2, step 1: the gradient's norm is nan; the last checkpoint is kept, resume with --resume {out}"
-    )
+    advice = f"a lower --learning-rate may prevent it; the last checkpoint is kept, resume with --resume {out}"
+    assert said == f"epoch 2, step 1: the gradient's norm is nan; {advice}"
     _, after = checkpoint.load(out / "checkpoint.safetensors")
     assert after.keys() == before.keys()
     for name in after.keys() - {"settings"}:  # which has the new --epochs

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
@@ -16,9 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from issref import train_ptb, train_squad
 from issref.iss.groups import Groups
+from issref.ptb import console as ptb_console
 from issref.ptb.settings import PRESETS
-from issref.training import checkpoint
+from issref.training import checkpoint, console
 from issref.training.checkpoint import write_json
 from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
 from issref.training.process import defer_interrupts
@@ -406,3 +409,57 @@ def test_the_first_signal_is_noted_and_the_second_stops_at_once(number):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is handler
+
+
+# ---------------------------------------------------------------- console
+
+
+@pytest.mark.parametrize("command", [train_ptb, train_squad])
+def test_help_shows_the_defaults_of_the_preset_that_would_run(command, capsys):
+    for words, preset in (((), "small"), (("--preset", last := [*command.PRESETS][-1]), last)):
+        with pytest.raises(SystemExit):
+            command.parse([*words, "--help"])
+        shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        rate = command.PRESETS[preset].schedule.learning_rate
+        assert re.search(rf"--learning-rate \S+ [^-]*\(default: {rate}\)", shown)
+
+
+def test_the_bar_shows_the_components_alive_on_a_narrow_screen(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    recorder = Recorder(dict, "words", 400, trace=[{"alive": {"lstm0": 153, "lstm1": 91}}], steps=2000)
+    recorder.scores = {"loss": 123.456, "train_perplexity": 456.789}
+    with console.progress_bar(recorder, "1/3", 0) as bar:
+        bar.ncols, bar.dynamic_ncols = 80, None
+        console.advance(bar, recorder)
+        line = str(bar)
+    assert len(line) <= 80
+    assert line.startswith("epoch 1/3, alive 153 91:")
+
+
+def test_compiling_in_the_first_step_does_not_count_in_the_time_that_remains():
+    recorder = Recorder(dict, "words", 1, trace=[{"alive": {}}], steps=100)
+    with console.progress_bar(recorder, "1/1", 0) as bar:
+        bar.start_t -= 1000  # the bar was drawn long before the first step ended
+        bar.last_print_t -= 1000
+        console.advance(bar, recorder)
+        assert bar.format_dict["elapsed"] < 100
+
+
+def test_equal_outputs_are_called_equal():
+    assert console.difference_phrase(0.0) == "are equal"
+    assert console.difference_phrase(1.25e-7) == "differ by at most 1.2e-07"
+
+
+def test_a_perplexity_above_a_uniform_guess_is_called_divergence(capsys):
+    for perplexity in (50.0, 100.0):
+        ptb_console.note_divergence(perplexity, 100)
+    assert capsys.readouterr().out == ""
+    ptb_console.note_divergence(101.0, 100)
+    assert "--learning-rate" in capsys.readouterr().out
+
+
+def test_commands_print_what_the_library_logs(capsys):
+    console.show_library_messages()
+    console.show_library_messages()  # a second command in one process
+    logging.getLogger("issref.kernels").info("compiling")
+    assert capsys.readouterr().out == "compiling\n"

@@ -127,10 +127,11 @@ def pair_squared_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, "G 
     The last row and column stand for "no group": the id -1 indexes them. Sums are in float64 or wider. Raises
     ValueError if an array is missing or has another shape.
     """
-    dtype = np.result_type(np.float64, *(params[array].dtype for array in groups.ids if array in params))
+    matrices = {array: groups.matrix(params, array) for array in groups.ids}
+    dtype = np.result_type(np.float64, *(matrix.dtype for matrix in matrices.values()))
     table = np.zeros((groups.count + 1, groups.count + 1), dtype)
-    for array, (rows, columns) in groups.ids.items():
-        kernels.add_pair_squared_norms(groups.matrix(params, array), rows, columns, table)
+    for array, matrix in matrices.items():
+        kernels.add_pair_squared_norms(matrix, *groups.ids[array], table)
     return table
 
 
