@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from issref import crosscheck
 from issref.iss.layout import Layout
 from issref.training import checkpoint
-from issref.verify.formats import files, flax, keras, onnx, tf1, torch
+from issref.verify.formats import dialect, files, flax, keras, onnx, tf1, torch
 from issref.verify.formats.convert import convert, load, widths
 from issref.verify.formats.dialect import REFERENCE
 
@@ -339,3 +339,11 @@ def test_the_command_converts_and_says_so_or_refuses_in_a_sentence(source, tmp_p
     assert failed.err.startswith(f"issref: {target}: expected a new file")
     assert failed.err.count("\n") == 1
     assert crosscheck.main(["convert", str(source), str(target), "--overwrite"]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in add:RuntimeWarning")
+def test_biases_whose_sum_is_not_finite_are_refused():
+    layer = {f"l.{name}_l0": np.ones((8, 2)) for name in ("weight_ih", "weight_hh")}
+    layer |= {f"l.{name}_l0": np.full(8, 1e308) for name in ("bias_ih", "bias_hh")}
+    with pytest.raises(ValueError, match=r"bias: expected finite numbers, got 8 that are infinite or NaN"):
+        dialect.convert(layer, torch.SPELLING, REFERENCE)

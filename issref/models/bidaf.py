@@ -88,8 +88,7 @@ def spaces(arrays: Iterable[str]) -> list[str]:
 
 def released_thresholded(arrays: Iterable[str]) -> list[str]:
     """Return the arrays whose small weights the released code zeroes: all after the features, biases too."""
-    features = ("words/", "characters/", "convolution/", "highway")
-    return [array for array in arrays if not array.startswith(features)]
+    return [array for array in arrays if not array.startswith(("words", "characters", "convolution", "highway"))]
 
 
 def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
@@ -103,13 +102,12 @@ def init_params(
     """Draw kernels from +-sqrt(6 / (inputs + outputs)), words from N(0, 1); biases are 0 (released code)."""
     params = layout.allocate(dtype)
     for array in (array for array in params if array.endswith("/kernel")):
-        inputs, outputs = layout.shape(array)
+        inputs, outputs = shape = layout.shape(array)
         if array.startswith("convolution"):
             outputs *= config.char_width  # every letter is in as many windows
         elif array.startswith("highway"):
             outputs //= 2  # candidate and gate are two kernels side by side
         limit = math.sqrt(6 / max(inputs + outputs, 1))
-        shape = layout.shape(array)
         values = rng.standard_normal(shape) if array == "words/kernel" else rng.uniform(-limit, limit, shape)
         params[array] = values.astype(dtype)
     return params
@@ -117,8 +115,7 @@ def init_params(
 
 def multiply_adds(layout: Layout) -> int:
     """Return the multiply-adds for one context word after attention: the entries of kernels that ISS shrinks."""
-    kernels = (f"{name}/kernel" for name in (*spaces(layout.axes), "start", "end"))
-    return sum(math.prod(layout.shape(array)) for array in kernels)
+    return sum(math.prod(layout.shape(f"{name}/kernel")) for name in (*spaces(layout.axes), "start", "end"))
 
 
 # ---------------------------------------------------------------- dropout

@@ -199,6 +199,8 @@ def _respell(layer: Layer, source: Dialect, target: Dialect) -> Layer:
     spelled = layout.allocate(np.result_type(*layer.values()))
     for key, block in _cut(spelled, layout):
         block[...] = blocks.pop(key, -0.0)  # w + -0 is w for every w, -0 too
+    for array, values in spelled.items():  # the sum of two finite biases may not be
+        _check_values(array, values)
     return spelled
 
 
