@@ -154,6 +154,15 @@ def safetensors_of(spelling, run) -> bytes:
     return save({name: np.ascontiguousarray(values) for name, values in lstm(spelling).items()})
 
 
+def hdf5_of(run) -> bytes:
+    import h5py
+
+    with h5py.File(content := io.BytesIO(), "w") as file:
+        for name, values in lstm(keras.SPELLING).items():
+            file[name] = values
+    return content.getvalue()
+
+
 def written(module, suffix, run) -> bytes:
     path = run / f"lstm{suffix}"
     module.write(path, lstm(module.SPELLING))
@@ -547,6 +556,7 @@ LOADERS = {
     "ONNX": Loader(
         partial(written, onnx, ".onnx"), "lstm.onnx", onnx_files, converted("lstm.onnx"), needs="onnx"
     ),
+    "Keras' .h5": Loader(hdf5_of, "lstm.h5", spoilt, converted("lstm.h5"), needs="h5py"),
     **{
         f"safetensors, {name}": Loader(
             partial(safetensors_of, spelling), "lstm.safetensors", safetensors, converted("lstm.safetensors")
