@@ -431,8 +431,9 @@ def without_streams(arguments):
     """A run whose output nobody reads any more."""
     reader, writer = os.pipe()
     os.close(reader)
-    for number in (1, 2):
+    for name, number in (("stdout", 1), ("stderr", 2)):
         os.dup2(writer, number)
+        setattr(sys, name, os.fdopen(number, "w"))
     command.main(arguments)
 
 

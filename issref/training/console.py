@@ -52,9 +52,8 @@ def unbroken(number: int) -> Iterator[None]:
 
 def log(lines: str) -> None:
     """Print one or more lines above any progress bar, and flush them."""
-    with unbroken(1):
-        tqdm.write("\n".join(map(printable, lines.split("\n"))))
-        sys.stdout.flush()
+    with unbroken(2), tqdm.external_write_mode(), unbroken(1):
+        print("\n".join(map(printable, lines.split("\n"))), flush=True)
 
 
 class _Lines(logging.Handler):
@@ -103,9 +102,10 @@ def describe_penalty(
     return f"{text} to {unit} {last}, then {f'{final_scale:g} of it' if final_scale else 'dense'}"
 
 
-def progress_bar(recorder: Recorder, epoch: str, done: int) -> tqdm:
-    """Return the bar of an epoch, redrawn twice a second on a terminal and twice a minute in a log file."""
-    return tqdm(
+@contextmanager
+def progress_bar(recorder: Recorder, epoch: str, done: int) -> Iterator[tqdm]:
+    """Yield the bar of an epoch, redrawn twice a second on a terminal and twice a minute in a log file."""
+    bar = tqdm(
         desc=f"epoch {epoch}",
         total=recorder.steps * recorder.per_step,
         initial=done * recorder.per_step,
@@ -116,6 +116,11 @@ def progress_bar(recorder: Recorder, epoch: str, done: int) -> tqdm:
         mininterval=0.5 if sys.stderr.isatty() else 30,
         delay=1e-3,  # drawn first by `advance`
     )
+    try:
+        yield bar
+    finally:
+        with unbroken(2):
+            bar.close()
 
 
 def advance(bar: tqdm, recorder: Recorder) -> None:
