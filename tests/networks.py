@@ -47,9 +47,7 @@ def language_model(model, config):
 
 def answering():
     config = bidaf.Config(6, 4, 7, 2, 2, 3, 3)
-    texts = [
-        Text(RNG.integers(0, 6, (n, B)), RNG.integers(0, 7, (n, B, 4)), np.array([n, n - 1])) for n in (T, 3)
-    ]
+    texts = [Text(RNG.integers(0, 6, (n, B)), RNG.integers(0, 7, (n, B, 4)), np.array([n, n - 1])) for n in (T, 3)]
     inputs = dict(zip(("context", "question"), texts, strict=True))
 
     def function(params):

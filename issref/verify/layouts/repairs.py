@@ -1,6 +1,6 @@
 """Find the mistake in a layout by trying: which change of one axis, space or reader makes it complete?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,19 +12,14 @@ from issref.verify.layouts.claim import Claim
 Holds = Callable[[Claim], bool]
 
 
-def repairs(claim: Claim, space: str, holds: Holds) -> Iterator[str]:
-    """Yield in words each change of the claim about a space that makes it hold, the most likely first."""
+def repairs(claim: Claim, space: str, holds: Holds) -> list[str]:
+    """Return in words the changes, all of the first kind that has any, that make a claim about a space hold."""
     if missing := _missing_readers(claim, space, holds):
-        yield missing
-    seen = []
-    for words, other in (*_one_space(claim, space), *_relabelled(claim, space), *_reordered(claim, space)):
-        changed = (other.layout.axes, other.readers)
-        if changed not in seen and holds(other):
-            seen.append(changed)
-            yield words or _describe(claim, other)
-    for words, other in _interleaved(claim, space):
-        if holds(other):
-            yield words
+        return [missing]
+    for kind in (_reordered, _relabelled, _one_space, _interleaved):
+        if found := [words or _describe(claim, other) for words, other in kind(claim, space) if holds(other)]:
+            return found
+    return []
 
 
 def _describe(claim: Claim, other: Claim) -> str:
@@ -63,10 +58,10 @@ def _with_readers(claim: Claim, space: str, places: list[tuple[str, int]]) -> Cl
     return claim
 
 
-def _with_axis(claim: Claim, array: str, axis: int, spaces: Axis, **sizes: int) -> Claim:
+def _with_axis(claim: Claim, array: str, axis: int, spaces: Axis, sizes: Mapping | None = None) -> Claim:
     axes = list(claim.layout.axes[array])
     axes[axis] = spaces
-    layout = Layout({**claim.layout.axes, array: tuple(axes)}, {**claim.layout.sizes, **sizes})
+    layout = Layout({**claim.layout.axes, array: tuple(axes)}, {**claim.layout.sizes, **(sizes or {})})
     return claim._replace(layout=layout)
 
 
@@ -89,20 +84,22 @@ def _arrays(claim: Claim, space: str) -> list[str]:
 
 
 def _relabelled(claim: Claim, space: str) -> Iterator[tuple[str, Claim]]:
-    """Yield the claims in which one segment belongs to the space, read there or not, or no longer does."""
+    """Yield the claims in which one segment belongs to the space, as a reader or not, or no longer does."""
     for array, axes in claim.layout.axes.items():
         for axis, spaces in enumerate(axes):
             for position, (name, start, stop, _) in enumerate(claim.layout.segments(array, axis)):
                 before, after = spaces[:position], spaces[position + 1 :]
                 for parts, sizes in _parts(claim, space, name, stop - start, len(axes) == 1):
-                    other = _with_axis(claim, array, axis, (*before, *parts, *after), **sizes)
-                    yield "", other
-                    yield "", _with_readers(other, space, [(array, axis)])
+                    other = _with_axis(claim, array, axis, (*before, *parts, *after), sizes)
+                    if [*other.layout.occurrences(space)]:
+                        yield "", other
+                    if space in parts and not claim.reads(array, axis):
+                        yield "", other._replace(readers=(*claim.readers, (array, axis)))
 
 
 def _parts(claim: Claim, space: str, name: str, length: int, vector: bool) -> Iterator[tuple[Axis, dict]]:
-    """Yield what a segment may be: the space once or several times, or once beside something else."""
-    size, own, rest = claim.layout.sizes[space], f"~{space}" if vector else space, f"no {space}"
+    """Yield what a segment may be: the space once or several times, or next to another one; or no longer."""
+    size, own, rest = claim.layout.sizes[space], f"~{space}" if vector else space, f"not {space}"
     if name == space:
         yield (rest,), {rest: length}
     elif length and length % size == 0:
