@@ -215,7 +215,10 @@ def test_a_pytorch_model_and_its_onnx_file(tmp_path):
     onnx.write(paths["after.onnx"], onnx.from_reference(small))
     found = compare_checkpoints(paths["before.pt"], paths["after.pt"])
     assert found.preserved is None
-    assert "--reader NAME (model.decoder.weight, model.embed.weight) names the array that alone reads it" in found.basis
+    assert (
+        "--reader NAME (model.decoder.weight, model.embed.weight) names the array that alone reads it"
+        in found.basis
+    )
     found = compare_checkpoints(paths["before.pt"], paths["after.pt"], reader="model.decoder.weight")
     assert found.preserved is True
     assert found.basis == "the outputs of model.decoder.weight, as the only reader of the top layer"
