@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 
 import pytest
-from wrong import BY_HAND, CELLS, MUTANTS, PLAIN, applied, compiled
+from mutants import MUTANTS
+from wrong import BY_HAND, CELLS, PLAIN, applied, compiled
 
 from issref.kernels import reference
 from issref.verify.suite import conformance, reference_port
