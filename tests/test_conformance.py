@@ -20,11 +20,11 @@ from issref.iss.prox import prox
 from issref.kernels import reference
 from issref.training.checkpoint import strip_prefix
 from issref.verify.formats import files
-from issref.verify.suite import cases, conformance, long_double, reference_port
+from issref.verify.suite import cases, conformance, long_double, reference_port, scoring
 from issref.verify.suite.diagnosis import explain
 from issref.verify.suite.naive_lstm import naive_lstm
 
-FOLDER = conformance.VECTORS / "1"
+FOLDER = conformance.VECTORS / str(conformance.VERSION)
 SUITE = conformance.load()
 EXTENDED = np.finfo(np.longdouble).eps < 1e-18  # on some machines long double is double
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
@@ -36,7 +36,7 @@ def to_long_double(arrays):
 
 def failures(port, suite=SUITE):
     outputs, raised = conformance.run(port, suite, conformance.DTYPES)
-    return [one for one in conformance.score(suite, outputs, raised) if one.verdict != "pass"]
+    return [one for one in scoring.score(suite, outputs, raised) if one.verdict != "pass"]
 
 
 # the suite
@@ -60,7 +60,10 @@ def test_the_manifest_describes_every_tensor(dtype):
         ("outputs", SUITE.expected[dtype], "float64"),
     ):
         described = {
-            f"{case['name']}/{key}": kind for case in MANIFEST["cases"] for key, kind in case[side].items()
+            f"{case['name']}/{key}": kind
+            for case in MANIFEST["cases"]
+            for key, kind in case[side].items()
+            if dtype in case["ulp"]
         }
         assert described.keys() == arrays.keys()
         for name, kind in described.items():
@@ -153,7 +156,7 @@ def test_expected_proximal_steps_are_minima_beyond_float64(name):
     np.testing.assert_array_equal(certificate.dead, dead)
     for values in (expected[array] for array in groups.ids if expected[array].any()):  # what the README promises
         allowed = case.ulp["float64"] * float(np.spacing(np.float64(np.abs(values).max())))
-        assert math.sqrt(2e-12 * float(objective(expected))) <= allowed
+        assert math.sqrt(2 * case.relative_gap["float64"] * float(objective(expected))) <= allowed
 
 
 # issref as a port
@@ -163,7 +166,7 @@ def test_expected_proximal_steps_are_minima_beyond_float64(name):
 def test_the_jitted_kernels_pass_with_half_of_what_is_allowed_to_spare():
     """Tolerances leave room for another order of summation."""
     outputs, raised = conformance.run(reference_port.answer, SUITE, conformance.DTYPES)
-    for one in conformance.score(SUITE, outputs, raised):
+    for one in scoring.score(SUITE, outputs, raised):
         assert one.verdict == "pass", one
         assert one.ulp <= one.most / 2, one
 
@@ -201,7 +204,7 @@ def test_no_mistake_explains_what_is_right_or_what_is_noise():
             suite,
             ["float64"],
         )
-        scores = conformance.score(suite, outputs, raised)
+        scores = scoring.score(suite, outputs, raised)
         assert {one.verdict for one in scores} == {"fail" if noise else "pass"}
         assert explain(suite, outputs, scores) == []
 
@@ -249,7 +252,7 @@ def rewrite(folder, dtype="float64", **changes):
 def test_score_reads_back_what_a_port_wrote(folder, capsys):
     assert {path.name for path in FOLDER.iterdir()} <= {path.name for path in folder.iterdir()}
     assert run("score", folder, "--only", "lstm*", "--json", folder / "report.json") == 0
-    assert "suite 1: 20 pass, 0 fail, 0 bad" in capsys.readouterr().out
+    assert "suite 2: 20 pass, 0 fail, 0 bad" in capsys.readouterr().out
     report = json.loads((folder / "report.json").read_text())
     assert (report["pass"], report["fail"], report["bad"], report["explained_by"]) == (20, 0, 0, [])
     assert {(case["case"], case["dtype"]) for case in report["cases"]} == {
@@ -257,7 +260,7 @@ def test_score_reads_back_what_a_port_wrote(folder, capsys):
     }
     (folder / "float32.outputs.safetensors").unlink()
     assert run("score", folder, "--only", "lstm*") == 0
-    assert "suite 1: 10 pass, 0 fail, 0 bad" in capsys.readouterr().out
+    assert "suite 2: 10 pass, 0 fail, 0 bad" in capsys.readouterr().out
 
 
 def test_a_failure_is_reported_with_its_size_and_its_pitfalls(folder, capsys):
@@ -302,7 +305,7 @@ def test_outputs_that_cannot_be_compared_are_named_in_a_sentence(kind, folder, c
     assert run("score", folder, "--only", "lstm*", "--json", folder / "report.json") == 2
     said = capsys.readouterr().out
     assert said.count(sentence) == 1
-    assert "suite 1: 19 pass, 0 fail, 1 bad" in said
+    assert "suite 2: 19 pass, 0 fail, 1 bad" in said
     assert json.loads((folder / "report.json").read_text())["bad"] == 1
 
 
@@ -332,11 +335,11 @@ BAD_FILES = {
     "empty": (spoil(OUTPUTS, lambda old: b""), f"{OUTPUTS}: expected a whole safetensors file, got "),
     "no outputs": (no_outputs, "expected float32.outputs.safetensors or float64.outputs.safetensors, got neither"),
     "unknown version": (
-        spoil("manifest.json", lambda old: old.replace(b'"suite": 1', b'"suite": 7')),
-        "suite: expected version 1, got 7",
+        spoil("manifest.json", lambda old: old.replace(b'"suite": 2', b'"suite": 7')),
+        "suite: expected version 1 or 2, got 7",
     ),
     "no version": (
-        spoil("manifest.json", lambda old: old.replace(b'"suite": 1', b'"suite": "../1"')),
+        spoil("manifest.json", lambda old: old.replace(b'"suite": 2', b'"suite": "../1"')),
         "manifest.json, suite: expected a valid integer, got '../1'",
     ),
     "no manifest": (
@@ -391,7 +394,7 @@ def ports(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("function", "code", "sentence"),
     [
-        ("right", 0, "suite 1: 1 pass, 0 fail, 0 bad"),
+        ("right", 0, "suite 2: 1 pass, 0 fail, 0 bad"),
         ("swapped", 1, "known mistakes that explain all LSTM cases: h0 and c0 exchanged\n"),
         ("unfinished", 2, "lstm, float32: expected outputs, got NotImplementedError: lstm"),
     ],

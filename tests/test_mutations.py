@@ -10,24 +10,26 @@ import json
 from pathlib import Path
 
 import pytest
-from mutants import MUTANTS
+from mutants import MUTANTS, SUITE_2
 from wrong import BY_HAND, CELLS, PLAIN, applied, compiled
 
 from issref.kernels import reference
-from issref.verify.suite import conformance, reference_port
+from issref.verify.suite import conformance, reference_port, scoring
 from issref.verify.suite.diagnosis import explain
 from issref.verify.suite.mistakes import MISTAKES
 
 SUITE = conformance.load()
 STORED = Path(__file__).parents[1] / "benchmarks" / "results" / "mutation_score.json"
 KNOWN = {name: mutant.known for name, mutant in MUTANTS.items() if mutant.known}
-EQUIVALENT: dict[str, str] = {}  # mutants that compute the right numbers for all inputs, and why
+EQUIVALENT = {  # mutants that compute the right numbers for all inputs, and why
+    "clip: 0 / 0 without gradients": "min(1, most / 0) is min(1, inf) = 1 in IEEE arithmetic, the right scale."
+}
 
 
 def scored(port, *cases):
     suite = SUITE._replace(cases=cases)
     outputs, raised = conformance.run(port, suite, ["float64"])
-    return outputs, conformance.score(suite, outputs, raised)
+    return outputs, scoring.score(suite, outputs, raised)
 
 
 @functools.cache
@@ -55,9 +57,10 @@ def score():
     return {
         "suite": SUITE.version,
         "mutants": len(MUTANTS) - len(EQUIVALENT),
-        "caught": sum(caught_by(name) is not None for name in MUTANTS.keys() - EQUIVALENT),
+        "caught": sum(caught_by(name) is not None for name in MUTANTS.keys() - EQUIVALENT.keys()),
         "known": len(KNOWN),
         "named": sum(named(name) == [mistake] for name, mistake in KNOWN.items()),
+        "for_suite_2": len(SUITE_2),
         "by_hand": len(BY_HAND),
         "from_the_list": len(PLAIN),
         "operators": {cell: len(table) for cell, table in CELLS.items()},
@@ -75,9 +78,9 @@ def test_a_kernel_with_nothing_changed_is_not_caught(cell):
         assert {one.verdict for one in scored(reference_port.answer, *cases)[1]} == {"pass"}
 
 
-@pytest.mark.parametrize("name", BY_HAND | PLAIN)
+@pytest.mark.parametrize("name", BY_HAND | PLAIN | SUITE_2)
 def test_the_suite_catches(name):
-    assert caught_by(name) is not None
+    assert (caught_by(name) is None) == (name in EQUIVALENT)
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -26,7 +26,7 @@ from issref import group_norms, iss_groups
 from issref.models import ptb_lstm
 from issref.report import COLOURS, STYLE
 from issref.verify.formats import torch as torch_format
-from issref.verify.suite import conformance
+from issref.verify.suite import conformance, scoring
 from issref.verify.suite.diagnosis import explain
 
 plt.rcParams.update(STYLE | {"figure.dpi": 110, "savefig.dpi": 160})
@@ -153,7 +153,7 @@ suite = conformance.load().chosen(("lstm*", "penalty*"))
 
 def crosscheck(port):
     outputs, raised = conformance.run(port, suite, ("float64",))
-    scores = conformance.score(suite, outputs, raised)
+    scores = scoring.score(suite, outputs, raised)
     return scores, explain(suite, outputs, scores)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import strip_prefix
-from issref.verify.suite.conformance import Score, Suite, load, ulps
+from issref.verify.suite.conformance import Suite, load, ulps
 from issref.verify.suite.mistakes import MISTAKES, Mistake
+from issref.verify.suite.scoring import Score
 
 FORWARD = ("hidden", "h", "c")
 
