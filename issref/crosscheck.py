@@ -71,11 +71,16 @@ class Scored:
         explained = explain(suite, outputs, scores)
         verdicts = [one.verdict for one in scores]
         counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "bad")}
-        print("\n".join([*scoring.lines(suite, scores), *explained]))
+        print("\n".join([*scoring.lines(suite, scores), *(line for one in explained for line in one.lines())]))
         print(f"suite {suite.version}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
         if self.json is not None:
             cases = [scoring.as_data(one) for one in scores]
-            content = {"suite": suite.version, **counts, "explained_by": explained, "cases": cases}
+            content = {
+                "suite": suite.version,
+                **counts,
+                "findings": [one._asdict() for one in explained],
+                "cases": cases,
+            }
             write_whole(self.json, json.dumps(content, indent=1).encode())
         return 2 if counts["bad"] else int(counts["fail"] > 0)
 

@@ -70,10 +70,45 @@ FIRST = {
 }
 
 
+# Mutants of other ops whose cause is in the table of known mistakes.
+KNOWN = {
+    "bidirectional: lengths left out": "lengths ignored",
+    "stacked: no mask on the input": "no mask on the input",
+    "stacked: no mask between the layers": "no mask between the layers",
+    "stacked: no mask on the output": "no mask on the output",
+    "rhn: gates exchanged": "candidate and transform exchanged",
+    "rhn: input mask left out": "input mask left out",
+    "rhn: state mask left out": "state mask left out",
+    "rhn: first state left out": "first state left out",
+    "rhn: the gradient arriving at s left out": "gradient arriving at s left out",
+    "penalty: self weights once for twice": "self weights counted once",
+    "penalty: self weights twice for once": "self weights counted twice",
+    "penalty: smoothing left out": "no smoothing",
+    "penalty: smoothing always": "smoothing of 1e-8 in every norm",
+    "gap: shares transposed": "share transposed",
+    "train: no masks": "masks left out",
+    "train: no clip": "no clip",
+    "train: the first window's masks for all": "the first window's masks for all",
+    "alive: by the whole group where readers are asked": "readers ignored",
+    "prox step: strength without the rate": "strength without the rate",
+    "prox step: half the strength": "half the strength",
+    "prox: the weights in float32 arithmetic": "computed in float32",
+    "lstm: dkernel from the outputs of other steps": "dkernel from h_t instead of h_{t-1}",
+    "lstm_cell: i, g, f, o = (sigmoid(i), sigmoid(g), sigmoid(f), sigmoid(o))": "sigmoid of the candidate for tanh",
+    "lstm_cell: cell = cell + i * g": "forget gate left out",
+    "lstm_cell: return (np.concatenate((i, g, f, o), axis=1), cell, o * sigmoid(cell))": (
+        "sigmoid of the cell for tanh"
+    ),
+    "lstm_cell_backward: dcell = dcell + dhidden * o": "slope of tanh(c) left out of the gradient",
+    "lstm_cell_backward: dcell = dcell + dhidden * o * 1": "slope of tanh(c) left out of the gradient",
+}
+
+
 def labelled(name, mutant):
     return mutant._replace(first=next(first for pattern, first in FIRST.items() if fnmatchcase(name, pattern)))
 
 
 SUITE_2 = functools.reduce(dict.__or__, (*EDGE_TABLES, PROX))
 MUTANTS = {name: labelled(name, mutant) for name, mutant in SUITE_1.items()} | SUITE_2
+MUTANTS |= {name: MUTANTS[name]._replace(known=known) for name, known in KNOWN.items()}
 assert len(MUTANTS) == len(SUITE_1) + sum(map(len, EDGE_TABLES)) + len(PROX)  # every name is unique

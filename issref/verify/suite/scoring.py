@@ -65,10 +65,10 @@ def _score(suite: Suite, case: Case, dtype: str, found: Params, problem: str) ->
     head, guards = (name, case["op"], dtype), tuple(case["guards"])
     if problem or not found:
         return Score(*head, "bad", "", 0.0, case["ulp"][dtype], problem or UNANSWERED, guards, ())
-    expected = strip_prefix(suite.expected[dtype], name)
-    above = _above_minimum(case, dtype, strip_prefix(suite.inputs[dtype], name), found, expected)
+    inputs, expected = suite.of(case, dtype)
+    above = _above_minimum(case, dtype, inputs, found, expected)
     tensors = [_tensor(case, key, dtype, found, expected[key], above) for key in in_order(case)]
-    unknown = sorted(found.keys() - expected.keys())
+    unknown = sorted(key for key in found if f"{name}/{key}" not in suite.expected[dtype])
     strange = f"{', '.join(unknown)}: expected one of {', '.join(case['outputs'])}, got another name"
     tensors += [Tensor(key, "bad", 0.0, 0, strange) for key in unknown[:1]]
     verdict = next((one for one in ("bad", "fail") if one in [each.verdict for each in tensors]), "pass")
