@@ -94,7 +94,9 @@ KNOWN = {
     "prox step: half the strength": "half the strength",
     "prox: the weights in float32 arithmetic": "computed in float32",
     "lstm: dkernel from the outputs of other steps": "dkernel from h_t instead of h_{t-1}",
-    "lstm_cell: i, g, f, o = (sigmoid(i), sigmoid(g), sigmoid(f), sigmoid(o))": "sigmoid of the candidate for tanh",
+    "lstm_cell: i, g, f, o = (sigmoid(i), sigmoid(g), sigmoid(f), sigmoid(o))": (
+        "sigmoid of the candidate for tanh"
+    ),
     "lstm_cell: cell = cell + i * g": "forget gate left out",
     "lstm_cell: return (np.concatenate((i, g, f, o), axis=1), cell, o * sigmoid(cell))": (
         "sigmoid of the cell for tanh"

@@ -301,7 +301,7 @@ def test_suite_1_is_scored_as_before():
 
 @pytest.mark.parametrize("name", [name for name, case in cases.CASES.items() if case.op == "prox"])
 def test_a_proximal_step_is_right_up_to_its_certified_gap(name):
-    """An arbitrary kind of error: the solution moved towards v, so far that the objective grows by a known part."""
+    """The error is of no special kind: the solution is moved towards v until the objective has a known gap."""
     suite = SUITE.chosen([name])
     (case,), (given, expected) = suite.cases, suite.of(suite.cases[0], "float64")
     groups = iss_groups(Layout.from_json(json.dumps(case["keywords"]["layout"])), case["keywords"]["strength"])

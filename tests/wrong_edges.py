@@ -1015,15 +1015,15 @@ PATTERNS = {
 
 # ---------------------------------------------------------------- layers, groups and training
 
-LSTM_OP, CROSS_ENTROPY = lstm.lstm, losses.cross_entropy
+LSTM_OP, CROSS_ENTROPY = lstm.lstm, losses.linear_cross_entropy
 
 
 def forgetting(*arguments, **keywords):
     return LSTM_OP(*arguments, **{"forget_bias": 1.0, **keywords})
 
 
-def halved(logits, *, targets):
-    loss, backward = CROSS_ENTROPY(logits, targets=targets)
+def halved(*arguments, targets):
+    loss, backward = CROSS_ENTROPY(*arguments, targets=targets)
     return loss, lambda dloss: backward(dloss) / 2
 
 
@@ -1057,7 +1057,9 @@ OTHERS = {
         lambda a: {"input_mask": a["input_mask"][:1].repeat(len(a["s0"]), axis=0)} if "input_mask" in a else {},
     )._replace(first="hidden"),
     "train: the LSTM has a forget_bias of 1": replace("train", lstm, "lstm", forgetting)._replace(first="loss"),
-    "train: half the gradient": replace("train", losses, "cross_entropy", halved)._replace(first="*params/*"),
+    "train: half the gradient": replace("train", losses, "linear_cross_entropy", halved)._replace(
+        first="*params/*"
+    ),
     "compact: dead units are zeroed, not cut": alive_after(np.ones_like)._replace(first="alive/*"),
     **label(
         "*params/*",

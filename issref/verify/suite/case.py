@@ -46,6 +46,7 @@ class Case(NamedTuple):
 
 
 def case(op: str, draw: Draw, *pitfalls: str, ulp=ROUNDING, **keywords) -> Case:
+    """Return a case of an op."""
     return Case(op, draw, pitfalls, keywords, ulp)
 
 
@@ -56,6 +57,7 @@ def grouped(op: str, layout: Layout, draw: Draw, *pitfalls, strength, ulp=ROUNDI
 
 
 def training(layout: Layout, draw: Draw, *pitfalls, strength, ulp=ROUNDING, **keywords) -> Case:
+    """Return training steps of a model."""
     model = "rhn" if layout is RHN else "lstm"
     return grouped("train", layout, draw, *pitfalls, strength=strength, ulp=ulp, model=model, **keywords)
 

@@ -48,9 +48,10 @@ class Suite(NamedTuple):
 
     def of(self, case: Case, dtype: str) -> tuple[Params, Params]:
         """Return the inputs and the expected outputs of a case."""
-        return tuple(
-            {key: arrays[dtype][f"{case['name']}/{key}"] for key in case[side]}
-            for side, arrays in (("inputs", self.inputs), ("outputs", self.expected))
+        inputs, expected = self.inputs[dtype], self.expected[dtype]
+        return (
+            {key: inputs[f"{case['name']}/{key}"] for key in case["inputs"]},
+            {key: expected[f"{case['name']}/{key}"] for key in case["outputs"]},
         )
 
     def chosen(self, patterns: Iterable[str], *, forward: bool = False) -> "Suite":

@@ -20,7 +20,7 @@ FLOAT32 = 2.0**-27, 2.0**-19  # the median of the relative errors of float32 ari
 
 
 class Finding(NamedTuple):
-    """Where the failures of an op begin: `first` in `failed` of `cases` cases.
+    """The first wrong output of an op: `first`, in `failed` of `cases` cases.
 
     `mistakes` are the known ones that reproduce all cases of the op. If there is none, `patterns` tell what the
     first wrong output has to do with the expected one in all cases in which it is wrong.
@@ -51,7 +51,7 @@ class _Seen(NamedTuple):
     expected: Params
 
     def near(self, outputs: Params, names: Iterable[str]) -> bool:
-        """Whether the port's outputs are these, within a tolerance for numbers that may cancel more than expected."""
+        """Whether the port's outputs are these; a mistake may make numbers cancel, so the tolerance is wider."""
         return all(
             self.found[name].shape == outputs[name].shape
             and ulps(self.found[name], outputs[name], self.score.dtype) <= max(self.most(name), WIDER)
@@ -95,7 +95,8 @@ def _explain(suite: Suite, outputs: Params, scores: list[Score]) -> Finding:
     ]
     if not seen or seen[0].score.verdict == "pass":
         return finding
-    mistakes = _mistakes(suite.version, seen)
+    raised = [one.case for one in wrong if not one.tensors and "NotImplementedError" not in one.problem]
+    mistakes = _mistakes(suite.version, seen, raised)
     return finding._replace(mistakes=mistakes) if mistakes else finding._replace(patterns=_patterns(seen, first))
 
 
@@ -116,18 +117,24 @@ def _spoiled(case: Case, one: Score) -> str:
     return "not the same in every call" if name in case["outputs"] else "an input that the port overwrites"
 
 
-def _mistakes(version: int, seen: list[_Seen]) -> tuple[str, ...]:
-    """Return the known mistakes that reproduce all cases. If a forward output is wrong, only those are compared."""
-    op, forward = (
-        seen[0].score.op,
-        [[n for n, kind in one.case["outputs"].items() if not kind["gradient"]] for one in seen],
-    )
+def _mistakes(version: int, seen: list[_Seen], raised: list[str]) -> tuple[str, ...]:
+    """Return the known mistakes that reproduce all cases, and whose shapes do not allow those that raised.
+
+    If a forward output is wrong, only forward outputs are compared.
+    """
+    op, dtype = seen[0].score.op, seen[0].score.dtype
+    forward = [[key for key, kind in one.case["outputs"].items() if not kind["gradient"]] for one in seen]
     right = all(one.near(one.expected, names) for one, names in zip(seen, forward, strict=True))
     names = [list(one.case["outputs"]) for one in seen] if right else forward
     for depth in range(2 if op == "lstm" else 1):
-        candidates = _candidates(depth, version, seen[0], names[0])
-        if found := tuple(one for one in candidates if _explains(candidates[one], one, version, seen, names)):
-            return found
+        found = [
+            one
+            for one, port in _candidates(depth, version, seen[0], names[0]).items()
+            if _explains(port, one, version, seen, names)
+            if not any(_predicted(port, one, version, dtype, case) for case in raised)
+        ]
+        if found:
+            return tuple(found)
     return ("computed in float32",) if _in_float32(seen) else ()
 
 
@@ -137,7 +144,7 @@ def _table(op: str, depth: int) -> Mapping[str, Port]:
 
 
 def _candidates(depth: int, version: int, one: _Seen, names: list[str]) -> dict[str, Port]:
-    """Return the mistakes that reproduce the first wrong output of a case, or whose shapes do not allow the case."""
+    """Return the mistakes that reproduce the first wrong output of a case, or do not have its shapes."""
     op, name = one.score.op, one.score.tensor if one.score.tensor in names else names[0]
     table = _table(op, depth)
     if op != "lstm":
@@ -192,7 +199,7 @@ def _steps(inputs: Params) -> int:
 
 
 def _in_float32(seen: list[_Seen]) -> bool:
-    """Whether the errors of float64 outputs are as large as those of float32 arithmetic."""
+    """Whether the errors of float64 outputs are as large as the errors of float32 arithmetic."""
     if seen[0].score.dtype != "float64":
         return False
     errors = np.array(

@@ -10,6 +10,7 @@ SHORT = [0, 3, 2]  # of four steps
 
 
 def compacted(draw, *pitfalls: str, **readers) -> Case:
+    """Return a compaction of the stack `edge_inputs.READ`."""
     layout = layout_json(edge.READ)
     return case("compact", draw, *pitfalls, layout=layout, spaces=spaces(edge.READ), **readers)
 

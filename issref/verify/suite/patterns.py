@@ -51,19 +51,18 @@ def sizes(inputs: Params) -> dict[str, float]:
     sequence = next((inputs[name] for name in ("x", "logits") if name in inputs), np.zeros(0))
     if sequence.ndim != 3 or not sequence.size:
         return named
-    steps, batch = sequence.shape[:2]
+    steps, batch = len(sequence), len(sequence[0])
     lengths = {"T": steps, "B": batch, "T B": steps * batch}
-    return {name: value for name, value in (
-        named | lengths | {f"1/{name}" if " " not in name else f"1/({name})": 1 / value for name, value in lengths.items()}
-    ).items() if value != 1}  # fmt: skip
+    named |= lengths | {f"1/({name})" if " " in name else f"1/{name}": 1 / each for name, each in lengths.items()}
+    return {name: value for name, value in named.items() if value != 1}
 
 
 def _copies(wrong: Wrong) -> Iterator[str]:
     for kind, arrays in (("expected", wrong.outputs), ("input", wrong.inputs)):
         for name, values in arrays.items():
-            if name != wrong.name or kind == "input":
-                if values.dtype.kind == "f" and wrong.near(wrong.found, values.astype(np.float64)):
-                    yield f"the {kind} {name}"
+            itself = kind == "expected" and name == wrong.name
+            if not itself and values.dtype.kind == "f" and wrong.near(wrong.found, values.astype(np.float64)):
+                yield f"the {kind} {name}"
 
 
 def _orders(wrong: Wrong) -> Iterator[str]:
