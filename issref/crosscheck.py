@@ -1,7 +1,7 @@
 """Check a port of ISS, or a pruned model, against the reference, and name its mistakes.
 
 python -m issref.crosscheck vectors DIR             copy the test vectors, with a README on inputs and outputs
-python -m issref.crosscheck score DIR               score the outputs that a port wrote to DIR
+python -m issref.crosscheck score DIR               score the outputs that your port has written to DIR
 python -m issref.crosscheck port module:function    run and score a Python port
 python -m issref.crosscheck pruned BEFORE AFTER     compare two checkpoints of an LSTM, before and after pruning
 python -m issref.crosscheck convert IN OUT          convert an LSTM's checkpoint to another framework's format
@@ -12,7 +12,6 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,7 +23,7 @@ from issref.training.checkpoint import write_whole
 from issref.training.console import failed, prepare_streams
 from issref.verify.formats.convert import convert
 from issref.verify.pruned.compare import compare_checkpoints, lines
-from issref.verify.suite import conformance
+from issref.verify.suite import conformance, scoring
 from issref.verify.suite.conformance import Suite
 from issref.verify.suite.diagnosis import explain
 
@@ -38,10 +37,14 @@ class Vectors:
 
     dir: Positional[Annotated[Path, arg(metavar="DIR")]]
     """A new or empty folder."""
+    suite: int = conformance.VERSION
+    """The version of the suite."""
 
     def run(self) -> int:
-        conformance.copy_to(self.dir)
-        print(f"suite {conformance.VERSION} copied to {self.dir}: see README.md for the outputs to write there")
+        conformance.copy_to(self.dir, self.suite)
+        print(
+            f"suite {self.suite} copied to {self.dir}: see README.md for the outputs to write there, then `score`"
+        )
         return 0
 
 
@@ -56,23 +59,28 @@ class Scored:
     json: Path | None = None
     """Also write the report to this JSON file."""
 
-    def report(self, suite: Suite, outputs: Mapping[str, Params], raised: Mapping[tuple[str, str], str]) -> int:
+    def report(self, suite: Suite, outputs: Mapping[str, Params], problems: Mapping[tuple[str, str], str]) -> int:
         """Print the scores and what explains the failures.
 
         Return 0 if all cases pass, 1 if some fail, 2 if some cannot be compared.
         """
         suite = suite.chosen(self.only, forward=self.forward)
-        scores = conformance.score(suite, outputs, raised)
+        scores = scoring.score(suite, outputs, problems)
+        if not scores:
+            raise ValueError(f"score: expected at least one case in {', '.join(outputs)}, got none")
         explained = explain(suite, outputs, scores)
         verdicts = [one.verdict for one in scores]
         counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "bad")}
-        print("\n".join(conformance.lines(suite, scores)))
-        if any(one.op == "lstm" and one.verdict == "fail" for one in scores):
-            print("known mistakes that explain all LSTM cases:", "; ".join(explained) or "none")
+        print("\n".join([*scoring.lines(suite, scores), *(line for one in explained for line in one.lines())]))
         print(f"suite {suite.version}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
         if self.json is not None:
-            cases = [{**one._asdict(), "ulp": one.ulp if isfinite(one.ulp) else None} for one in scores]
-            content = {"suite": suite.version, **counts, "explained_by": explained, "cases": cases}
+            cases = [scoring.as_data(one) for one in scores]
+            content = {
+                "suite": suite.version,
+                **counts,
+                "findings": [one._asdict() for one in explained],
+                "cases": cases,
+            }
             write_whole(self.json, json.dumps(content, indent=1).encode())
         return 2 if counts["bad"] else int(counts["fail"] > 0)
 
@@ -102,11 +110,15 @@ class Port(Scored):
     """A function in a module that Python can import."""
     dtype: Literal["float32", "float64"] | None = None
     """Score only this precision."""
+    suite: int = conformance.VERSION
+    """The version of the suite that the port was written for."""
+    traceback: FlagCreatePairsOff[bool] = False
+    """Print the tracebacks of the port's exceptions."""
 
     def run(self) -> int:
-        suite, port = conformance.load().chosen(self.only), imported(self.function)
-        outputs, raised = conformance.run(port, suite, [self.dtype] if self.dtype else conformance.DTYPES)
-        return self.report(suite, outputs, raised)
+        suite, port = conformance.load(self.suite).chosen(self.only), imported(self.function)
+        dtypes = [self.dtype] if self.dtype else conformance.DTYPES
+        return self.report(suite, *conformance.run(port, suite, dtypes, trace=self.traceback))
 
 
 @dataclass(frozen=True)
@@ -175,7 +187,9 @@ def imported(name: str) -> conformance.Port:
     module, _, function = name.partition(":")
     try:
         port: conformance.Port | None = getattr(importlib.import_module(module), function, None)
-    except Exception as error:  # any exception: the module is the port's
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # any exception, SystemExit too: the module is the port's
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{name}: expected a module that can be imported, got {why}") from error
     if port is None or not callable(port):

@@ -48,7 +48,7 @@ from issref.training.runs import LAST, load_run
 from issref.verify import released
 from issref.verify.formats import convert, flax, keras, onnx, tf1, torch
 from issref.verify.formats.dialect import REFERENCE
-from issref.verify.suite import conformance
+from issref.verify.suite import conformance, scoring
 
 SECONDS, MEMORY = 5, 2**28  # of processor time, and bytes, of one reading, beyond what the process has already
 SENTENCE = 1000  # characters
@@ -425,7 +425,7 @@ class Loader(NamedTuple):
 
 def read_port_outputs(folder):
     suite = conformance.load()
-    return conformance.score(suite, conformance.outputs_in(folder), {})
+    return scoring.score(suite, conformance.outputs_in(folder), {})
 
 
 def resume(folder):
@@ -544,7 +544,7 @@ LOADERS = {
         ("config.json",),
     ),
     "manifest of vectors": Loader(
-        lambda run: (conformance.VECTORS / "1" / "manifest.json").read_bytes(),
+        lambda run: (conformance.VECTORS / "2" / "manifest.json").read_bytes(),
         "manifest.json",
         json_text,
         lambda f: conformance.load(conformance.version_in(f)),

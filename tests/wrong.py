@@ -30,12 +30,16 @@ GATES = ("input", "candidate", "forget", "output")
 
 
 class Mutant(NamedTuple):
-    """A port, the patches of issref while it runs, and the ops whose cases must catch it."""
+    """A port, the patches of issref while it runs, the ops whose cases must catch it, and its label.
+
+    The label is the cause, `known` or else the name, and `first`, a pattern of the first output that is wrong.
+    """
 
     ops: str
     port: Callable = reference_port.answer
     patches: tuple = ()
-    known: str = ""  # the mistake that the diagnosis must name
+    known: str = ""  # the mistake or the pattern that the diagnosis must name
+    first: str = ""
 
 
 # ---------------------------------------------------------------- ways to be wrong
@@ -794,4 +798,4 @@ CELLS = {
     "highway_cell": operators("highway_cell", "rhn"),
     "highway_cell_backward": operators("highway_cell_backward", "rhn"),
 }
-MUTANTS = BY_HAND | PLAIN | functools.reduce(dict.__or__, CELLS.values())
+SUITE_1 = BY_HAND | PLAIN | functools.reduce(dict.__or__, CELLS.values())

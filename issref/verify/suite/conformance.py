@@ -1,17 +1,16 @@
-"""The conformance suite: load the vectors and score a port's outputs.
+"""The conformance suite: load the vectors, and run a port on them.
 
 A suite is a folder in `vectors`: manifest.json lists the cases; for each precision, one safetensors file holds the
 inputs and one the expected outputs, with tensors named case/name. A port writes its outputs in the same form.
-Errors are in units in the last place of the largest entry of a tensor.
 """
 
-import copy
 import fnmatch
 import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +19,11 @@ from pydantic import BaseModel
 
 from issref.data import download, schema
 from issref.iss.layout import Params
-from issref.training.checkpoint import strip_prefix
 from issref.verify.formats import files
 
 VECTORS = Path(__file__).parent / "vectors"
 DTYPES = ("float32", "float64")
-VERSION = 1
+VERSION = 2  # the latest; all versions in `VECTORS` can be scored
 
 Case = Mapping[str, Any]  # an entry of the manifest
 Port = Callable[[str, str, Params, Mapping[str, Any]], Mapping[str, Any]]
@@ -36,19 +34,33 @@ class _Manifest(BaseModel):
 
 
 class Suite(NamedTuple):
-    """Cases, with the inputs and expected outputs by precision, then by case/name."""
+    """Cases, with the inputs and expected outputs by precision, then by case/name.
+
+    A Python port is called `calls` times for each case; see `run`.
+    """
 
     version: int
     cases: tuple[Case, ...]
     pitfalls: dict[str, str]
     inputs: dict[str, Params]
     expected: dict[str, Params]
+    calls: int = 1
+
+    def of(self, case: Case, dtype: str) -> tuple[Params, Params]:
+        """Return the inputs and the expected outputs of a case."""
+        inputs, expected = self.inputs[dtype], self.expected[dtype]
+        return (
+            {key: inputs[f"{case['name']}/{key}"] for key in case["inputs"]},
+            {key: expected[f"{case['name']}/{key}"] for key in case["outputs"]},
+        )
 
     def chosen(self, patterns: Iterable[str], *, forward: bool = False) -> "Suite":
         """Return the cases that match a pattern, without gradients if `forward`.
 
-        Raises ValueError if a pattern matches no case.
+        Raises ValueError if a pattern matches no case, or if there is no pattern.
         """
+        if not (patterns := list(patterns)):
+            raise ValueError("cases: expected at least one name or pattern, got none")
         names, wanted = [case["name"] for case in self.cases], set()
         for pattern in patterns:
             if not (found := fnmatch.filter(names, pattern)):
@@ -58,30 +70,13 @@ class Suite(NamedTuple):
         return self._replace(cases=tuple(map(_without_gradients, cases) if forward else cases))
 
 
-class Score(NamedTuple):
-    """The result of a case in one precision.
-
-    The verdict is "pass", "fail", or "bad" if the outputs cannot be compared, for the reason `problem`. The error
-    `ulp`, at most `most` if the case passes, is that of the worst output, `tensor`; inf is wrong in any rounding.
-    """
-
-    case: str
-    op: str
-    dtype: str
-    verdict: str
-    tensor: str
-    ulp: float
-    most: int
-    problem: str
-    guards: tuple[str, ...]
-
-
 @functools.cache
 def load(version: int = VERSION) -> Suite:
     """Return the installed suite. Raises ValueError for an unknown version, or if a file has changed."""
     folder = VECTORS / str(version)
     if not (folder / "manifest.json").is_file():
-        raise ValueError(f"suite: expected version {VERSION}, got {version}")
+        known = " or ".join(sorted(path.name for path in VECTORS.iterdir()))
+        raise ValueError(f"suite: expected version {known}, got {version}")
     manifest = json.loads((folder / "manifest.json").read_text())
     for name, file in manifest["files"].items():
         found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
@@ -91,7 +86,8 @@ def load(version: int = VERSION) -> Suite:
         {dtype: files.read(folder / f"{dtype}.{side}.safetensors") for dtype in DTYPES}
         for side in ("inputs", "expected")
     )
-    return Suite(version, tuple(manifest["cases"]), manifest["pitfalls"], inputs, expected)
+    calls = manifest.get("calls", 1)
+    return Suite(version, tuple(manifest["cases"]), manifest["pitfalls"], inputs, expected, calls)
 
 
 def copy_to(folder: Path, version: int = VERSION) -> None:
@@ -115,38 +111,63 @@ def outputs_in(folder: Path) -> dict[str, Params]:
     paths = {dtype: folder / f"{dtype}.outputs.safetensors" for dtype in DTYPES}
     found = {dtype: files.read(path) for dtype, path in paths.items() if path.exists()}
     if not found:
-        raise ValueError(f"{folder}: expected {' or '.join(path.name for path in paths.values())}, got neither")
+        names = " or ".join(path.name for path in paths.values())
+        raise ValueError(
+            f"{folder}: expected the outputs of your port, {names} (see README.md there), got neither"
+        )
     return found
 
 
-def run(port: Port, suite: Suite, dtypes: Iterable[str]) -> tuple[dict[str, Params], dict[tuple[str, str], str]]:
-    """Return the outputs of a Python port by precision, and its exceptions' messages by (precision, case)."""
-    outputs, raised = {dtype: {} for dtype in dtypes}, {}
+def run(
+    port: Port, suite: Suite, dtypes: Iterable[str], *, trace: bool = False
+) -> tuple[dict[str, Params], dict[tuple[str, str], str]]:
+    """Return the outputs of a Python port by precision, and the problems of its calls by (precision, case).
+
+    A port is called `suite.calls` times for each case. If that is more than once, a call must change none of its
+    inputs, and all calls must give the same outputs within the tolerance. `trace` appends tracebacks.
+    """
+    outputs, problems = {dtype: {} for dtype in dtypes}, {}
     for dtype, found in outputs.items():
-        for case in suite.cases:
-            name, inputs = case["name"], strip_prefix(suite.inputs[dtype], case["name"])
-            copied = {key: values.copy() for key, values in inputs.items()}
+        for case in (case for case in suite.cases if dtype in case["ulp"]):
             try:
-                answers = port(name, case["op"], copied, copy.deepcopy(case["keywords"]))
-                found |= {f"{name}/{key}": np.asarray(values) for key, values in answers.items()}
-            except Exception as error:  # any exception is the port's, and a verdict on this case
-                raised[dtype, name] = f"expected outputs, got {type(error).__name__}: {error}"
-    return outputs, raised
+                answers = _call(port, suite, case, dtype)
+                found |= {f"{case['name']}/{key}": values for key, values in answers.items()}
+            except KeyboardInterrupt:
+                raise
+            except ChangedError as error:
+                problems[dtype, case["name"]] = str(error)
+            except BaseException as error:  # any exception is the port's, SystemExit too: a verdict on this case
+                lines = ("\n", *traceback.format_exception(error)) if trace else ()
+                told = f"expected outputs, got {type(error).__name__}: {error}"
+                problems[dtype, case["name"]] = "".join((told, *lines)).rstrip()
+    return outputs, problems
 
 
-def score(suite: Suite, outputs: Mapping[str, Params], raised: Mapping[tuple[str, str], str]) -> list[Score]:
-    """Score every case in every precision of `outputs`."""
-    return [
-        _score(
-            case,
-            dtype,
-            strip_prefix(found, name),
-            strip_prefix(suite.expected[dtype], name),
-            raised.get((dtype, name)),
-        )
-        for name, case in ((case["name"], case) for case in suite.cases)
-        for dtype, found in outputs.items()
-    ]
+class ChangedError(Exception):
+    """A port changed its inputs, or what it computes from them."""
+
+
+def _call(port: Port, suite: Suite, case: Case, dtype: str) -> Params:
+    """Return the outputs of the last call, copied: a port may use its arrays again."""
+    (inputs, _), calls = suite.of(case, dtype), []
+    for _ in range(suite.calls):
+        given = {key: values.copy() for key, values in inputs.items()}
+        answers = port(case["name"], case["op"], dict(given), json.loads(json.dumps(case["keywords"])))
+        calls.append({key: native(np.array(values)) for key, values in answers.items()})
+        changed = [key for key in inputs if not np.array_equal(given[key], inputs[key])]
+        if changed and suite.calls > 1:
+            raise ChangedError(f"{changed[0]}: expected the input to be left as it is, got other numbers in it")
+    for key, kind in case["outputs"].items():
+        first, last = (call.get(key, np.zeros(0)) for call in (calls[0], calls[-1]))
+        most = kind.get("ulp", case["ulp"])[dtype]
+        if first.shape == last.shape and first.dtype.kind == "f" and ulps(last, first, dtype) > most:
+            raise ChangedError(f"{key}: expected the same numbers from every call, got others from the last call")
+    return calls[-1]
+
+
+def native(values: np.ndarray) -> np.ndarray:
+    """Return the values in the byte order of this machine."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def ulps(found: np.ndarray, expected: np.ndarray, dtype: str) -> float:
@@ -158,58 +179,8 @@ def ulps(found: np.ndarray, expected: np.ndarray, dtype: str) -> float:
     largest = np.max(np.abs(expected), initial=0)
     if largest == 0:
         return np.inf if off else 0.0
-    return float(off / np.spacing(largest.astype(dtype)))
-
-
-def lines(suite: Suite, scores: list[Score]) -> Iterator[str]:
-    """Yield a table of the largest errors by case and precision, then failures, then pitfalls of failed cases."""
-    dtypes, cells = dict.fromkeys(one.dtype for one in scores), {}
-    for one in scores:
-        off = f"{one.ulp:.3g} of {one.most:.4g}"
-        cells.setdefault(one.case, []).append({"pass": off, "fail": f"FAIL {off}"}.get(one.verdict, "BAD"))
-    yield "".join([f"{'case':24}", *(f"{f'{dtype}, ulp':>26}" for dtype in dtypes)])
-    for name, row in cells.items():
-        yield "".join([f"{name:24}", *(f"{cell:>26}" for cell in row)])
-    guards = {}
-    for one in scores:
-        if one.verdict != "pass":
-            off = f"{one.tensor}: expected an error of at most {one.most} ulp, got {one.ulp:.3g}"
-            yield f"{one.case}, {one.dtype}: {one.problem or off}"
-            guards |= dict.fromkeys(one.guards)
-    yield from (f"pitfall: {suite.pitfalls[key]}" for key in guards)
-
-
-def _score(case: Case, dtype: str, found: Params, expected: Params, raised: str | None) -> Score:
-    name, most, verdict, tensor, worst = case["name"], case["ulp"][dtype], "bad", "", 0.0
-    problem = raised or next(_problems(case["outputs"], dtype, found, expected), "")
-    if not problem:
-        errors = {key: _error(found[key], expected[key], dtype, case["exact_zeros"]) for key in case["outputs"]}
-        tensor = max(errors, key=lambda key: errors[key])
-        worst, verdict = errors[tensor], "pass" if errors[tensor] <= most else "fail"
-    return Score(name, case["op"], dtype, verdict, tensor, worst, most, problem, tuple(case["guards"]))
-
-
-def _error(found: np.ndarray, expected: np.ndarray, dtype: str, exact_zeros: bool) -> float:
-    """Return `ulps`, or inf for a wrong boolean, or for a nonzero number where an exact zero is required."""
-    if expected.dtype.kind != "f":
-        return 0.0 if np.array_equal(found, expected) else np.inf
-    return np.inf if exact_zeros and found[expected == 0].any() else ulps(found, expected, dtype)
-
-
-def _problems(outputs: Mapping[str, Any], dtype: str, found: Params, expected: Params) -> Iterator[str]:
-    """Yield the reasons why outputs cannot be compared."""
-    for key, kind in outputs.items():
-        wanted = dtype if kind["dtype"] == "float" else kind["dtype"]
-        if key not in found:
-            yield f"{key}: expected this output, got {', '.join(sorted(found)) or 'no outputs'}"
-        elif list(found[key].shape) != kind["shape"]:
-            yield f"{key}: expected shape {tuple(kind['shape'])}, got {found[key].shape}"
-        elif str(found[key].dtype) != wanted:
-            yield f"{key}: expected {wanted}, got {found[key].dtype}"
-        elif strange := np.count_nonzero(~np.isfinite(found[key])):
-            yield f"{key}: expected finite numbers, got {strange} that are infinite or NaN"
-    for key in sorted(found.keys() - expected.keys()):
-        yield f"{key}: expected one of {', '.join(outputs)}, got another name"
+    with np.errstate(over="ignore"):  # inf: the outputs of a wrong port can be huge
+        return float(off / np.spacing(largest.astype(dtype)))
 
 
 def _without_gradients(case: Case) -> Case:

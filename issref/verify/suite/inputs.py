@@ -97,12 +97,17 @@ def saturated(draw: Draw, gates: int) -> Draw:
     return forced
 
 
-def both_ways(rng: np.random.Generator) -> Params:
-    """Draw a bidirectional LSTM of width 3 forward and 2 backward, and sequences of different lengths."""
-    given = normal(rng, x=(4, 3, 2), dhidden=(4, 3, 5)) | {"lengths": np.array([4, 1, 3])}
-    for direction, hidden in {"fw": 3, "bw": 2}.items():
-        given |= without(sequence(4, 3, 2, hidden)(rng), "x", "dhidden", prefix=f"{direction}/")
-    return given
+def both_ways(steps: int, lengths: Sequence[int]) -> Draw:
+    """Return a function that draws a bidirectional LSTM of width 3 forward and 2 backward, and sequences."""
+
+    def draw(rng):
+        batch = len(lengths)
+        given = normal(rng, x=(steps, batch, 2), dhidden=(steps, batch, 5)) | {"lengths": np.array(lengths)}
+        for direction, hidden in {"fw": 3, "bw": 2}.items():
+            given |= without(sequence(steps, batch, 2, hidden)(rng), "x", "dhidden", prefix=f"{direction}/")
+        return given
+
+    return draw
 
 
 def stack(rng: np.random.Generator) -> Params:
@@ -131,13 +136,13 @@ def highway(steps: int, batch: int, inputs: int, width: int, depth: int, *, mask
     return draw
 
 
-def predictions(far: float) -> Draw:
+def predictions(far: float, batch: int = 3) -> Draw:
     """Return a function that draws logits and targets; logits are shifted by `far`, up and down in turn."""
 
     def draw(rng):
-        given = normal(rng, logits=(4, 3, 5), dloss=())
+        given = normal(rng, logits=(4, batch, 5), dloss=())
         given["logits"] += far * np.array([1, -1, 1, -1])[:, None, None]
-        return given | {"targets": rng.integers(5, size=(4, 3))}
+        return given | {"targets": rng.integers(5, size=(4, batch))}
 
     return draw
 
@@ -207,3 +212,8 @@ def training(layout: Layout, steps: int, *, weak: Iterable[int], keep: float = 1
         }
 
     return draw
+
+
+def masked(*shape: int) -> Draw:
+    """Return a function that draws x and dy (3, 2, 4), and a dropout mask of this shape; keep is 4/5."""
+    return lambda rng: normal(rng, x=(3, 2, 4), dy=(3, 2, 4)) | {"mask": 1.25 * (rng.random(shape) < 0.8)}

@@ -6,13 +6,13 @@ allow it, for example if a matrix to be transposed is not square.
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from issref.iss.layout import Params
 from issref.ops.lstm import GATES
-from issref.verify.suite.naive_lstm import Wrong, naive_lstm, sigmoid
+from issref.verify.suite.naive_lstm import RIGHT, naive_lstm, sigmoid
 
 # Gate orders of other libraries
 FRAMEWORKS: dict[tuple[str, ...], str] = {
@@ -22,36 +22,60 @@ FRAMEWORKS: dict[tuple[str, ...], str] = {
     ("forget", "input", "output", "candidate"): "thinc",
 }
 
-Mistake = Callable[[Params, Mapping[str, Any]], Params]
+Keywords = Mapping[str, Any]
+
+
+class Mistake(NamedTuple):
+    """Changes of the naive LSTM: of inputs, keywords, the cell (fields of `Wrong`) and outputs."""
+
+    inputs: Callable[[Params, Keywords], Params] = lambda inputs, keywords: {}
+    keywords: Callable[[Keywords], Keywords] = lambda keywords: {}
+    cell: Mapping[str, Any] = {}
+    outputs: Callable[[Params, Params, Keywords], Params] = lambda right, inputs, keywords: {}
+
+    def __call__(self, inputs: Params, keywords: Keywords) -> Params:
+        changed = {**inputs, **self.inputs(inputs, keywords)}
+        right = naive_lstm(changed, **{**keywords, **self.keywords(keywords)}, wrong=RIGHT._replace(**self.cell))
+        return {**right, **self.outputs(right, inputs, keywords)}
+
+    def then(self, other: "Mistake") -> "Mistake":
+        """Return both mistakes in one port."""
+
+        def inputs(given, keywords):
+            first = self.inputs(given, keywords)
+            return {**first, **other.inputs({**given, **first}, keywords)}
+
+        def keywords(given):
+            first = self.keywords(given)
+            return {**first, **other.keywords({**given, **first})}
+
+        def outputs(right, given, keywords):
+            first = self.outputs(right, given, keywords)
+            return {**first, **other.outputs({**right, **first}, given, keywords)}
+
+        return Mistake(inputs, keywords, {**self.cell, **other.cell}, outputs)
 
 
 def change_inputs(**changes: Callable[[Params], Any]) -> Mistake:
     """Change inputs: {name: function of the inputs}."""
-    return lambda inputs, keywords: naive_lstm(
-        {**inputs, **{name: new(inputs) for name, new in changes.items()}}, **keywords
-    )
+    return Mistake(inputs=lambda inputs, keywords: {name: new(inputs) for name, new in changes.items()})
 
 
-def change_keywords(**changes: Callable[[Mapping[str, Any]], Any]) -> Mistake:
+def change_keywords(**changes: Callable[[Keywords], Any]) -> Mistake:
     """Change keywords: {name: function of the keywords}."""
-    return lambda inputs, keywords: naive_lstm(
-        inputs, **{**keywords, **{name: new(keywords) for name, new in changes.items()}}
-    )
+    return Mistake(keywords=lambda keywords: {name: new(keywords) for name, new in changes.items()})
 
 
 def change_cell(**wrong) -> Mistake:
     """Change functions or constants of the cell, the fields of `Wrong`."""
-    return lambda inputs, keywords: naive_lstm(inputs, **keywords, wrong=Wrong(**wrong))
+    return Mistake(cell=wrong)
 
 
 def change_outputs(**changes: Callable[[Params, Params], Any]) -> Mistake:
     """Change outputs: {name: function of the right outputs and the inputs}."""
-
-    def mistaken(inputs, keywords):
-        right = naive_lstm(inputs, **keywords)
-        return {**right, **{name: new(right, inputs) for name, new in changes.items()}}
-
-    return mistaken
+    return Mistake(
+        outputs=lambda right, inputs, keywords: {name: new(right, inputs) for name, new in changes.items()}
+    )
 
 
 def blocks(columns: np.ndarray, order: Iterable[int]) -> np.ndarray:
@@ -108,11 +132,10 @@ MISTAKES: dict[str, Mistake] = orders() | {
     "rows of the state read before rows of the input": change_inputs(
         kernel=lambda a: np.roll(a["kernel"], a["x"].shape[2], axis=0)
     ),
-    "x read as (B, T, D)": lambda a, keywords: {
-        **(right := naive_lstm({**a, "x": _square(a["x"]), "dhidden": _square(a["dhidden"])}, **keywords)),
-        "hidden": _square(right["hidden"]),
-        "dx": _square(right["dx"]),
-    },
+    "x read as (B, T, D)": Mistake(
+        inputs=lambda a, _: {name: _square(a[name]) for name in ("x", "dhidden")},
+        outputs=lambda right, a, _: {name: _square(right[name]) for name in ("hidden", "dx")},
+    ),
     "bias left out": change_inputs(bias=lambda a: 0 * a["bias"]),
     "bias added twice": change_inputs(bias=lambda a: 2 * a["bias"]),
     "bias halved": change_inputs(bias=lambda a: a["bias"] / 2),
@@ -122,9 +145,9 @@ MISTAKES: dict[str, Mistake] = orders() | {
     "forget_bias 1 where none is asked for": change_keywords(forget_bias=lambda k: 1.0),
     "forget_bias subtracted": change_keywords(forget_bias=lambda k: -k.get("forget_bias", 0.0)),
     **{
-        f"forget_bias added to the {gate} gate": lambda a, keywords, n=n: naive_lstm(
-            {**a, "bias": _shifted(a["bias"], n, keywords.get("forget_bias", 0))},
-            **{**keywords, "forget_bias": 0.0},
+        f"forget_bias added to the {gate} gate": Mistake(
+            inputs=lambda a, keywords, n=n: {"bias": _shifted(a["bias"], n, keywords.get("forget_bias", 0))},
+            keywords=lambda keywords: {"forget_bias": 0.0},
         )
         for n, gate in enumerate(GATES)
         if gate != "forget"
@@ -147,11 +170,10 @@ MISTAKES: dict[str, Mistake] = orders() | {
     "hidden[t] is the output of the step before": change_cell(early=True),
     "reverse ignored": change_keywords(reverse=lambda k: False),
     "time reversed where it should not be": change_keywords(reverse=lambda k: not k.get("reverse", False)),
-    "outputs of reverse left in reversed order": lambda a, keywords: {
-        **(right := naive_lstm(a, **keywords)),
-        **({"hidden": right["hidden"][::-1]} if keywords.get("reverse") else {}),
-    },
-    "lengths ignored": lambda a, keywords: naive_lstm({key: a[key] for key in a if key != "lengths"}, **keywords),
+    "outputs of reverse left in reversed order": Mistake(
+        outputs=lambda right, _, keywords: {"hidden": right["hidden"][:: -1 if keywords.get("reverse") else 1]}
+    ),
+    "lengths ignored": change_inputs(lengths=lambda a: np.full(a["x"].shape[1], len(a["x"]))),
     "outputs beyond the end repeated, not zero": change_cell(repeat=True),
     "the first state's gradients exchanged": change_outputs(dh0=lambda r, _: r["dc0"], dc0=lambda r, _: r["dh0"]),
     "gradient arriving at h left out": change_inputs(dh=lambda a: 0 * a["dh"]),

@@ -27,6 +27,7 @@ class Wrong(NamedTuple):
     late_rows: bool = False  # dkernel from h_t, not h_{t-1}
     through_h: float = 1.0
     through_c: float = 1.0
+    stop: int = 0  # the gradient of the state is stopped after every so many steps, if not 0
 
 
 RIGHT = Wrong()
@@ -56,6 +57,8 @@ def naive_lstm(given: Params, *, forget_bias: float = 0.0, reverse: bool = False
     dx, dh, dc = np.zeros(x.shape), given["dh"], given["dc"]
     dkernel, dbias = np.zeros(kernel.shape), np.zeros(bias.shape)
     for t, rows, c_before, after, i, g, f, o in reversed(tape):
+        if wrong.stop and (t if reverse else t + 1) % wrong.stop == 0 and t != (0 if reverse else steps - 1):
+            dh, dc = 0 * dh, 0 * dc
         dout, squashed = np.where(valid[t], dh + given["dhidden"][t], 0), np.tanh(after)
         dcell = np.where(valid[t], dc, 0) + dout * o * wrong.slope(squashed)
         di, df, do = dcell * g * i * (1 - i), dcell * c_before * f * (1 - f), dout * squashed * o * (1 - o)

@@ -116,14 +116,16 @@ def _prox(given: Params, *, layout: Mapping, strength: Strengths) -> Outputs:
         after, (_, _, _, dead, _) = prox(given, groups, groups.spread(strength))
     moved = sum(np.sum((after[array] - given[array]) ** 2, dtype=after[array].dtype) for array in groups.ids)
     value = moved / 2 + penalty(after, groups, groups.spread(strength))[0]
-    return {"objective": value, **after, **add_prefix(alive=groups.split(~dead))}
+    return {**after, **add_prefix(alive=groups.split(~dead)), "objective": value}
 
 
-def _gap(given: Params, *, layout: Mapping, strength: Strengths) -> Params:
-    groups = iss_groups(_layout(layout), strength)
+def _gap(given: Params, *, layout: Mapping, strength: Strengths, spaces: list[str] | None = None) -> Params:
+    groups = iss_groups(_layout(layout), spaces or strength)
     squared_norms = long_double.shared_squared_norms(given, groups)
     strengths, dead = np.append(groups.spread(strength), 0.0), np.zeros(groups.count + 1, bool)
-    share = given["share"].astype(squared_norms.dtype)
+    share = given["share"].astype(squared_norms.dtype)  # a copy
+    np.fill_diagonal(share, 0)  # no group shares weights with itself, and "no group" has no dual vector
+    share[-1] = 0
     gap, objective, norms = kernels.duality_gap(squared_norms, strengths, share, dead)
     dual = np.sqrt((squared_norms * share**2).sum(axis=1))
     return {
