@@ -105,11 +105,12 @@ def mutations() -> str:
     """The mutation score of the conformance suite."""
     score = json.loads((RESULTS / "mutation_score.json").read_text())
     share, second = score["caught"] / score["mutants"], score["second_set"]
+    verdict = "met" if second["caught"] >= 0.97 * second["mutants"] else "missed"
     return wrapped(
         f"Mutation score {share:.0%}: the suite catches {score['caught']} of {score['mutants']} wrong "
         f"implementations, and the diagnosis names {score['named']} of the {score['known']} known mistakes among "
         f"them. Of a second set, written after the suite, it catches {second['caught']} of "
-        f"{second['mutants']}; the target of 97 % was {'met' if second['caught'] >= 0.97 * second['mutants'] else 'missed'} "
+        f"{second['mutants']}; the target of 97 % was {verdict} "
         "(`python tests/test_mutations.py`)."
     )
 

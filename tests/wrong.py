@@ -503,16 +503,16 @@ PENALTY = {
     "groups: rows of state and input exchanged": change_layout(GROUPED, rows_exchanged),
     **edits("norms", groups, "group_norms", {
         "norms: squares, no root": ("np.sqrt", "np.array"),
-        "norms: self weights twice": ("groups)))", "groups), 2))"),
-        "norms: self weights left out": ("groups)))", "groups), 0))"),
+        "norms: self weights twice": ("(table))", "(table, 2))"),
+        "norms: self weights left out": ("(table))", "(table, 0))"),
     }),
     "penalty: self weights once for twice": change_keywords("penalty", lambda k: {"self_weight": 1}),
     "penalty: self weights twice for once": change_keywords("penalty", lambda k: {"self_weight": 2}),
     "penalty: smoothing left out": change_keywords("penalty", lambda k: {"smoothing": 0.0}),
     "penalty: smoothing always": change_keywords("penalty", lambda k: {"smoothing": 1e-8}),
     **edits("penalty", penalty, "penalty", {
-        "penalty: smoothing outside the root": ("self_weight) + smoothing)", "self_weight)) + smoothing"),
-        "penalty: smoothing squared": ("+ smoothing)", "+ smoothing**2)"),
+        "penalty: smoothing outside the root": ("+ smoothing / base / base)", ") + smoothing"),
+        "penalty: smoothing squared": ("+ smoothing / base", "+ smoothing**2 / base"),
         "penalty: squared norms": ("strengths @ norms", "strengths @ norms**2"),
         "penalty: norms scaled by the root of the size": (
             "strengths @ norms", "strengths @ (norms * sizes_of(groups) ** 0.5)"
