@@ -94,16 +94,23 @@ def section(measured: Measured) -> str:
             if times or turns:
                 least, threads = (figures.get(f"{side}_{what}") for what in ("least_ms", "threads"))
                 over = times / figures["issref_ms"] if times else None
-                rows.append([name, NAMES[side], *map(number, (threads, times, least, over, turns))])
+                rows.append(
+                    [
+                        name,
+                        NAMES[side],
+                        f"{threads:g}" if threads else "-",
+                        *map(number, (times, least, over, turns)),
+                    ]
+                )
     if not rows:
         return ""
     return part(
         "issref against other frameworks, in milliseconds",
-        f"Each side in a process of its own, {PAIRS} processes in turn with another's; malloc is tuned as in "
-        f"issref's commands for issref, and unchanged for the others; of 1 to {THREADS} threads each side has the "
-        "number that is best for it. A process gives the median of its calls; the table has median and minimum "
-        "over the processes, and the ratio of the medians. In the last column all sides take turns in one "
-        "process, with issref's malloc.",
+        f"Each side in a process of its own, {PAIRS} processes in turn with another's; malloc is tuned for "
+        f"issref, as in its commands, and unchanged for the others; with 1 or {THREADS} threads, the best for "
+        "each side. A process gives the median of its calls; the table has median and minimum over the processes, "
+        "and the ratio of the medians. In the last column all sides take turns in one process with issref's "
+        "malloc.",
         table(
             ["", "", "threads", "median", "minimum", "its median over issref's", "the same in one process"],
             rows,

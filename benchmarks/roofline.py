@@ -44,7 +44,7 @@ STEPS = {
 
 
 def measure(seconds: float) -> Figures:
-    """<size>/<part>/ms, gflop and mb, <size>/step_ms, the machine's peak_gflops and copy_gbs, <kernel>_peak_share."""
+    """<size>/<part>/ms, gflop, mb, <size>/step_ms, the machine's peak_gflops, copy_gbs; <kernel>_peak_share."""
     figures = machine()
     for size, settings in SIZES.items():
         for name, value in parts(task(settings), seconds / len(SIZES)).items():

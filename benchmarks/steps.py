@@ -60,7 +60,7 @@ def training_step(work: Task) -> Callable[[], float]:
 
 
 def measure(size: str, seconds: float) -> Figures:
-    """step_<size>_vs_matmul: time over that of the products; interleaved_vs_torch: PyTorch's time over issref's."""
+    """step_<size>_vs_matmul: time over that of the products; interleaved_vs_torch: PyTorch's over issref's."""
     settings = SIZES[size]
     work, schedule = task(settings), settings.schedule
     multiply, threads = products.multiplier(products.matrix_products(work.layout, schedule.steps, schedule.batch))
@@ -104,8 +104,8 @@ def section(measured: Measured) -> str:
     return part(
         "A training step, in milliseconds",
         "Loss, backward, clip by the global norm, update; random words, V = 10,000, float32; the step includes "
-        "drawing the dropout masks. The products are np.matmul into allocated arrays, each with its best number "
-        "of threads. All sides take turns in one process. PyTorch starts from the same weights, and its first loss "
-        "is checked to be the same.",
+        "drawing the dropout masks; all sides take turns in one process. The products are np.matmul into "
+        "allocated arrays, each with its best number of threads. PyTorch starts from the same weights, and its "
+        "first loss is checked to be the same.",
         table(head, rows, words=2),
     )
