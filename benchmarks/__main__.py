@@ -1,12 +1,16 @@
 """Run benchmarks, and write the measurements to results/benchmarks.json and RESULTS.md.
 
-python -m benchmarks                               everything: about ten minutes, and half an hour for shrink-*
+python -m benchmarks                               everything: half an hour, and as long for shrink-*
 python -m benchmarks step-small evaluation         some benchmarks; other entries stay unchanged
 python -m benchmarks shrink-small --run small=RUN  read a finished run of this machine
 python -m benchmarks --json FILE                   write the figures of the table of targets by name
+python -m benchmarks --simulate-avx2               on a processor with AVX-512, measure as on one without
+
+Entries belong to a kind of processor: AVX-512, AVX2, or AVX2, simulated. A run renews the entries of its own kind.
 """
 
 import io
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +27,7 @@ from benchmarks import (
     loops,
     memory,
     page,
+    pairs,
     projection,
     prox,
     record,
@@ -44,8 +49,9 @@ from issref.training.process import tune_malloc
 PROGRAM = "python -m benchmarks"
 IDLE = 0.1  # cores that others may use
 Name = Literal[
-    "step-small", "step-medium", "step-large", "evaluation", "prox-small", "prox-large", "memory", "roofline",
-    "sparsity", "loops", "scaling", "start", "projection", "shrink-small", "shrink-zaremba",
+    "pairs-small", "pairs-medium", "pairs-large", "pairs-evaluation", "step-small", "step-medium", "step-large",
+    "evaluation", "prox-small", "prox-large", "memory", "roofline", "sparsity", "loops", "scaling", "start",
+    "projection", "shrink-small", "shrink-zaremba",
 ]  # fmt: skip
 
 
@@ -63,6 +69,8 @@ class Command:
     """small=FOLDER, zaremba=FOLDER: finished runs that the shrink benchmarks read instead of training."""
     folder: Path = record.HERE
     """Folder of results/benchmarks.json, RESULTS.md and pictures/."""
+    simulate_avx2: bool = False
+    """Limit OpenBLAS, numba and PyTorch to AVX2, on a processor with AVX-512."""
 
     def finished(self, name: str) -> Path | None:
         """The folder that --run gives for a name."""
@@ -70,13 +78,19 @@ class Command:
         return Path(runs[name]) if name in runs else None
 
     def check(self) -> None:
-        """Raise ValueError for a --run that names none."""
+        """Raise ValueError for a --run that names none, or for a kind of processor that cannot be simulated."""
+        if self.simulate_avx2 and record.kind() not in ("AVX-512", "AVX2, simulated"):
+            raise ValueError(f"--simulate-avx2: expected a processor with AVX-512, got {record.kind()}")
         for given in self.run:
             if given.partition("=")[0] not in shrink.RUNS or not given.partition("=")[2]:
                 raise ValueError(f"--run: needs NAME=FOLDER with a name of {list(shrink.RUNS)}, found {given!r}")
 
 
 BENCHMARKS: dict[Name, Callable[[Command], Figures]] = {
+    "pairs-small": lambda command: pairs.measure("small", command.seconds),
+    "pairs-medium": lambda command: pairs.measure("medium", command.seconds),
+    "pairs-large": lambda command: pairs.measure("large", command.seconds),
+    "pairs-evaluation": lambda command: pairs.measure("evaluation", command.seconds),
     "step-small": lambda command: steps.measure("small", command.seconds),
     "step-medium": lambda command: steps.measure("medium", command.seconds),
     "step-large": lambda command: steps.measure("large", command.seconds),
@@ -104,24 +118,24 @@ def measure(name: Name, command: Command, spelled: str) -> None:
     if busy > IDLE:
         tqdm.write(f"{name}: other processes kept {busy:.1f} cores busy, to be measured again on an idle machine")
     entry = record.entry(figures, spelled, seconds, busy)
-    entries = record.keep(command.folder, name, entry)
-    write(command.folder, entries)
+    write(command.folder, record.keep(command.folder, name, entry))
     for target in TARGETS:
         if target.name in figures:
-            measured, verdict = page.judged(target, figures)
+            measured, verdict = page.judged(target, figures, record.kind())
             tqdm.write(f"{target.name:24}{measured}, wanted {target.wanted()}: {verdict}")
 
 
-def write(folder: Path, entries: record.Entries) -> None:
-    """RESULTS.md and its pictures."""
-    write_whole(folder / "RESULTS.md", page.written(entries).encode())
+def write(folder: Path, kinds: record.Kinds) -> None:
+    """RESULTS.md, and the pictures of this kind of processor."""
+    write_whole(folder / "RESULTS.md", page.written(kinds).encode())
     for module in page.PICTURES:
-        if drawn := module.picture(record.figures_of(entries)):
-            (folder / module.PICTURE).parent.mkdir(exist_ok=True)
+        if drawn := module.picture(record.figures_of(kinds[record.kind()])):
+            path = folder / page.pictures(record.kind()) / module.PICTURE.name
+            path.parent.mkdir(parents=True, exist_ok=True)
             content = io.BytesIO()
             with rc_context(STYLE):
                 drawn.savefig(content, format="png")
-            write_whole(folder / module.PICTURE, content.getvalue())
+            write_whole(path, content.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -132,9 +146,13 @@ def main(arguments: list[str] | None = None) -> int:
     measured, code = [], 0
     try:
         command.check()
+        if command.simulate_avx2 and record.kind() == "AVX-512":  # the libraries are loaded: start again
+            os.execve(
+                sys.executable, [sys.executable, "-m", "benchmarks", *arguments], os.environ | record.SIMULATED
+            )
         names = command.names or tuple(BENCHMARKS)
         with parallel.thread_limit(THREADS):
-            tqdm.write(page.machine(record.environment()))
+            tqdm.write(f"{record.kind()}: {page.machine(record.environment())}")
             for name in tqdm(names, "benchmarks", unit="benchmark"):
                 tqdm.write(f"{name} ...")
                 try:
@@ -149,7 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = 130
     if command.json:
-        entries = {name: entry for name, entry in record.load(command.folder).items() if name in measured}
+        kept = record.load(command.folder).get(record.kind(), {})
+        entries = {name: entry for name, entry in kept.items() if name in measured}
         write_json(command.json, values(record.figures_of(entries)))
     return code
 

@@ -15,6 +15,7 @@ from issref.kernels import jitted, reference
 from issref.models import LANGUAGE_MODELS, ptb_rhn
 from issref.ptb.settings import PRESETS, Settings
 from issref.training.options import strengths
+from issref.training.updates import clipped_sgd
 
 Arguments = dict[str, tuple[Any, ...]]
 
@@ -36,7 +37,7 @@ def measure(seconds: float) -> Figures:
 def recorded(
     lstm: Settings = SIZES["small"], rhn: Settings = PRESETS["rhn-small"], vocabulary=VOCABULARY
 ) -> Arguments:
-    """The largest arguments of each kernel in one step of an LSTM and one of an RHN, proximal step included."""
+    """The largest arguments of each kernel in one step of an LSTM and one of an RHN, with a proximal step each."""
     found: Arguments = {}
 
     def recording(name, kernel):
@@ -62,7 +63,7 @@ def _step(settings: Settings, params: Params, layout: Layout, window: np.ndarray
     model = LANGUAGE_MODELS[settings.network.model]
     state = model.zero_state(params, window.shape[-1])
     _, backward = model.loss(params, state, tokens=window[0], targets=window[1])
-    backward(1.0)
+    clipped_sgd(settings.schedule.clip)(params, backward(1.0)[0], settings.schedule.learning_rate, {})
     groups = iss_groups(layout, model.spaces(layout.axes))
     prox(params, groups, groups.spread(strengths(settings.penalty.strength, list(groups.first))))
 

@@ -41,10 +41,10 @@ def graph(params: Params) -> bytes:
     return helper.make_model(whole, opset_imports=opset, ir_version=dialect.IR_VERSION).SerializeToString()
 
 
-def evaluation(params: Params, tokens: np.ndarray) -> Callable[[], np.ndarray]:
+def evaluation(params: Params, tokens: np.ndarray, threads: int = THREADS) -> Callable[[], np.ndarray]:
     """The logits of a window from a zero state, at a call."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(graph(params), options, providers=["CPUExecutionProvider"])
     feed = {"tokens": tokens.astype(np.int64)}
     return lambda: session.run(["logits"], feed)[0]

@@ -17,12 +17,11 @@ import issref.squad.settings
 from benchmarks import flags, full_length, record
 from benchmarks.kept import RESULTS, load, units
 from benchmarks.targets import TARGETS, values
-from benchmarks.words import number, wrapped
+from benchmarks.words import number, table, wrapped
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "settings.md")
 Run = dict[str, Any]
-VECTOR_UNITS = {"Haswell": "AVX2", "Zen": "AVX2", "SkylakeX": "AVX-512"}  # by the kernel that OpenBLAS chooses
 
 
 def headline() -> str:
@@ -58,21 +57,20 @@ def _saved(runs: list[Run]) -> list[str]:
 
 
 def speed() -> str:
-    """The main results of `python -m benchmarks` in a few lines."""
-    entries = record.load()
-    figures = values(record.figures_of(entries))
-    kernels = {pool.split(", ")[1] for entry in entries.values() for pool in entry["versions"]["blas"]}
-    machine = " and ".join(sorted(VECTOR_UNITS.get(kernel, kernel) for kernel in kernels))
-    met = sum(figures[each.name] is not None and each.met(figures[each.name]) for each in TARGETS)
-    torch = " / ".join(number(figures[f"step_{size}_vs_torch"]) for size in ("small", "medium", "large"))
-    share = " / ".join(f"{figures[f'prox_share_{size}']:.0%}" for size in ("small", "large"))
-    return wrapped(
-        f"Speed, on two cores with {machine}: a training step is {torch} times as fast as PyTorch's in eager mode "
-        f"(2x200 / 2x650 / 2x1500 units); the proximal step takes {share} of it (2x200 / 2x1500). An LSTM of the "
-        f"paper's compact size, 373 + 315, evaluates {number(figures['dense_vs_compact'])} times as fast as the "
-        f"dense one, 1500 + 1500. Performance targets met: {met} of {len(TARGETS)}; "
-        "[full list](benchmarks/RESULTS.md)."
-    )
+    """The main results of `python -m benchmarks`: a line for each kind of processor with processes in turn."""
+    rows = []
+    for kind, entries in record.load().items():
+        figures = values(record.figures_of(entries))
+        if figures["step_small_vs_torch"] is None:
+            continue
+        steps = " / ".join(number(figures[f"step_{size}_vs_torch"]) for size in ("small", "medium", "large"))
+        over = figures["compact_vs_onnxruntime"]
+        compact = f"{number(figures['compact_vs_torch'])} ({number(over and 1 / over)})"
+        measured = [each.met(value, kind) for each in TARGETS if (value := figures[each.name]) is not None]
+        met = f"[{sum(measured)} of {len(measured)}](benchmarks/RESULTS.md)"
+        rows.append([kind, f"{steps} times as fast", f"{compact} times as fast", met])
+    steps, compact = "training step, 2x200 / 2x650 / 2x1500", "evaluation, 373 + 315 (ONNX Runtime)"
+    return table(["speed against PyTorch", steps, compact, "targets met"], rows, words=4)
 
 
 def small() -> str:

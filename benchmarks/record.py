@@ -1,4 +1,4 @@
-"""The measurements as they are kept: an entry for each benchmark, with its machine, versions and moment."""
+"""The measurements as they are kept: an entry for each kind of processor and benchmark, with machine and date."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from llvmlite import binding as llvm
 from threadpoolctl import threadpool_info
 
 from benchmarks.words import Figures, Measured
@@ -15,7 +16,16 @@ from issref.training.checkpoint import write_json
 from issref.training.process import versions
 
 HERE = Path(__file__).parent
-Entries = dict[str, dict[str, Any]]
+Entries = dict[str, dict[str, Any]]  # by benchmark
+Kinds = dict[str, Entries]  # by kind of processor
+SIMULATED = {  # on a processor with AVX-512: OpenBLAS, numba, PyTorch and its libraries do not use it
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
 EXTRAS = ("torch", "onnx", "onnxruntime", "scipy")
 
 
@@ -24,17 +34,32 @@ def file_in(folder: Path) -> Path:
     return folder / "results" / "benchmarks.json"
 
 
-def load(folder: Path = HERE) -> Entries:
+def kind() -> str:
+    """AVX-512, AVX2, or `AVX2, simulated`: AVX-512 under the environment of SIMULATED; elsewhere the architecture.
+
+    Raises ValueError if a part of this environment is set.
+    """
+    has = llvm.get_host_cpu_features()
+    if not has.get("avx512f"):
+        return "AVX2" if has.get("avx2") else platform.machine()
+    found = {name: os.environ[name] for name in SIMULATED if name in os.environ}
+    if found and found != SIMULATED:
+        raise ValueError(f"environment: expected none of {list(SIMULATED)} or --simulate-avx2, got {found}")
+    return "AVX2, simulated" if found else "AVX-512"
+
+
+def load(folder: Path = HERE) -> Kinds:
     """Every entry kept so far."""
     return json.loads(file_in(folder).read_text()) if file_in(folder).exists() else {}
 
 
-def keep(folder: Path, name: str, entry: dict[str, Any]) -> Entries:
-    """Write one benchmark's new entry; the others stay as they are. Returns all."""
-    entries = load(folder) | {name: entry}
+def keep(folder: Path, name: str, entry: dict[str, Any]) -> Kinds:
+    """Write one benchmark's new entry for this kind of processor; the others stay as they are. Returns all."""
+    kinds, mine = load(folder), kind()
+    kinds[mine] = kinds.get(mine, {}) | {name: entry}
     file_in(folder).parent.mkdir(parents=True, exist_ok=True)
-    write_json(file_in(folder), entries)
-    return entries
+    write_json(file_in(folder), dict(sorted(kinds.items())))
+    return load(folder)
 
 
 def entry(figures: Figures, command: str, seconds: float, others: float) -> dict[str, Any]:

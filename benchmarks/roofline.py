@@ -26,9 +26,10 @@ from issref.training import updates
 
 REST = "Python and the rest"
 OF_ROWS = ("embed", "add_rows")  # their first argument is a table of which they use some rows
+WITHIN = ("affine", "descend")  # kernels that are most of their callers, and are not clocked apart from them
 # Operations of an op forward and backward, and of a kernel; the steps of an LSTM are in the kernels.
 OPERATIONS = {
-    "linear": lambda x, kernel, bias: (2 * x.size * kernel.shape[1], 4 * x.size * kernel.shape[1]),
+    "linear_cross_entropy": lambda x, kernel, bias: (2 * x.size * kernel.shape[1], 4 * x.size * kernel.shape[1]),
     "lstm": lambda x, h, c, kernel, bias: (
         2 * x.size * kernel.shape[1],
         4 * x.size * kernel.shape[1] + 2 * len(x) * h.size * kernel.shape[1],
@@ -43,12 +44,17 @@ STEPS = {
 
 
 def measure(seconds: float) -> Figures:
-    """<size>/<part>/ms, gflop and mb, <size>/step_ms, and the machine's peak_gflops and copy_gbs."""
+    """<size>/<part>/ms, gflop, mb, <size>/step_ms, the machine's peak_gflops, copy_gbs; <kernel>_peak_share."""
     figures = machine()
     for size, settings in SIZES.items():
         for name, value in parts(task(settings), seconds / len(SIZES)).items():
             figures[f"{size}/{name}"] = value
-    return figures
+    return figures | {f"{name}_peak_share": _peak_share(figures, f"large/{name}") for name in STEPS}
+
+
+def _peak_share(figures: Figures, part: str) -> float:
+    """Operations a second of a part over those of a large product."""
+    return 1e3 * figures[f"{part}/gflop"] / figures[f"{part}/ms"] / figures["peak_gflops"]
 
 
 def machine(side: int = 3000, numbers: int = 50_000_000) -> Figures:
@@ -111,7 +117,7 @@ def clocks() -> Iterator[Figures]:
     ops = {name: timed_op(name, op) for name, op in vars(model).items() if _is_op(op)}
     ops["draw_masks"] = timed("dropout masks", model.draw_masks)
     rules = {name: timed(name, getattr(updates, name)) for name in ("global_norm", "sgd")}
-    loops = {name: timed(name, getattr(kernels, name)) for name in kernel_names()}
+    loops = {name: timed(name, getattr(kernels, name)) for name in kernel_names() if name not in WITHIN}
     with replaced(model, ops), replaced(updates, rules), replaced(kernels, loops):
         yield found
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import children, products
+from benchmarks import products
 from benchmarks.timing import interleaved, milliseconds, optional, ratio
 from benchmarks.words import Figures, Measured, number, part, table
 from issref.iss.layout import Layout, Params
@@ -18,15 +18,6 @@ from issref.ptb.settings import PRESETS, Settings
 from issref.training.updates import clipped_sgd
 
 VOCABULARY = 10_000
-
-# In a process of its own, with glibc's default malloc.
-TORCH_ALONE = """
-import statistics, sys
-from benchmarks import steps, timing, torch_side
-work = steps.task(steps.SIZES[sys.argv[1]])
-step = torch_side.training_step(work.params, work.settings, work.windows)
-print(statistics.median(timing.interleaved({"torch": step}, float(sys.argv[2]))["torch"]))
-"""
 SIZES = {size: PRESETS[f"zaremba-{size}"] for size in ("small", "medium", "large")}
 
 
@@ -69,14 +60,14 @@ def training_step(work: Task) -> Callable[[], float]:
 
 
 def measure(size: str, seconds: float) -> Figures:
-    """step_<size>_vs_torch: how many times as fast; step_<size>_vs_matmul: time over that of the products."""
+    """step_<size>_vs_matmul: time over that of the products; interleaved_vs_torch: PyTorch's over issref's."""
     settings = SIZES[size]
     work, schedule = task(settings), settings.schedule
     multiply, threads = products.multiplier(products.matrix_products(work.layout, schedule.steps, schedule.batch))
     sides = {"issref": training_step(work), "products": multiply}
     torch_side = optional("benchmarks.torch_side")
     if torch_side:
-        sides["torch"] = torch_side.training_step(work.params, settings, work.windows)
+        sides["torch"] = torch_side.training_step(work)
         tolerance = 1e-4 if settings.network.keep == 1 else 0.02
         _check_first_losses(sides["issref"](), sides["torch"](), tolerance)
     if size == "small":
@@ -85,8 +76,7 @@ def measure(size: str, seconds: float) -> Figures:
     figures = milliseconds(times) | ratio(times, "issref", "products", f"step_{size}_vs_matmul")
     figures["products_on_one_thread"] = threads.count(1) / len(threads)
     if torch_side:
-        figures |= ratio(times, "torch", "issref", f"step_{size}_vs_torch")
-        figures["torch_alone_ms"] = 1e3 * float(children.run(["-c", TORCH_ALONE, size, str(seconds / 4)]))
+        figures |= ratio(times, "torch", "issref", "interleaved_vs_torch")
     if size == "small":
         figures |= ratio(times, "float64", "issref", "float64_vs_float32")
     return figures
@@ -106,24 +96,16 @@ def section(measured: Measured) -> str:
             sizes, schedule = settings.network.hidden_sizes, settings.schedule
             shape = f"{len(sizes)}x{sizes[0]}, {schedule.steps} steps of {schedule.batch} rows"
             shape += f", keep {settings.network.keep:g}"
-            sides = ("issref", "torch", "products", "float64", "torch_alone")
+            sides = ("issref", "torch", "products", "float64")
             rows.append([size, shape, *(number(figures.get(f"{side}_ms")) for side in sides)])
     if not rows:
         return ""
-    head = [
-        "",
-        "LSTM",
-        "issref",
-        "PyTorch eager",
-        "matrix products only",
-        "issref, float64",
-        "PyTorch, default malloc",
-    ]
+    head = ["", "LSTM", "issref", "PyTorch eager", "matrix products only", "issref, float64"]
     return part(
         "A training step, in milliseconds",
         "Loss, backward, clip by the global norm, update; random words, V = 10,000, float32; the step includes "
-        "drawing the dropout masks. The products are np.matmul into allocated arrays, each with its best number "
-        "of threads. PyTorch starts from the same weights, and its first loss is checked to be the same. In the "
-        "last column it runs in its own process with the default malloc.",
+        "drawing the dropout masks; all sides take turns in one process. The products are np.matmul into "
+        "allocated arrays, each with its best number of threads. PyTorch starts from the same weights, and its "
+        "first loss is checked to be the same.",
         table(head, rows, words=2),
     )

@@ -5,11 +5,11 @@ a change `pytest benchmarks --benchmark-compare --benchmark-compare-fail=median:
 fails where a median has grown by more than a fifth. Other frameworks are in `python -m benchmarks`.
 """
 
-import numpy as np
 import pytest
 
 from benchmarks import evaluation, steps
 from issref import iss_groups, prox
+from issref.kernels.inference import fixed_weights
 from issref.models import ptb_lstm as model
 from issref.training.options import strengths
 
@@ -45,8 +45,8 @@ def test_exact_proximal_step(benchmark, work):
 @pytest.mark.benchmark(group="evaluation")
 def test_evaluation_of_the_compact_model(benchmark):
     params, _ = evaluation.weights(evaluation.COMPACT)
-    tokens = np.random.default_rng(0).integers(0, steps.VOCABULARY, (evaluation.STEPS, evaluation.BATCH))
-    benchmark.pedantic(evaluation.evaluation(params, tokens), **ROUNDS)
+    with fixed_weights():
+        benchmark.pedantic(evaluation.evaluation(params, evaluation.words()), **ROUNDS)
 
 
 def test_the_proximal_step_costs_at_most_15_percent_of_a_whole_step():

@@ -1,19 +1,17 @@
 # pyright: reportMissingImports=false
 """The same language model in PyTorch, eager: nn.Embedding, nn.LSTM, nn.Linear, with the weights of issref's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import cycle
 
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.steps import Task
 from benchmarks.timing import THREADS
 from issref.iss.layout import Params
-from issref.ptb.settings import Settings
 from issref.verify.formats import torch as dialect
-
-torch.set_num_threads(THREADS)
 
 
 class LanguageModel(nn.Module):
@@ -41,11 +39,12 @@ class LanguageModel(nn.Module):
         return self.softmax(self.dropout(x)), state
 
 
-def training_step(params: Params, settings: Settings, windows: Sequence[np.ndarray]) -> Callable[[], float]:
+def training_step(work: Task, threads: int = THREADS) -> Callable[[], float]:
     """One step of clipped stochastic gradient descent at a call; returns the loss, in issref's unit."""
-    model = LanguageModel(params, settings.network.keep).train()
+    torch.set_num_threads(threads)
+    settings, model = work.settings, LanguageModel(work.params, work.settings.network.keep).train()
     optimizer = torch.optim.SGD(model.parameters(), settings.schedule.learning_rate)
-    turn, state = cycle(torch.tensor(np.array(windows), dtype=torch.int64)), None
+    turn, state = cycle(torch.tensor(np.array(work.windows), dtype=torch.int64)), None
 
     def step() -> float:
         nonlocal state
@@ -63,8 +62,9 @@ def training_step(params: Params, settings: Settings, windows: Sequence[np.ndarr
     return step
 
 
-def evaluation(params: Params, tokens: np.ndarray) -> Callable[[], np.ndarray]:
+def evaluation(params: Params, tokens: np.ndarray, threads: int = THREADS) -> Callable[[], np.ndarray]:
     """The logits of a window from a zero state, at a call."""
+    torch.set_num_threads(threads)
     model, ids = LanguageModel(params).eval(), torch.tensor(tokens, dtype=torch.int64)
 
     def evaluate() -> np.ndarray:
