@@ -1,4 +1,6 @@
-"""Store what the runs of test_stored_runs.py compute: python tests/make_stored_runs.py
+"""Store what the runs of test_stored_runs.py compute: python tests/make_stored_runs.py [NAME ...]
+
+With names, only these runs are stored anew: those whose meaning changed.
 
 How far a value may be off is measured. Each run is repeated DRAWS times, disturbed at random at every step: each
 weight by up to TERMS * EPS of itself, each entry of a gradient that is not zero by up to TERMS * EPS of the
@@ -54,28 +56,28 @@ def _disturbed(loss, rng):
     return noisy
 
 
-def compute(seed: int | None, runs: Path, data: Path) -> dict:
-    """Counts and numbers of all runs; disturbed, unless `seed` is None."""
+def compute(seed: int | None, runs: Path, data: Path, names: list[str]) -> dict:
+    """Counts and numbers of some runs; disturbed, unless `seed` is None."""
     found = {}
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
         settled(patch)
         if seed is not None:
             disturb(patch, np.random.default_rng(seed))
-        for name in RUNS:
+        for name in names:
             with contextlib.redirect_stdout(io.StringIO()):
                 do_run(name, data, runs)
             found[name] = values_of(runs / name)
     return found
 
 
-def main() -> int:
+def main(names: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         data, *runs = (Path(folder) / str(number) for number in range(DRAWS + 2))
         for each in (data, *runs):
             each.mkdir()
         write_data(data)
         seeds = (None, *range(DRAWS))
-        exact, *noisy = (compute(seed, each, data) for seed, each in zip(seeds, runs, strict=True))
+        exact, *noisy = (compute(seed, each, data, names or list(RUNS)) for seed, each in zip(seeds, runs, strict=True))
     stored, failed = {}, 0
     for name, (counts, numbers) in exact.items():
         others = [each[name] for each in noisy]
@@ -94,10 +96,11 @@ def main() -> int:
         print(f"{name:22}allowed, relative: losses {usual:.1e}, at most {shares[worst]:.1e} ({worst})", end="  ")
         print([list(alive.values()) for alive in counts["alive"]])
     if not failed:
+        stored = (json.loads(STORED.read_text()) if names else {}) | stored
         rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(run)}" for name, run in stored.items())
         STORED.write_text(f"{{\n{rows}\n}}\n")
     return failed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
