@@ -203,7 +203,7 @@ def test_a_path_goes_up_from_the_dense_run_and_each_line_of_it_has_an_f1(data, t
 
 
 def test_the_folder_of_a_sweep_of_another_command_is_refused(data, tmp_path, capsys):
-    (tmp_path / "sweep.json").write_text('{"command": "issref.train_ptb", "settings": {}, "runs": [{}]}')
+    (tmp_path / "sweep.json").write_text('{"command": "issref.train_ptb", "settings": {}, "runs": []}')
     assert command.main(sweep(data, tmp_path)) == 2
     (said,) = sentences(capsys)
     assert said == f"--out: expected a sweep of issref.train_ptb, as in {tmp_path}, got one of quick_squad"
