@@ -35,7 +35,7 @@ def measure(work: str, seconds: float) -> Figures:
     """Return each side's median and least time and its threads, and the ratios of medians.
 
     step_<size>_vs_torch, compact_vs_torch: how many times as fast; compact_vs_onnxruntime: time over its. The
-    quartiles are those of the ratios of the pairs.
+    quartiles are taken over the ratios of the pairs.
     """
     others = ("torch", "onnxruntime") if work == "evaluation" else ("torch",)
     sides = ["issref", *(side for side in others if optional(MODULES[side]))]
@@ -120,4 +120,5 @@ def section(measured: Measured) -> str:
 
 
 if __name__ == "__main__":
-    print(median(*sys.argv[1:3], int(sys.argv[3]), float(sys.argv[4])))
+    side, work, threads, seconds = sys.argv[1:]
+    print(median(side, work, int(threads), float(seconds)))

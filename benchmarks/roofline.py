@@ -53,7 +53,7 @@ def measure(seconds: float) -> Figures:
 
 
 def _peak_share(figures: Figures, part: str) -> float:
-    """Operations a second of a part over those of a large product."""
+    """Speed of a part over the speed of a large product, in operations a second."""
     return 1e3 * figures[f"{part}/gflop"] / figures[f"{part}/ms"] / figures["peak_gflops"]
 
 
