@@ -54,6 +54,9 @@ KINDS = (
 )
 
 
+PARTS = 20  # of a name, from its end, that may begin a sign: all would take a square of its length
+
+
 def recognise(signs: Iterable[str], *, inside: bool = False) -> tuple[Kind, str] | None:
     """Return the first kind in the table with one of these signs, and the sign; None if there is no such kind."""
     signs = list(signs)
@@ -71,4 +74,4 @@ def of_names(names: Iterable[str]) -> tuple[Kind, str] | None:
 
 
 def _starts(name: str) -> list[int]:
-    return [0, *(found.end() for found in re.finditer(r"[/.]", name))]
+    return [0, *(found.end() for found in re.finditer(r"[/.]", name))][-PARTS:]
