@@ -376,7 +376,8 @@ def change_layout(ops, change):
     """Change the layout: change(array, axes) -> axes."""
 
     def other(keywords):
-        axes = {array: change(array, axes) for array, axes in keywords["layout"]["axes"].items()}
+        changed = {array: change(array, axes) for array, axes in keywords["layout"]["axes"].items()}
+        axes = {array: tuple(map(tuple, each)) for array, each in changed.items()}
         return {"layout": {**keywords["layout"], "axes": axes}}
 
     return change_keywords(ops, other)
