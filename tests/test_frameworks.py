@@ -767,9 +767,23 @@ TORCH_ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 def torch_one_direction(th, name, x, weights):
     cells = len(weights[0]) // (4 if name == "lstm" else 3)
-    h, c = (x.new_zeros(1, x.shape[1], size) for size in (weights[1].shape[1], cells))
+    if len(weights) % 2:
+        return torch_projected(th, x, *weights)
+    h = c = x.new_zeros(1, x.shape[1], cells)
     settings = (len(weights) > 3, 1, 0.0, False, False, False)
     return th.lstm(x, (h, c), weights, *settings)[0] if name == "lstm" else th.gru(x, h, weights, *settings)[0]
+
+
+def torch_projected(th, x, from_input, from_output, bias, other_bias, projection):
+    """By hand, since torch.lstm takes as many units as outputs for an LSTM without a projection."""
+    h, c, outputs = x.new_zeros(x.shape[1], len(projection)), x.new_zeros(x.shape[1], len(projection.T)), []
+    for step in x:
+        gates = step @ from_input.T + h @ from_output.T + bias + other_bias
+        i, f, g, o = gates.chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh() @ projection.T
+        outputs.append(h)
+    return th.stack(outputs)
 
 
 def torch_layers(th, **lstm):
@@ -826,13 +840,13 @@ def widths_of(params, layout, spaces):
     return [found[space] for space in spaces]
 
 
-def keras_layers(embed, forward, backward, gru):
+def keras_layers(embed, forward, backward, gru, hidden):
     layers = pytest.importorskip("keras").layers
     both = layers.Bidirectional(
         layers.LSTM(forward, return_sequences=True),
         backward_layer=layers.LSTM(backward, return_sequences=True, go_backwards=True),
     )
-    head = [layers.Dense(3, activation="relu"), layers.Dropout(0.5), layers.Dense(2, activation="softmax")]
+    head = [layers.Dense(hidden, activation="relu"), layers.Dropout(0.5), layers.Dense(2, activation="softmax")]
     return [layers.Embedding(7, embed), both, layers.GRU(gru), *head]
 
 
@@ -846,19 +860,19 @@ def run_layers(layers, x):
 def test_the_layout_of_keras_layers_is_complete():
     pytest.importorskip("torch")
     os.environ["KERAS_BACKEND"] = "torch"
-    tokens, layers = np.array([[1, 2, 3], [4, 6, 0]]), keras_layers(5, 4, 3, 4)
+    tokens, layers = np.array([[1, 2, 3], [4, 6, 0]]), keras_layers(5, 4, 3, 4, 3)
     run_layers(layers, tokens)  # builds them
     params, layout, spaces, readers = layout_of(layers)
 
     def function(params):
-        smaller, values = keras_layers(*widths_of(params, layout, spaces[:4])), iter(params.values())
+        smaller, values = keras_layers(*widths_of(params, layout, spaces)), iter(params.values())
         run_layers(smaller, tokens)
         for layer in smaller:
             layer.set_weights([next(values) for _ in layer.weights])
         return run_layers(smaller, tokens)
 
     np.testing.assert_allclose(function(params), run_layers(layers, tokens), rtol=1e-5, atol=1e-6)
-    check_layout(function, params, layout, spaces[:4], readers, trials=2)
+    check_layout(function, params, layout, spaces, readers, trials=1)
     assert [layout.sizes[space] for space in spaces] == [5, 4, 3, 4, 3]
 
 
@@ -889,7 +903,7 @@ def test_the_layout_of_flax_s_layers_is_complete():
         return smaller(tokens)
 
     np.testing.assert_allclose(function(params), module(tokens), rtol=1e-5, atol=1e-6)
-    check_layout(function, params, layout, spaces[-2:], readers, trials=1)  # each width is compiled for a second
+    check_layout(function, params, layout, spaces, readers, trials=1)  # every width is compiled
     assert [layout.sizes[space] for space in spaces] == [3, 3, 2, 3]
 
 

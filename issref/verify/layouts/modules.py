@@ -24,6 +24,7 @@ def layout_of(module: Any) -> tuple[Params, Layout, list[str], list[tuple[str, i
     The layers are embeddings, linear maps, LSTMs, GRUs and simple RNNs (any number of layers, both directions end
     to end, PyTorch's projections), dropout and elementwise activations. Params share memory with the framework
     where it allows that. The units that the last layer returns are not removable.
+    With fewer spaces, leave out the readers in arrays that hold none of them.
 
     Raises ValueError for any other layer, naming the arrays to describe by hand, and for an array used twice.
     """
