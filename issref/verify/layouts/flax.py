@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 """Flax NNX: Embed, Linear, RNN of an LSTM or GRU cell, Bidirectional. A matrix reads along axis 0."""
 
 from typing import Any

@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 """Keras: Embedding, Dense, LSTM, GRU, SimpleRNN, Bidirectional. A matrix reads along axis 0."""
 
 from typing import Any
