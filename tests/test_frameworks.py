@@ -19,6 +19,7 @@ from issref.ops.lstm import GATES, lstm
 from issref.verify.formats import flax, keras, onnx, tf1, torch
 from issref.verify.formats.dialect import REFERENCE, convert
 from issref.verify.gradcheck import relative_error
+from issref.verify.layouts import check_layout, layout_of
 
 MODULES = {"torch": torch, "flax": flax, "keras": keras, "onnx": onnx, "tf1": tf1}
 modules = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
@@ -749,3 +750,218 @@ def test_what_pytorch_exports_to_onnx_is_read(tmp_path):
     with warnings.catch_warnings(action="ignore"):  # of the exporter, about itself
         th.onnx.export(module, (th.zeros(3, 2, 4),), path, dynamo=False)
     same_bits(onnx.to_reference(onnx.read(path)), torch.to_reference(torch.arrays(module.state_dict())))
+
+
+# layouts of modules
+# ------------------
+
+
+def torch_recurrent(th, params, name, x):
+    """One layer after another, and each direction of it, with the widths of the arrays."""
+    for number in range(sum(array.startswith(f"{name}.weight_hh") for array in params)):
+        outputs = []
+        for suffix in (f"_l{number}", f"_l{number}_reverse"):
+            weights = [params.get(f"{name}.{one}{suffix}") for one in TORCH_ORDER]
+            weights = [one for one in weights if one is not None]
+            if weights:
+                y = torch_one_direction(th, name, x.flip(0) if "reverse" in suffix else x, weights)
+                outputs.append(y.flip(0) if "reverse" in suffix else y)
+        x = th.cat(outputs, -1) if outputs else x
+    return x
+
+
+TORCH_ORDER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+def torch_one_direction(th, name, x, weights):
+    cells = len(weights[0]) // (4 if name == "lstm" else 3)
+    if len(weights) % 2:
+        return torch_projected(th, x, *weights)
+    h = c = x.new_zeros(1, x.shape[1], cells)
+    settings = (len(weights) > 3, 1, 0.0, False, False, False)
+    return th.lstm(x, (h, c), weights, *settings)[0] if name == "lstm" else th.gru(x, h, weights, *settings)[0]
+
+
+def torch_projected(th, x, from_input, from_output, bias, other_bias, projection):
+    """By hand, since torch.lstm takes as many units as outputs for an LSTM without a projection."""
+    h, c, outputs = x.new_zeros(x.shape[1], len(projection)), x.new_zeros(x.shape[1], len(projection.T)), []
+    for step in x:
+        gates = step @ from_input.T + h @ from_output.T + bias + other_bias
+        i, f, g, o = gates.chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh() @ projection.T
+        outputs.append(h)
+    return th.stack(outputs)
+
+
+def torch_layers(th, **lstm):
+    nn = th.nn
+    width = lstm.get("proj_size") or 4
+    gru = nn.GRU(width * (1 + lstm.get("bidirectional", False)), 3)
+    return {
+        "embed": nn.Embedding(7, 5), "lstm": nn.LSTM(5, 4, **lstm), "dropout": nn.Dropout(), "gru": gru,
+        "hidden": nn.Linear(3, 4), "relu": nn.ReLU(), "head": nn.Linear(4, 2),
+    }  # fmt: skip
+
+
+def torch_function(th, tokens):
+    def function(params):
+        params = {name: th.as_tensor(values) for name, values in params.items()}
+        x = th.nn.functional.embedding(tokens, params["embed.weight"])
+        for name in ("lstm", "gru"):
+            x = torch_recurrent(th, params, name, x)
+        for name in ("hidden", "head"):
+            x = th.nn.functional.linear(
+                x.relu() if name == "head" else x, *(params[f"{name}.{part}"] for part in ("weight", "bias"))
+            )
+        return x.detach().numpy()
+
+    return function
+
+
+@pytest.mark.parametrize(
+    "lstm",
+    [{}, {"num_layers": 2, "bias": False}, {"bidirectional": True}, {"bidirectional": True, "proj_size": 3}],
+)
+def test_the_layout_of_pytorch_s_layers_is_complete(lstm):
+    th = pytest.importorskip("torch")
+    tokens, layers = th.tensor([[1, 2], [3, 4], [6, 0]]), torch_layers(th, **lstm)
+    function, described = torch_function(th, tokens), layout_of(layers)
+    x = tokens
+    for layer in layers.values():
+        x = layer.eval()(x)
+        x = x[0] if isinstance(x, tuple) else x
+    np.testing.assert_allclose(function(described[0]), x.detach().numpy(), rtol=1e-5, atol=1e-6)
+    check_layout(function, *described)
+    assert {"embed", "lstm_l0", "gru_l0", "hidden"} <= set(described[2])
+    assert "head" not in described[2]
+    assert np.shares_memory(described[0]["head.weight"], layers["head"].weight.detach().numpy())
+
+
+def widths_of(params, layout, spaces):
+    """The sizes of spaces in params that may have been cut."""
+    found = {}
+    for array, axes in layout.axes.items():
+        for axis, ends in enumerate(axes):
+            if len({*ends}) == 1:
+                found[ends[0]] = params[array].shape[axis] // len(ends)
+    return [found[space] for space in spaces]
+
+
+def keras_layers(embed, forward, backward, gru, hidden):
+    layers = pytest.importorskip("keras").layers
+    both = layers.Bidirectional(
+        layers.LSTM(forward, return_sequences=True),
+        backward_layer=layers.LSTM(backward, return_sequences=True, go_backwards=True),
+    )
+    head = [layers.Dense(hidden, activation="relu"), layers.Dropout(0.5), layers.Dense(2, activation="softmax")]
+    return [layers.Embedding(7, embed), both, layers.GRU(gru), *head]
+
+
+def run_layers(layers, x):
+    for layer in layers:
+        x = layer(x)
+    return np.asarray(x.detach() if hasattr(x, "detach") else x)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras over PyTorch
+def test_the_layout_of_keras_layers_is_complete():
+    pytest.importorskip("torch")
+    os.environ["KERAS_BACKEND"] = "torch"
+    tokens, layers = np.array([[1, 2, 3], [4, 6, 0]]), keras_layers(5, 4, 3, 4, 3)
+    run_layers(layers, tokens)  # builds them
+    params, layout, spaces, readers = layout_of(layers)
+
+    def function(params):
+        smaller, values = keras_layers(*widths_of(params, layout, spaces)), iter(params.values())
+        run_layers(smaller, tokens)
+        for layer in smaller:
+            layer.set_weights([next(values) for _ in layer.weights])
+        return run_layers(smaller, tokens)
+
+    np.testing.assert_allclose(function(params), run_layers(layers, tokens), rtol=1e-5, atol=1e-6)
+    check_layout(function, params, layout, spaces, readers, trials=1)
+    assert [layout.sizes[space] for space in spaces] == [5, 4, 3, 4, 3]
+
+
+def flax_layers(embed, optimized, plain, gru):
+    nnx = pytest.importorskip("flax.nnx")
+    rngs = nnx.Rngs(0)
+    ways = nnx.LSTMCell(optimized, plain, rngs=rngs), nnx.GRUCell(optimized, gru, rngs=rngs)
+    return nnx.Sequential(
+        nnx.Embed(7, embed, rngs=rngs),
+        nnx.RNN(nnx.OptimizedLSTMCell(embed, optimized, rngs=rngs)),
+        nnx.Bidirectional(*map(nnx.RNN, ways)),
+        nnx.relu,
+        nnx.Linear(plain + gru, 2, rngs=rngs),
+    )
+
+
+def test_the_layout_of_flax_s_layers_is_complete():
+    nnx, tokens = pytest.importorskip("flax.nnx"), np.array([[1, 2, 3], [4, 6, 0]])
+    module = flax_layers(3, 3, 2, 3)
+    params, layout, spaces, readers = layout_of(module)
+
+    def function(params):
+        smaller = flax_layers(*widths_of(params, layout, spaces))
+        state = nnx.state(smaller, nnx.Param)
+        for path, value in nnx.to_flat_state(state):
+            value[...] = params["/".join(map(str, path))]
+        nnx.update(smaller, state)
+        return smaller(tokens)
+
+    np.testing.assert_allclose(function(params), module(tokens), rtol=1e-5, atol=1e-6)
+    check_layout(function, params, layout, spaces, readers, trials=1)  # every width is compiled
+    assert [layout.sizes[space] for space in spaces] == [3, 3, 2, 3]
+
+
+def other_torch_layers(th):
+    """Layers that are refused, and the sentence."""
+    nn, tied = th.nn, th.nn.Linear(5, 7)
+    tied.weight = (embedding := nn.Embedding(7, 5)).weight
+    plain = "expected a plain embedding, linear, recurrent, dropout or activation layer, got"
+    return {
+        "norm": ([nn.LSTM(3, 4), nn.LayerNorm(4)], rf"1: {plain} LayerNorm; .* of 1.weight \(4,\), 1.bias \(4,\)"),
+        "user's": (
+            type("LSTM", (nn.LSTM,), {"__module__": "my"})(2, 2),
+            rf"module: {plain} LSTM; .* of weight_ih_l0",
+        ),
+        "weight norm": (
+            nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)),
+            f"module: {plain} ParametrizedLinear",
+        ),
+        "max norm": ({"words": nn.Embedding(7, 5, max_norm=1.0)}, f"words: {plain} Embedding"),
+        "softmax between": ([nn.Linear(2, 2), nn.Softmax(-1), nn.Linear(2, 2)], f"1: {plain} Softmax"),
+        "tied": ([embedding, nn.LSTM(5, 5), tied], "2.weight: expected an array of its own, got that of 0.weight"),
+        "twice": (
+            [layer := nn.Linear(2, 2), layer],
+            "1.weight: expected an array of its own, got that of 0.weight",
+        ),
+        "misfit": ([nn.Linear(2, 3), nn.Linear(4, 2)], r"1.weight: expected shape \(2, 3\) for axes"),
+        "no layers": ([3], "module: expected layers of PyTorch, Keras or Flax NNX, got list"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["norm", "user's", "weight norm", "max norm", "softmax between", "tied", "twice", "misfit", "no layers"],
+)
+def test_layers_of_unknown_layout_are_refused_with_their_arrays(name):
+    module, sentence = other_torch_layers(pytest.importorskip("torch"))[name]
+    with pytest.raises(ValueError, match=sentence):
+        layout_of(module)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras over PyTorch
+def test_keras_layers_of_unknown_layout_are_refused():
+    pytest.importorskip("torch")
+    os.environ["KERAS_BACKEND"] = "torch"
+    layers = pytest.importorskip("keras").layers
+    with pytest.raises(ValueError, match=r"dense.*: expected a layer that is built, with weights, got one before"):
+        layout_of(layers.Dense(2))
+    for first in (layers.Dense(3, activation="softmax"), layers.LSTM(3, activation="softmax")):
+        first.build((2, 4, 5))
+        second = layers.Dense(3)
+        second.build((2, 3))
+        with pytest.raises(ValueError, match="0: expected a plain embedding"):
+            layout_of([first, second])

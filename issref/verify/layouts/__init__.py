@@ -14,7 +14,10 @@ import numpy as np
 from issref.iss.groups import alive, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.verify.layouts.claim import Claim, Dead, Trial, draw_dead, draw_trial
+from issref.verify.layouts.modules import layout_of
 from issref.verify.layouts.repairs import repairs
+
+__all__ = ["check_layout", "layout_of"]
 
 MOST_REPAIRS = 3  # named in the message
 UNEXPLAINED = {  # by the beginning of the change: advice where no repair is found
