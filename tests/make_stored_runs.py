@@ -77,7 +77,8 @@ def main(names: list[str]) -> int:
             each.mkdir()
         write_data(data)
         seeds = (None, *range(DRAWS))
-        exact, *noisy = (compute(seed, each, data, names or list(RUNS)) for seed, each in zip(seeds, runs, strict=True))
+        chosen = names or list(RUNS)
+        exact, *noisy = (compute(seed, each, data, chosen) for seed, each in zip(seeds, runs, strict=True))
     stored, failed = {}, 0
     for name, (counts, numbers) in exact.items():
         others = [each[name] for each in noisy]
