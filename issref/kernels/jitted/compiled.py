@@ -9,6 +9,7 @@ import hashlib
 import logging
 import warnings
 from contextlib import suppress
+from typing import Any
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
@@ -68,11 +69,11 @@ def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-def compiled(**flags):
+def compiled(**flags) -> Any:
     """Return a decorator that compiles a function with these flags, and stores it if there is a place for it."""
 
     def decorate(function):
-        dispatcher = numba.njit(error_model="numpy", **flags)(function)
+        dispatcher: Any = numba.njit(error_model="numpy", **flags)(function)
         if not DISABLED:
             try:
                 dispatcher._cache = _Cache(function)
