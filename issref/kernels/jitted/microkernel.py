@@ -8,6 +8,8 @@ panels at every call. A recurrent network multiplies about twenty rows by the sa
 copy would cost as much as the product; `products` makes it once for all steps.
 """
 
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -17,7 +19,8 @@ from numba.extending import intrinsic
 
 def _has_avx512() -> bool:
     """Return whether numba compiles for AVX-512, by the processor's features or the name in NUMBA_CPU_NAME."""
-    _, processor, features = cpu_target.target_context.codegen().magic_tuple()
+    target: Any = cpu_target.target_context
+    _, processor, features = target.codegen().magic_tuple()
     return "+avx512f" in features or "avx512" in processor
 
 
@@ -29,7 +32,7 @@ INDEX, LANE = ir.IntType(64), ir.IntType(32)
 
 
 @intrinsic
-def multiply_rows(typing_context, start, rows, panel, out, row, count):
+def _multiply_rows(typing_context, start, rows, panel, out, row, count):
     """Multiply `count` of the rows, from `row` on. The panel, and each row of the other arrays, are contiguous.
 
     `out` may be the array `start`. Nothing happens if count is not in 1, ..., ROWS.
@@ -105,3 +108,7 @@ def multiply_rows(typing_context, start, rows, panel, out, row, count):
         return context.get_dummy_value()
 
     return types.void(start, rows, panel, out, types.int64, types.int64), codegen
+
+
+# Any: numba passes the first parameter of an intrinsic itself, so a type checker would miscount them.
+multiply_rows: Any = _multiply_rows

@@ -11,6 +11,7 @@ NaN stays NaN. tests/test_kernels.py states and checks the largest errors.
 
 import math
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -44,7 +45,7 @@ def _power_of_two(typing_context, shifted):
 
 
 @intrinsic
-def reordered(typing_context, x):
+def _reordered(typing_context, x):
     """Turn a float into an integer of the same order, or such an integer back into the float.
 
     Positive floats are in the order of their bits; negative ones are too, once all bits but the sign are flipped.
@@ -60,6 +61,9 @@ def reordered(typing_context, x):
         return builder.bitcast(flipped, context.get_value_type(other[x]))
 
     return other[x](x), codegen
+
+
+reordered: Any = _reordered  # Any: numba passes the first parameter of an intrinsic itself
 
 
 def _exp_parts(x):
