@@ -819,7 +819,7 @@ def torch_function(th, tokens):
     return function
 
 
-@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")  # on some CPUs
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")  # on some CPUs
 @pytest.mark.parametrize(
     "lstm",
     [{}, {"num_layers": 2, "bias": False}, {"bidirectional": True}, {"bidirectional": True, "proj_size": 3}],
