@@ -253,9 +253,8 @@ def same_sweep(one, other):
             assert first[name]["result"][key] == second[name]["result"][key]
 
 
-def test_what_is_finished_is_kept_and_more_can_be_added(finished, text, monkeypatch):
-    out, _ = finished
-    asked = []
+def test_what_is_finished_is_kept_and_more_can_be_added(finished, text, tmp_path, monkeypatch):
+    out, asked = shutil.copytree(finished[0], tmp_path / "sweep"), []
     monkeypatch.setattr(process, "train", lambda module, place, *_: asked.append(place.name))
     assert command.main(flags(text, out, *LISTS)) == 1
     assert asked == NAMES[-1:]
