@@ -1,10 +1,10 @@
-"""Signals and profiles of hypothesis.
+"""Handlers of signals, and profiles of hypothesis.
 
-A shell starts a job in the background with some signals ignored, and a run leaves ignored signals ignored; the tests
-send signals, so each gets its usual handler back.
+A shell starts a job in the background with some signals ignored, and a run leaves ignored signals ignored. The
+tests send signals, so each signal gets its usual handler back.
 
-The default profile ends in minutes and ISSREF_DEEP=1 takes ten times the examples, both the
-same ones each time, so that a change is judged by itself; ISSREF_SEARCH=1 looks for new ones."""
+The default profile ends in minutes and ISSREF_DEEP=1 takes ten times the examples, both the same ones each time,
+so that a change is judged by itself; ISSREF_SEARCH=1 looks for new ones."""
 
 import os
 import signal
