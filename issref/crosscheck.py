@@ -20,7 +20,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
-from issref.training.console import failed, prepare_streams
+from issref.training.console import failed, log, prepare_streams
 from issref.verify.formats.convert import convert
 from issref.verify.pruned.compare import compare_checkpoints, lines
 from issref.verify.suite import conformance, scoring
@@ -42,9 +42,7 @@ class Vectors:
 
     def run(self) -> int:
         conformance.copy_to(self.dir, self.suite)
-        print(
-            f"suite {self.suite} copied to {self.dir}: see README.md for the outputs to write there, then `score`"
-        )
+        log(f"suite {self.suite} copied to {self.dir}: see README.md for the outputs to write there, then `score`")
         return 0
 
 
@@ -71,8 +69,8 @@ class Scored:
         explained = explain(suite, outputs, scores)
         verdicts = [one.verdict for one in scores]
         counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "bad")}
-        print("\n".join([*scoring.lines(suite, scores), *(line for one in explained for line in one.lines())]))
-        print(f"suite {suite.version}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
+        log("\n".join([*scoring.lines(suite, scores), *(line for one in explained for line in one.lines())]))
+        log(f"suite {suite.version}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
         if self.json is not None:
             cases = [scoring.as_data(one) for one in scores]
             content = {
@@ -148,7 +146,7 @@ class Pruned:
     def run(self) -> int:
         readers = {"reader": self.reader, "reader_after": self.reader_after}
         report = compare_checkpoints(self.before, self.after, self.stack, self.stack_after, **readers)
-        print("\n".join(lines(report)))
+        log("\n".join(lines(report)))
         if self.json is not None:
             write_whole(self.json, json.dumps(report._asdict(), indent=1).encode())
         return {True: 0, False: 1, None: 2}[report.preserved]
@@ -175,7 +173,7 @@ class Convert:
 
     def run(self) -> int:
         choices = {"stack": self.stack, "forget_bias": self.forget_bias, "overwrite": self.overwrite}
-        print("\n".join(convert(self.source, self.target, **choices)))
+        log("\n".join(convert(self.source, self.target, **choices)))
         return 0
 
 

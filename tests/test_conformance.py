@@ -576,3 +576,20 @@ def test_the_command_runs_on_its_own_and_says_what_a_port_is():
         command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True
     ).stdout
     assert "function(case_name, op, inputs, keywords) -> outputs" in said
+
+
+def test_a_copy_of_the_suite_that_fails_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(source, target):
+        Path(target).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conformance.shutil, "copytree", full)
+        with pytest.raises(OSError, match="No space"):
+            conformance.copy_to(tmp_path / "new" / "port")
+    assert list((tmp_path / "new").iterdir()) == []
+    for _ in range(2):  # into a new folder, and into an empty one
+        conformance.copy_to(tmp_path / "new" / "port")
+        assert conformance.version_in(tmp_path / "new" / "port") == conformance.VERSION
+        for path in (tmp_path / "new" / "port").iterdir():
+            path.unlink()

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import shutil
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -94,7 +95,9 @@ def copy_to(folder: Path, version: int = VERSION) -> None:
     """Copy the suite's files to a folder. Raises ValueError unless the folder is new or empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: expected a new or empty folder, got one with files, or a file")
-    shutil.copytree(VECTORS / str(version), folder, dirs_exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:  # whole or not at all
+        shutil.copytree(VECTORS / str(version), Path(place) / "suite").replace(folder)
 
 
 def version_in(folder: Path) -> int:
