@@ -623,9 +623,7 @@ TRAINING = {
     }),
     "train: no clip": edit("train", updates, "clipped_sgd", "clip_scale(global_norm(grads), clip)", "1"),
     "train: uphill": edit("train", reference, "descend", "gradient *= -rate", "gradient *= rate"),
-    "train: mean over the steps": edit(
-        "train", losses, "linear_cross_entropy", "targets.shape[1]", "targets.size"
-    ),
+    "train: mean over the steps": edit("train", losses, "cross_entropy", "targets.shape[1]", "targets.size"),
     "train: the softmax's gradient does not reach the tied embedding": edit(
         "train", ptb_rhn, "_network", "+= dkernel.T", "+= 0 * dkernel.T"
     ),

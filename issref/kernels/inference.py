@@ -12,7 +12,10 @@ _kept: ContextVar[Kept | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def fixed_weights() -> Iterator[None]:
-    """Promise in a `with` block that no weights change: each array is packed once, not at every call."""
+    """Promise in a `with` block that no weights change: each array is packed once, not at every call.
+
+    Inputs and weights should have one dtype: a weight that is converted at every call is kept at every call.
+    """
     before = _kept.set({})
     try:
         yield

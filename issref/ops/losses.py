@@ -8,7 +8,7 @@ from jaxtyping import Integer, Shaped
 
 from issref import kernels
 from issref.ops import check_floating, check_shapes, checked, checked_ids
-from issref.ops.basic import _affine_backward
+from issref.ops.basic import linear
 
 MASKED_LOGIT = -1e30  # the logit of a masked position: its probability is 0
 
@@ -48,21 +48,11 @@ def linear_cross_entropy(
     >>> round(float(cost), 4), dbias
     (0.6931, array([-0.5,  0.5]))
     """
-    check_shapes("linear_cross_entropy", x=(x, ("T", "B", "D")), targets=(targets, x.shape[:2]))
-    check_shapes("linear_cross_entropy", kernel=(kernel, (*x.shape[2:], "V")), bias=(bias, kernel.shape[1:]))
-    dtype, batch = np.result_type(x, kernel, bias), targets.shape[1]
-    check_floating("linear_cross_entropy", dtype)
-    aims = checked_ids("linear_cross_entropy", "targets", targets, len(bias)).ravel()
-    rows = x.reshape(len(aims), len(kernel)).astype(dtype, copy=False)
-    weights = kernel.astype(dtype, copy=False)
-    logits = kernels.affine(rows, weights, bias.astype(dtype, copy=False))
-    log_sum = kernels.log_sum_exp(logits)
-    loss = (log_sum - logits[np.arange(len(rows)), aims]).sum() / batch
+    logits, linear_backward = linear(x, kernel, bias)
+    loss, cross_backward = cross_entropy(logits, targets=targets)
 
     def backward(dloss: Shaped[np.ndarray, ""] | complex | float | int | np.number):
-        dlogits = kernels.softmax_minus_target(logits, log_sum, aims, dloss / batch)
-        dkernel, dbias = _affine_backward([rows], dlogits)
-        return (dlogits @ weights.T).reshape(x.shape), dkernel, dbias
+        return linear_backward(cross_backward(dloss))
 
     return loss, backward
 

@@ -21,7 +21,7 @@ def _copy(source, target):
 
 
 @jit
-def pack(start, stop, weights, panels):
+def _pack(start, stop, weights, panels):
     width, (depth, columns) = panels.shape[2], weights.shape
     whole = min(stop, columns // width)
     for first in range(start, whole, BLOCK):
@@ -37,7 +37,7 @@ def _packed(weights):
     depth, columns = weights.shape
     width = microkernel.PANEL // weights.itemsize
     panels = np.empty((-(-columns // width), depth, width), weights.dtype)
-    parallel_for(pack, len(panels), 0.3 * weights.size, weights, panels)
+    parallel_for(_pack, len(panels), 0.3 * weights.size, weights, panels)
     return panels
 
 
