@@ -136,7 +136,7 @@ assert len(places) == 10
 # Ten places. Here they are in colour. All coloured cells are removed with the unit; all others stay
 # as they are.
 
-# %%
+# %% tags=["hide-input"]
 COLUMN, RECURRENT, READER, SELF, BIAS = 1, 2, 3, 4, 5
 KIND_COLOURS = ["#E6E6E6", COLOURS[0], COLOURS[4], COLOURS[2], "#1B1B3A", COLOURS[5]]
 KIND_NAMES = {
@@ -359,7 +359,7 @@ print(f"after 40 steps it is {constant_signal[-1, 0]:.4f}; the limit of the form
 assert spread < 1e-15
 assert f"{constant_signal[-1, 0]:.4f}" == f"{limit:.4f}" == "0.4043"
 
-# %%
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 2.9), sharey=True)
 for curve, colour in zip(alive_signal.T, COLOURS, strict=True):
     left.plot(curve, color=colour, linewidth=1.1, alpha=0.85)
@@ -517,7 +517,7 @@ assert empty_rows == empty_columns == 0
 assert alive_count == 8
 assert ptb_lstm.multiply_adds(scattered_layout) == 268
 
-# %%
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(1, 2, figsize=(8.6, 4.6))
 one_unit = {array: kinds_of(array, "lstm0", UNIT) for array in kernels}
 at_random = {array: np.where(scattered[array] == 0, BIAS, 0) for array in kernels}

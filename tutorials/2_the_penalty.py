@@ -78,7 +78,7 @@ for name in found:
 assert list(zeros.values()) == [0, 48, 48]
 assert list(empty.values()) == [0, 0, 4]
 
-# %%
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(1, 4, figsize=(8.6, 2.1))
 shown = {"$v$, from the data": v, **found}
 for axes, (name, w) in zip(panels, shown.items(), strict=True):
@@ -204,7 +204,7 @@ assert relative_error(grads, slopes) < 1e-14
 # The figure shows the factor in brackets, by which $w$ is multiplied, for every weight and
 # $\lambda = 1$.
 
-# %%
+# %% tags=["hide-input"]
 norms = np.append(group_norms(params, groups), np.inf)
 figure, panels = plt.subplots(1, 3, figsize=(8.6, 2.7), width_ratios=(8, 8, 3))
 KINDS = ["in one group", "in two groups", "a unit with itself: in one group, once"]
@@ -320,7 +320,7 @@ for _ in range(60):
 print(f"the smoothed minimum: {high:.2e}")
 assert f"{high:.2e}" == "5.77e-05"
 
-# %%
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 2.8))
 wide, near = np.linspace(-1, 1, 401), np.linspace(-5e-4, 5e-4, 401)
 left.plot(wide, np.abs(wide), color=COLOURS[0], label="$|t|$: L1 and group lasso")
@@ -474,7 +474,7 @@ assert [removed[rate][4] for rate in RATES] == [0, 0, 0]
 assert first[0.3] > 1.5 * first[0.1] > 3 * first[0.03]
 assert all(removed[rate][-1] == 10 for rate in RATES)
 
-# %%
+# %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.0))
 along = np.geomspace(0.02, 0.45, 50)
 left.plot(along, along * LAMBDA / (2 - along), color="#777777", linewidth=1, label="$r^*$")

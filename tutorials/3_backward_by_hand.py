@@ -109,7 +109,7 @@ assert 1e-13 < errors["central difference"].min() < 1e-9
 assert errors["complex step"][0] < 1e-15
 assert errors["central difference"][0] == 1  # the difference of the two values is 0
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.5, 2.9))
 for (name, error), colour in zip(errors.items(), (COLOURS[4], COLOURS[1], COLOURS[0]), strict=True):
     axes.plot(sizes, np.maximum(error, 1e-17), color=colour, label=name)
@@ -218,7 +218,7 @@ assert max(checked.values()) < 1e-14
 # parts: one from the layer that reads the output at time $t$, and one from step $t + 1$. The same
 # kernel is used $T$ times, so its gradient is a sum over all steps.
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(8.6, 3.3))
 forward = {"arrowstyle": "->", "color": "#444444", "linewidth": 1.2}
 back = {"arrowstyle": "->", "color": COLOURS[1], "linewidth": 1.6}
@@ -454,11 +454,14 @@ def memory(forget_bias):
     return np.array(found) / found[0]
 
 
+remaining = {forget_bias: memory(forget_bias) for forget_bias in (0, 1, 2, 4)}
+for forget_bias, gradient in remaining.items():
+    print(f"forget bias + {forget_bias}: {gradient[19]:.5f} of the gradient remains 20 steps back")
+assert remaining[0][19] < 1e-3 < 0.1 < remaining[4][19]
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.5, 3.0))
-left_after = {}
-for forget_bias, colour in zip((0, 1, 2, 4), COLOURS, strict=False):
-    gradient = memory(forget_bias)
-    left_after[forget_bias] = gradient[19]
+for (forget_bias, gradient), colour in zip(remaining.items(), COLOURS, strict=False):
     axes.plot(np.arange(1, LONG + 1), gradient, color=colour, label=f"{forget_bias}")
 axes.axvline(20, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
 axes.text(20.5, 3e-12, "a window of 20 words", color="#555555")
@@ -467,9 +470,6 @@ axes.set_title("The gradient of the last output in earlier states, relative to o
 outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 axes.legend(title="added to the\nforget bias", frameon=False, **outside)
 figure.savefig(FIGURES / "3_memory.png")
-for forget_bias, left in left_after.items():
-    print(f"forget bias + {forget_bias}: {left:.5f} of the gradient remains 20 steps back")
-assert left_after[0] < 1e-3 < 0.1 < left_after[4]
 
 # %% [markdown]
 # With the largest bias the gradient does not decrease at all (it even grows a little, through $h$),
@@ -478,7 +478,7 @@ assert left_after[0] < 1e-3 < 0.1 < left_after[4]
 # %% [markdown]
 # ## Common mistakes and their errors
 #
-# issref has a list of common mistakes in implementations of an LSTM (tutorial 8 uses all of them).
+# issref has a list of common mistakes in implementations of an LSTM (tutorial 10 uses all of them).
 # We take eight that affect the gradient only: the outputs are right, and the network trains, but
 # worse. For each mistake we compute the relative error of every gradient, in two tests. The
 # thorough test has six steps, three sentences, nonzero states, and gradients at *all* outputs. The
@@ -528,7 +528,7 @@ for name, table in tables.items():
 assert detected["thorough"] == [8, 8]
 assert detected["quick"] == [6, 4]
 
-# %%
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.1), sharey=True)
 for axes, (name, table) in zip(panels, tables.items(), strict=True):
     axes.pcolormesh(np.log10(np.maximum(table, 1e-4)), cmap="Oranges", vmin=-4, vmax=2)

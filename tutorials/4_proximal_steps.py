@@ -91,7 +91,7 @@ assert all(np.all(norms > 0) for name, norms in paths.items() if "subgradient" i
 assert np.all(paths["proximal, constant rate"][steps_to_zero - 1 :] == 0)
 assert steps_to_zero == 18
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.5, 3.0))
 for (name, norms), colour in zip(paths.items(), (COLOURS[1], "#8C8C8C", COLOURS[0]), strict=True):
     width = 2.2 if "proximal" in name else 1.2
@@ -487,7 +487,7 @@ assert np.all((norms == 0) == died)
 assert np.argsort(norms[0]).tolist() == [3, 7, 2, 6, 1, 5, 4, 0]
 assert order.tolist() == [3, 7, 6, 2, 1, 5, 4, 0]
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.5, 3.8))
 for g in range(G):
     lower = g < 4

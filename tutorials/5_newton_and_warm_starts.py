@@ -148,7 +148,7 @@ assert 500 < needed[0.6] < 900
 assert needed[0.9] > SWEEPS
 assert needed[1.0] > SWEEPS
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.5, 3.4))
 shades = plt.get_cmap("viridis")(np.linspace(0.85, 0.0, len(FRACTIONS)))
 for (fraction, gaps), shade in zip(curves.items(), shades, strict=True):
@@ -374,7 +374,7 @@ assert np.allclose(removed_length, 2 * RATE * LAMBDA, rtol=0.02)
 assert ends["subgradient"][~should_be_zero].min() > 1
 assert removable == 0
 
-# %%
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.3), sharey=True)
 for axes, (method, (_, _, norms, _)) in zip(panels, runs.items(), strict=True):
     for g in range(16):
@@ -439,7 +439,7 @@ assert [f"{np.median(rounds):.0f}" for rounds in (cold, warm)] == ["4", "2"]
 assert (warm > 64).sum() < (cold > 64).sum() < 25
 assert warm.sum() < 0.7 * cold.sum()
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.5, 2.8))
 norms = runs["proximal"][2]
 for step in np.argmax(norms == 0, axis=0)[norms[-1] == 0] + 1:

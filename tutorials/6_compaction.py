@@ -17,6 +17,7 @@
 
 # %%
 import time
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -108,7 +109,7 @@ assert [name for name, (_, by_readers, *_) in results.items() if not by_readers]
 ]
 assert [name for name, (by_group, *_) in results.items() if not by_group] == ["rows and columns"]
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.5, 2.9))
 places = np.arange(len(CASES))
 for number, label in enumerate(("zero state", "random state")):
@@ -139,7 +140,7 @@ figure.savefig(FIGURES / "6_conditions.png")
 #
 # The model has to define its readers, because the layout does not contain this information: in a
 # highway network, the softmax reads a column of the embedding (tutorial 7), and in PyTorch's arrays
-# the readers are columns (tutorial 8).
+# the readers are columns (tutorial 10).
 
 # %%
 print("readers:", ptb_lstm.READERS)
@@ -267,16 +268,18 @@ print(f"sum of all gradients of the dead unit: {on_unit}")
 assert on_unit == 0
 
 # %% [markdown]
-# ### The same training twice
+# ### A training loop that removes units
 #
-# Now a whole training run, once with units removed as they die, and once with their zeros kept. The
-# text consists of sentences like "return the first item of the list .", in which the last noun
-# follows from the one before it. The run contains everything that could go wrong: dropout; state
-# carried from window to window; *clipping*, which scales a gradient down to a given length if it is
-# longer; *momentum*, which steps along a sum of all previous gradients, with smaller weights for
-# older ones; and a proximal step with a warm start (tutorial 5). Every array that has an entry for
-# each unit has to be cut, too. For the first 60 steps the strength is 0, so that the network learns
-# something; then 120 steps with the penalty follow.
+# Now a whole training run. The text consists of sentences like "return the first item of the list
+# .", in which the last noun follows from the one before it. The run contains everything that could
+# go wrong: dropout; state carried from window to window; *clipping*, which scales a gradient down
+# to a given length if it is longer; *momentum*, which steps along a sum of all previous gradients,
+# with smaller weights for older ones; and a proximal step with a warm start (tutorial 5). For the
+# first 60 steps the strength is 0, so that the network learns something; then 120 steps with the
+# penalty follow.
+#
+# Every array that has an entry for each unit has to be cut: the parameters, the velocity, the
+# carried state. A `run` holds them, and `layouts_of` gives their layouts.
 
 # %%
 VERBS, WHICH = ["return", "remove", "copy", "print"], ["first", "last"]
@@ -291,64 +294,86 @@ text = np.array([WORDS.index(word) for word in said]).reshape(16, -1).T  # (time
 print(" ".join(said[:16]))
 
 TOY = ptb_lstm.Config(len(WORDS), embed_size=8, hidden_sizes=(24, 24), init_scale=0.3, keep=0.9)
-WINDOW, RATE, MOMENTUM, CLIP, STRENGTH = 16, 0.3, 0.8, 2.0, 0.2
+SPACES, WINDOW, RATE, MOMENTUM, CLIP, STRENGTH = ["lstm0", "lstm1"], 16, 0.3, 0.8, 2.0, 0.2
 
 
-def train(cut, steps=180, forget=None):
-    """Return loss, widths and multiply-adds of each step; leave out what `forget` names."""
-    rng = np.random.default_rng(1)
-    original = now = ptb_lstm.layout(TOY)
-    params = ptb_lstm.init_params(TOY, now, np.random.default_rng(0))
-    velocity = now.allocate()
-    state = ptb_lstm.state_layout(now, 16).allocate()
-    alive_masks = {space: np.ones(24, bool) for space in ("lstm0", "lstm1")}
-    shares, curve = None, []
-    for step in range(steps):
+def layouts_of(now):
+    return {"params": now, "velocity": now, "state": ptb_lstm.state_layout(now, 16)}
+
+
+def cut_out(run, now, units):
+    """Remove the dead units from every array of the run; return the smaller layout."""
+    for name, its_layout in layouts_of(now).items():
+        run[name], _ = compact(run[name], its_layout, units)
+    return now.resized({space: int(units[space].sum()) for space in SPACES})
+
+
+def draw_masks(rng, units):
+    """Draw dropout masks for the original network, and cut them."""
+    full = ptb_lstm.layout(TOY)
+    masks = ptb_lstm.draw_masks(TOY, full.sizes, rng, steps=WINDOW, batch=16)
+    return compact(masks, ptb_lstm.mask_layout(full, masks), units)[0]
+
+
+def train(remove, masks_of=draw_masks):
+    """Return loss, units alive in each layer and multiply-adds of each step."""
+    rng, now, shares, curve = np.random.default_rng(1), ptb_lstm.layout(TOY), None, []
+    run = {name: its_layout.allocate() for name, its_layout in layouts_of(now).items()}
+    run["params"] = ptb_lstm.init_params(TOY, now, np.random.default_rng(0))
+    left = {space: np.ones(24, bool) for space in SPACES}  # the units that are in the arrays
+    for step in range(180):
         place = step * WINDOW % (len(text) - WINDOW)
-        sizes = now.sizes if forget == "masks" else original.sizes
-        drawn = ptb_lstm.draw_masks(TOY, sizes, rng, steps=WINDOW, batch=16)
-        if cut and forget != "masks":
-            drawn, _ = compact(drawn, ptb_lstm.mask_layout(original, drawn), alive_masks)
         words, aims = text[place : place + WINDOW], text[place + 1 : place + WINDOW + 1]
-        window = {"tokens": words, "targets": aims, "masks": drawn}
-        (loss, state), backward = ptb_lstm.loss(params, state, **window)
+        window = {"tokens": words, "targets": aims, "masks": masks_of(rng, left)}
+        (loss, run["state"]), backward = ptb_lstm.loss(run["params"], run["state"], **window)
         grads, _ = backward(1.0)
-        scale = RATE * clip_scale(global_norm(grads), CLIP)
-        velocity = {array: MOMENTUM * velocity[array] - scale * grads[array] for array in grads}
-        groups = iss_groups(now, ["lstm0", "lstm1"])
-        moved = {array: params[array] + velocity[array] for array in params}
-        strength = RATE * STRENGTH if step >= 60 else 0.0
-        params, certificate = prox(moved, groups, strength, warm_start=shares)
-        shares = certificate.warm_start
 
-        alive_now = groups.split(~certificate.dead)
-        carried = ptb_lstm.state_layout(now, 16)
-        if cut and certificate.dead.any():
-            still = np.append(~certificate.dead, True)  # the last row and column: "no group"
-            shares = shares[np.ix_(still, still)]
-            state, _ = compact(state, carried, alive_now)
-            velocity, _ = compact(velocity, now, alive_now)
-            params, now = compact(params, now, alive_now)
-            for space, alive_here in alive_now.items():
-                alive_masks[space][alive_masks[space]] = alive_here
-        if not cut:
-            zeroed = zero_dead(params, now, alive_now)
-            params = params if forget == "biases" else zeroed
-            state = state if forget == "state" else zero_dead(state, carried, alive_now)
-            if forget != "momentum":
-                velocity = zero_dead(velocity, now, alive_now)
-        widths = [int(alive_here.sum()) for alive_here in alive_now.values()]
-        curve.append((loss / WINDOW, *widths, ptb_lstm.multiply_adds(now)))
+        scale = RATE * clip_scale(global_norm(grads), CLIP)
+        for array in grads:
+            run["velocity"][array] = MOMENTUM * run["velocity"][array] - scale * grads[array]
+        moved = {array: run["params"][array] + run["velocity"][array] for array in grads}
+        groups = iss_groups(now, SPACES)
+        strength = RATE * STRENGTH if step >= 60 else 0.0
+        run["params"], certificate = prox(moved, groups, strength, warm_start=shares)
+
+        units, shares = groups.split(~certificate.dead), certificate.warm_start
+        if certificate.dead.any():
+            smaller = remove(run, now, units)
+            if smaller is not now:  # the masks and the shares are cut, too
+                for space in SPACES:
+                    left[space][left[space]] = units[space]
+                still = np.append(~certificate.dead, True)  # the last row and column: "no group"
+                now, shares = smaller, shares[np.ix_(still, still)]
+        counts = [int(alive_here.sum()) for alive_here in units.values()]
+        curve.append((loss / WINDOW, *counts, ptb_lstm.multiply_adds(now)))
     return np.array(curve)
 
 
-small_run, large_run = train(cut=True), train(cut=False)
-apart = np.abs(small_run[:, :3] - large_run[:, :3])
+small_run = train(cut_out)
 ends = [int(width) for width in small_run[-1, 1:3]]
 print(f"units alive at the end: {ends[0]} + {ends[1]} of 24 + 24")
+print(f"loss of a word: {small_run[0, 0]:.2f} nats at first, {small_run[-1, 0]:.2f} at the end")
+assert sum(ends) < 40
+
+# %% [markdown]
+# ### The same training with zeros
+#
+# Now the same run with the dead units kept, as zeros. By the argument above, nothing else changes.
+
+
+# %%
+def zero_out(run, now, units, forget=None):
+    """Set the dead units to zero in every array of the run; the layout stays the same."""
+    for name, its_layout in layouts_of(now).items():
+        if name != forget:
+            run[name] = zero_dead(run[name], its_layout, units)
+    return now
+
+
+large_run = train(zero_out)
+apart = np.abs(small_run[:, :3] - large_run[:, :3])
 print(f"losses of the two runs: at most {apart[:, 0].max():.0e} nats apart, in any of 180 steps")
 print(f"units alive: at most {apart[:, 1:].max():.0f} apart")
-assert sum(ends) < 40
 assert apart[:, 0].max() < 1e-9
 assert apart[:, 1:].max() == 0
 
@@ -360,11 +385,22 @@ assert apart[:, 1:].max() == 0
 #
 # Now we leave out one thing at a time. Three runs keep the zeros, but do not set a dead unit's
 # biases, its carried state, or its momentum (the velocity of its weights when they became zero) to
-# zero. A fourth run removes the units, but draws dropout masks at the current size of the network.
+# zero. (The proximal step has already set its other parameters to zero.) A fourth run removes the
+# units, but draws dropout masks at the current size of the network.
+
 
 # %%
-FORGET = ("biases", "state", "momentum", "masks")
-careless = {forget: train(cut=forget == "masks", forget=forget) for forget in FORGET}
+def draw_small_masks(rng, units):
+    sizes = {"embed": TOY.embed_size, **{space: int(units[space].sum()) for space in SPACES}}
+    return ptb_lstm.draw_masks(TOY, sizes, rng, steps=WINDOW, batch=16)
+
+
+careless = {
+    "biases": train(partial(zero_out, forget="params")),
+    "state": train(partial(zero_out, forget="state")),
+    "momentum": train(partial(zero_out, forget="velocity")),
+    "masks": train(cut_out, draw_small_masks),
+}
 gaps = {"nothing": apart[:, 0]}
 for forget, run in careless.items():
     gaps[forget] = np.abs(run[:, 0] - small_run[:, 0])
@@ -374,7 +410,7 @@ for forget, run in careless.items():
 assert all(gaps[forget].max() > 1e-7 for forget in ("biases", "state", "masks"))
 assert gaps["momentum"].max() < 1e-7
 
-# %%
+# %% tags=["hide-input"]
 figure, panels = plt.subplots(3, 1, figsize=(7.5, 5.4), sharex=True, height_ratios=(3, 2, 3))
 along = np.arange(1, 181)
 panels[0].plot(along, large_run[:, 0], color="#BBBBBB", linewidth=4, label="zeros kept")
@@ -462,7 +498,7 @@ removable = sum(int((~units).sum()) for units in found.values())
 print(f"units that can be removed with 90% scattered zeros: {removable}")
 assert removable == 0
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.5, 3.2))
 work, times = np.array(list(timed.values())).T
 axes.plot(work, times[-1] * work / work[-1], color="#999999", linewidth=1, label="proportional")
@@ -542,6 +578,6 @@ assert left < LOSSLESS
 #
 # ## Where to go next
 #
-# - [Tutorial 7](7_highways.py) applies the same functions to two other networks.
+# - [Tutorial 7](7_highways.py) applies the same functions to another network.
 # - `issref/iss/compact.py` implements compaction, and `issref/training/pruning.py` uses it in
 #   training.

@@ -3,7 +3,7 @@
 The layers are: word and character features, two highway layers, a contextual LSTM `h`, attention, two modelling
 LSTMs `g0` and `g1`, the logits of the answer's start, one more LSTM `g2`, and the logits of its end. Every LSTM is
 bidirectional, .fw and .bw. ISS learns the sizes of g0, g1, g2: six spaces. T context words, J question words, B
-batch, W letters of a word. Tutorial: tutorials/7_highways.py.
+batch, W letters of a word. Tutorial: tutorials/8_attention.py.
 """
 
 import math

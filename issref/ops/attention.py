@@ -2,7 +2,7 @@
 
 Texts are (T, B, D) and (J, B, D) with `lengths` (B,), from 1 up. A softmax runs over the words within the length;
 words beyond it have the weight 0 and the gradient 0. Seo et al. 2017, section 2 (4). Tutorial:
-tutorials/7_highways.py.
+tutorials/8_attention.py.
 """
 
 import numpy as np

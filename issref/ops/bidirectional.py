@@ -1,4 +1,4 @@
-"""A bidirectional LSTM: the same text read from both ends. Tutorial: tutorials/7_highways.py."""
+"""A bidirectional LSTM: the same text read from both ends. Tutorial: tutorials/8_attention.py."""
 
 import numpy as np
 from jaxtyping import Integer, Shaped

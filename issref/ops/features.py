@@ -1,4 +1,4 @@
-"""Features of words: character convolution and highway layers. Tutorial: tutorials/7_highways.py."""
+"""Features of words: character convolution and highway layers. Tutorial: tutorials/8_attention.py."""
 
 import math
 

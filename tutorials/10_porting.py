@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 8. Porting ISS, and checking a port
+# # 10. Porting ISS, and checking a port
 #
 # You want to implement intrinsic sparse structures in PyTorch, JAX, Rust or C++. The equations fit
 # on a page, and still mistakes are common in ports of an LSTM: gates in another order, a state that
@@ -210,7 +210,7 @@ assert "input, forget, candidate, output" in finding.mistakes[0]
 # by a mistake is about $10^{15}$ times as large. There is nothing in between, so a tight tolerance
 # is possible. A tolerance of 1e-2, which many tests use, is too large: it can hide a mistake.
 
-# %%
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7, 3.8))
 rows = np.arange(len(scores))
 drawn = {"the port": scores, "two gates swapped": wrong_scores}
@@ -221,8 +221,10 @@ axes.set(xscale="log", title="largest error of a case, in units in the last plac
 axes.set_yticks(rows, [one.case for one in scores])
 axes.invert_yaxis()
 axes.legend(loc="lower right", fontsize=8)
-figure.savefig(FIGURES / "8_cases.png")
+figure.savefig(FIGURES / "10_cases.png")
 plt.close(figure)
+
+# %%
 worst = max(one.ulp for one in scores)
 least = min(one.ulp for one in wrong_scores if one.verdict == "fail")
 print(f"smallest error of a mistake over largest rounding error: 1e{np.log10(least / worst):.0f}")
