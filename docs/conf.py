@@ -18,6 +18,7 @@ version = release = issref.__version__
 html_title, html_theme, html_math_renderer = "issref", "furo", "mathml"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
 exclude_patterns = ["conf.py"]
+html_static_path, html_css_files = ["static"], ["site.css"]
 
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode, nb_execution_in_temp, nb_execution_timeout = "force", True, 300
