@@ -1,4 +1,4 @@
-"""Train a language model that learns its own size, a stacked LSTM or an RHN, and keep the compact model.
+"""Train a recurrent language model that learns its own size, and keep the compact model.
 
 python -m issref.train_ptb --small                   a quick run of minutes: watch components die
 python -m issref.train_ptb --small --model rhn       the same with a recurrent highway network
@@ -121,7 +121,7 @@ class Command(shell.RunCommand):
         default_factory=Settings
     )
     preset: tyro.extras.literal_type_from_choices(PRESETS) | None = None  # pyright: ignore[reportInvalidTypeForm]
-    """Preset that gives the values of all settings without a flag; small if not given, rhn-small with an rhn."""
+    """Preset that gives the values of all settings without a flag; if not given, the model's quick run."""
     split: Literal["valid", "test"] = "test"
     """The text that --eval reads."""
 

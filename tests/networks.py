@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from issref.iss.layout import Layout
-from issref.models import bidaf, ptb_lstm, ptb_rhn
+from issref.models import bidaf, ptb_gru, ptb_lstm, ptb_rhn
 from issref.models.bidaf_layers import Text
 from issref.models.ptb_lstm import lstm_axes
 from issref.ops.lstm import lstm
@@ -36,8 +36,8 @@ def run_lstm(params, layer, x, reverse=False):
     return lstm(x, zero, zero, kernel, bias, reverse=reverse)[0][0]
 
 
-def language_model(model, config):
-    layout = model.layout(config)
+def language_model(model, config, **options):
+    layout = model.layout(config, **options)
 
     def function(params):
         return model.logits(params, model.zero_state(params, B), tokens=TOKENS)[0][0]
@@ -189,6 +189,8 @@ RIGHT = {
     "rhn": language_model(ptb_rhn, ptb_rhn.Config(6, 4, 2)),
     "rhn untied": language_model(ptb_rhn, ptb_rhn.Config(6, 4, 2, tied=False)),
     "gru": gru(),
+    "gru stacked": language_model(ptb_gru, ptb_gru.Config(6, 3, (4, 5))),
+    "gru, reset before": language_model(ptb_gru, ptb_gru.Config(6, 3, (4,)), reset_after=False),
     "bidaf": answering(),
     "crnn": crnn(),
     "convolution after": convolved(),

@@ -11,7 +11,7 @@ from jaxtyping import config
 
 from issref.iss.groups import Groups, iss_groups
 from issref.iss.layout import Layout, Params
-from issref.models import ptb_lstm
+from issref.models import ptb_gru, ptb_lstm
 
 # ---------------------------------------------------------------- around the import hook
 
@@ -39,12 +39,13 @@ def refused(sentence: str):
 
 
 @st.composite
-def lstm_layouts(draw) -> Layout:
-    """1 to 4 stacked LSTMs, each of any width, 0 too."""
+def stacked_layouts(draw) -> Layout:
+    """1 to 4 stacked LSTMs or GRUs, each of any width, 0 too."""
+    model = draw(st.sampled_from((ptb_lstm, ptb_gru)))
     widths = draw(st.lists(st.integers(0, 6), min_size=1, max_size=4))
     words, embed = draw(st.integers(1, 7)), draw(st.integers(0, 6))
     with unhooked():
-        return ptb_lstm.layout(ptb_lstm.Config(words, embed, tuple(widths)))
+        return model.layout(model.Config(words, embed, tuple(widths)))
 
 
 @st.composite
@@ -59,12 +60,12 @@ def generic_layouts(draw) -> Layout:
 
 
 def layouts() -> st.SearchStrategy[Layout]:
-    return lstm_layouts() | generic_layouts()
+    return stacked_layouts() | generic_layouts()
 
 
 @st.composite
 def spaces_of(draw, layout: Layout) -> list[str]:
-    """What to group: the layers of a stacked LSTM, or any spaces of a generic layout in any order."""
+    """What to group: the layers of a stack, or any spaces of a generic layout in any order."""
     with unhooked():
         found = ptb_lstm.spaces(layout.axes)
     return found or draw(st.lists(st.sampled_from(list(layout.sizes)), min_size=1, unique=True))
@@ -171,7 +172,7 @@ def params_of(draw, layout: Layout) -> Params:
 
 @st.composite
 def cases(draw, layouts: st.SearchStrategy[Layout] | None = None) -> Case:
-    layout = draw(lstm_layouts() | generic_layouts() if layouts is None else layouts)
+    layout = draw(stacked_layouts() | generic_layouts() if layouts is None else layouts)
     spaces = draw(spaces_of(layout))
     with unhooked():
         groups, member = iss_groups(layout, spaces), membership(layout, spaces)

@@ -111,6 +111,19 @@ def lstm_backward(rng, dtype, m, n, groups):
     return dhidden, dh, dc, gates, c_before, c_after, weights, *order
 
 
+def gru_forward(rng, dtype, m, n, groups):
+    gates, h, _, _, lengths, reverse = lstm_forward(rng, dtype, m, n, groups)
+    weights, shift = (rng.standard_normal(shape).astype(dtype) for shape in ((n, 3 * n), n))
+    return gates[..., : 3 * n].copy(), h, weights, shift, lengths, reverse, bool(rng.random() < 0.5)
+
+
+def gru_backward(rng, dtype, m, n, groups):
+    gates, h, weights, shift, *order = gru_forward(rng, dtype, m, n, groups)
+    hidden, h_before, products, _ = reference.gru_forward(gates, h, weights, shift, *order)
+    dhidden, dh = (rng.standard_normal(shape).astype(dtype) for shape in (hidden.shape, h.shape))
+    return dhidden, dh, gates, h_before, products, weights, *order
+
+
 def highway_cell(rng, dtype, m, n, groups):
     return tuple((3 * rng.standard_normal(shape)).astype(dtype) for shape in ((m, 2 * n), (m, n)))
 
@@ -150,8 +163,8 @@ TWINS = {
     make.__name__: make
     for make in (
         add_pair_squared_norms, scale_by_pair, plus_transpose, dual_block_pass, duality_gap, lstm_cell,
-        lstm_cell_backward, lstm_forward, lstm_backward, highway_cell, highway_cell_backward, add_rows,
-        log_sum_exp, softmax_minus_target, affine, descend,
+        lstm_cell_backward, lstm_forward, lstm_backward, gru_forward, gru_backward, highway_cell,
+        highway_cell_backward, add_rows, log_sum_exp, softmax_minus_target, affine, descend,
     )
 }  # fmt: skip
 

@@ -1,9 +1,12 @@
 """Every op: its derivative, its shapes and dtypes, and its meaning."""
 
+import functools
 import importlib
 import inspect
 import math
 import pkgutil
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from issref.ops.attention import (
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.bidirectional import bidirectional
 from issref.ops.features import character_convolution, highway
+from issref.ops.gru import gru
 from issref.ops.losses import cross_entropy, linear_cross_entropy, span_cross_entropy
 from issref.ops.lstm import lstm
 from issref.ops.rhn import rhn
@@ -35,6 +39,13 @@ SIZES = st.integers(1, 4)
 def lstm_arguments(rng, steps, batch, inputs, hidden):
     shapes = (
         (steps, batch, inputs), (batch, hidden), (batch, hidden), (inputs + hidden, 4 * hidden), (4 * hidden,)
+    )  # fmt: skip
+    return tuple(rng.standard_normal(shape) for shape in shapes)
+
+
+def gru_arguments(rng, steps, batch, inputs, hidden, reset_after=True):
+    shapes = (
+        (steps, batch, inputs), (batch, hidden), (inputs + hidden, 3 * hidden), ((3 + reset_after) * hidden,)
     )  # fmt: skip
     return tuple(rng.standard_normal(shape) for shape in shapes)
 
@@ -67,12 +78,31 @@ def sequences(*sizes):
     return lambda rng: lstm_arguments(rng, *sizes)
 
 
+def gru_cases():
+    """Yield each case in both conventions of the reset gate."""
+    lengths, reverse = {"lengths": np.array([2, 0, 4])}, {"reverse": True}
+    sizes = {
+        "": ((4, 3, 2, 3), {}), "reverse": ((3, 2, 2, 3), reverse), "lengths": ((4, 3, 2, 3), lengths),
+        "lengths, reverse": ((4, 3, 2, 3), lengths | reverse), "one of everything": ((1, 1, 1, 1), {}),
+        "no steps": ((0, 2, 3, 2), {}), "no batch": ((3, 0, 3, 2), {}), "width 0": ((3, 2, 3, 0), {}),
+        "input width 0": ((3, 2, 0, 2), {}),
+    }  # fmt: skip
+    for after in (True, False):
+        for name, (shape, keywords) in sizes.items():
+            make = functools.partial(gru_arguments, **dict(zip(GRU_SIZES, shape, strict=True)), reset_after=after)
+            yield (
+                f"gru, reset {'after' if after else 'before'}, {name}",
+                (gru, make, {"reset_after": after, **keywords}),
+            )
+
+
 def both_ways(steps, batch, inputs, forward, backward):
     kernels = ((inputs + forward, 4 * forward), (inputs + backward, 4 * backward))
     shapes = (one for kernel in kernels for one in (kernel, kernel[1:]))
     return normal((steps, batch, inputs), *shapes)
 
 
+GRU_SIZES = ("steps", "batch", "inputs", "hidden")
 SPAN = {"starts": np.array([0, 3, 1]), "ends": np.array([2, 3, 1]), "lengths": np.array([3, 4, 2])}
 LENGTHS = {"lengths": np.array([2, 3, 1])}
 TEXTS = {"lengths": np.array([2, 1]), "question_lengths": np.array([1, 3])}
@@ -128,6 +158,7 @@ CASES = {
     "lstm, no batch": (lstm, sequences(3, 0, 3, 2), {}),
     "lstm, width 0": (lstm, sequences(3, 2, 3, 0), {}),
     "lstm, input width 0": (lstm, sequences(3, 2, 0, 2), {}),
+    **dict(gru_cases()),
     **{f"rhn, depth {depth}": (rhn, micro_layers(3, 3, 2, 3, depth), RHN_MASKS) for depth in range(1, 11)},
     "rhn, no masks": (rhn, micro_layers(3, 3, 2, 3, 2), {}),
     "rhn, one of everything": (rhn, micro_layers(1, 1, 1, 1, 1), {}),
@@ -246,13 +277,6 @@ def test_backward_is_the_transposed_jacobian(op, arguments, keywords):
     check_backward(op, arguments(rng), rng=rng, **keywords)
 
 
-@given(SEEDS, SIZES, SIZES, SIZES, SIZES, st.booleans(), st.sampled_from((0.0, 1.0, -0.5)))
-def test_backward_of_the_lstm_in_all_shapes(rng, steps, batch, inputs, hidden, reverse, forget_bias):
-    lengths = rng.integers(0, steps + 1, batch) if rng.random() < 0.5 else None
-    keywords = {"reverse": reverse, "forget_bias": forget_bias, "lengths": lengths}
-    check_backward(lstm, lstm_arguments(rng, steps, batch, inputs, hidden), rng=rng, entries=0, **keywords)
-
-
 @cases
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_outputs_and_gradients_have_the_dtype_of_the_inputs(op, arguments, keywords, dtype):
@@ -261,18 +285,6 @@ def test_outputs_and_gradients_have_the_dtype_of_the_inputs(op, arguments, keywo
                 for name, value in keywords.items()}  # fmt: skip
     for value in (value for values in run(op, inputs, keywords) for value in values):
         assert value.dtype == dtype
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@given(SEEDS)
-def test_saturated_gates_stay_finite(dtype, rng):
-    x, h0, c0, kernel, bias = (values.astype(dtype) for values in lstm_arguments(rng, 3, 2, 3, 4))
-    far = x * dtype(rng.choice((1e2, 1e4, 1e30)))
-    (hidden, h, c), gradients = run(lstm, (far, h0, c0, kernel, bias), {})
-    for values in (hidden, h, c, *gradients):
-        assert np.isfinite(values).all()
-    assert (np.abs(hidden) <= 1).all()
-    assert (np.abs(c) <= (np.abs(c0) + 3) * (1 + 4 * np.finfo(dtype).eps)).all()  # one more at each step
 
 
 # the checker itself: what is wrong is named
@@ -324,8 +336,8 @@ def test_the_checker_sees_every_argument_of_an_op_without_names():
         check_backward(lambda *arguments: spoiled("not linear")(*arguments), arguments)
 
 
-# lstm
-# ----
+# lstm and gru
+# ------------
 
 
 def plain_lstm(x, h0, c0, kernel, bias, forget_bias=0.0, lengths=None, reverse=False):
@@ -354,14 +366,64 @@ def plain_lstm(x, h0, c0, kernel, bias, forget_bias=0.0, lengths=None, reverse=F
     return hidden, h_after, c_after
 
 
+def plain_gru(x, h0, kernel, bias, reset_after=True, lengths=None, reverse=False):
+    """The equations, one example, one step, one unit at a time; nothing shared with issref."""
+    (steps, batch, inputs), size = x.shape, h0.shape[1]
+    lengths = [steps] * batch if lengths is None else lengths
+    hidden, h_after = np.zeros((steps, batch, size)), h0.copy()
+    units = range(size)
+
+    def read(h, column):
+        return sum(h[row] * kernel[inputs + row, column] for row in units)
+
+    def squash(a):
+        return 1 / (1 + math.exp(-a))
+
+    for b in range(batch):
+        h = list(h0[b])
+        for t in sorted(range(lengths[b]), reverse=reverse):
+            a = [bias[j] + sum(x[t, b, row] * kernel[row, j] for row in range(inputs)) for j in range(3 * size)]
+            r, z = ([squash(a[j + k] + read(h, j + k)) for k in units] for j in (0, size))
+            seen = [r[k] * h[k] for k in units]
+            if reset_after:
+                n = [r[k] * (read(h, 2 * size + k) + bias[3 * size + k]) for k in units]
+            else:
+                n = [read(seen, 2 * size + k) for k in units]
+            n = [math.tanh(a[2 * size + k] + n[k]) for k in units]
+            h = [(1 - z[k]) * n[k] + z[k] * h[k] for k in units]
+            hidden[t, b] = h
+        h_after[b] = h
+    return hidden, h_after
+
+
+class Layer(NamedTuple):
+    """A recurrent op: op(x, *states, kernel, bias, lengths=, reverse=, **keywords), and its equations."""
+
+    op: Callable
+    arguments: Callable
+    plain: Callable
+    keywords: dict
+
+
+LAYERS = {
+    "lstm": Layer(lstm, lstm_arguments, plain_lstm, {"forget_bias": (0.0, 1.0, -0.5)}),
+    "gru": Layer(gru, gru_arguments, plain_gru, {"reset_after": (True,)}),
+    "gru, reset before": Layer(
+        gru, functools.partial(gru_arguments, reset_after=False), plain_gru, {"reset_after": (False,)}
+    ),
+}
+layers = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+
+
 @st.composite
-def runs(draw, ragged=(False, True)):
-    """An rng, the arguments of an LSTM and keywords; lengths from 0 to all steps."""
-    rng, sizes = draw(SEEDS), [draw(SIZES) for _ in range(4)]
-    keywords = {"forget_bias": draw(st.sampled_from((0.0, 1.0))), "reverse": draw(st.booleans())}
+def runs(draw, layers=tuple(LAYERS), ragged=(False, True)):
+    """An rng, a recurrent op, its arguments and keywords; lengths from 0 to all steps."""
+    rng, layer, sizes = draw(SEEDS), LAYERS[draw(st.sampled_from(layers))], [draw(SIZES) for _ in range(4)]
+    keywords = {name: draw(st.sampled_from(values)) for name, values in layer.keywords.items()}
+    keywords["reverse"] = draw(st.booleans())
     if draw(st.sampled_from(ragged)):
         keywords["lengths"] = rng.integers(0, sizes[0] + 1, sizes[1])
-    return rng, lstm_arguments(rng, *sizes), keywords
+    return rng, layer, layer.arguments(rng, *sizes), keywords
 
 
 def assert_same(found, expected, tolerance=1e-13):
@@ -371,32 +433,40 @@ def assert_same(found, expected, tolerance=1e-13):
 
 
 def cotangents(rng, arguments):
-    x, h0, *_ = arguments
-    return tuple(rng.standard_normal(shape) for shape in ((*x.shape[:2], h0.shape[1]), h0.shape, h0.shape))
+    x, *states, _, _ = arguments
+    shapes = (*x.shape[:2], states[0].shape[1]), *(state.shape for state in states)
+    return tuple(rng.standard_normal(shape) for shape in shapes)
 
 
 @given(runs())
-def test_lstm_computes_its_equations(case):
-    _, arguments, keywords = case
-    assert_same(lstm(*arguments, **keywords)[0], plain_lstm(*arguments, **keywords))
+def test_a_recurrent_op_computes_its_equations(case):
+    _, layer, arguments, keywords = case
+    assert_same(layer.op(*arguments, **keywords)[0], layer.plain(*arguments, **keywords))
+
+
+@given(runs())
+def test_backward_of_a_recurrent_op_in_all_shapes(case):
+    rng, layer, arguments, keywords = case
+    check_backward(layer.op, arguments, rng=rng, entries=0, **keywords)
 
 
 @given(runs(ragged=(True,)))
 def test_padding_cannot_leak(case):
-    rng, arguments, keywords = case
-    x, h0, c0, *weights = arguments
+    rng, (op, *_), arguments, keywords = case
+    x, *rest = arguments
+    states = rest[:-2]
     padded = np.arange(len(x))[:, None] >= keywords["lengths"]
     other = np.where(padded[..., None], 100 * rng.standard_normal(x.shape), x)
-    dhidden, dh, dc = cotangents(rng, arguments)
+    dhidden, *dstates = cotangents(rng, arguments)
     noise = np.where(padded[..., None], rng.standard_normal(dhidden.shape), dhidden)
-    outputs, gradients = run(lstm, arguments, keywords, dhidden, dh, dc)
-    same_outputs, same_gradients = run(lstm, (other, h0, c0, *weights), keywords, noise, dh, dc)
+    outputs, gradients = run(op, arguments, keywords, dhidden, *dstates)
+    same_outputs, same_gradients = run(op, (other, *rest), keywords, noise, *dstates)
     assert_same(same_outputs, outputs)
     assert_same(same_gradients, gradients)
     assert (outputs[0][padded] == 0).all()
     assert (gradients[0][padded] == 0).all()
     empty = keywords["lengths"] == 0
-    for found, before in zip((*outputs[1:], *gradients[1:3]), (h0, c0, dh, dc), strict=True):
+    for found, before in zip((*outputs[1:], *gradients[1:-2]), (*states, *dstates), strict=True):
         np.testing.assert_array_equal(found[empty], before[empty])
 
 
@@ -409,54 +479,89 @@ def prefixes_reversed(values, lengths):
 
 
 @given(runs())
-def test_reverse_is_the_lstm_of_the_reversed_sequence(case):
-    rng, (x, *rest), keywords = case
+def test_reverse_is_the_layer_of_the_reversed_sequence(case):
+    rng, (op, *_), (x, *rest), keywords = case
     lengths = keywords.get("lengths", np.full(x.shape[1], len(x)))
     dhidden, *dstate = cotangents(rng, (x, *rest))
     turned_x, turned_dhidden = prefixes_reversed(x, lengths), prefixes_reversed(dhidden, lengths)
-    (hidden, *state), (dx, *gradients) = run(lstm, (x, *rest), keywords, dhidden, *dstate)
+    (hidden, *state), (dx, *gradients) = run(op, (x, *rest), keywords, dhidden, *dstate)
     other = {**keywords, "reverse": not keywords["reverse"]}
-    (turned, *same_state), (turned_dx, *same) = run(lstm, (turned_x, *rest), other, turned_dhidden, *dstate)
+    (turned, *same_state), (turned_dx, *same) = run(op, (turned_x, *rest), other, turned_dhidden, *dstate)
     assert_same((prefixes_reversed(turned, lengths), *same_state), (hidden, *state))
     assert_same((prefixes_reversed(turned_dx, lengths), *same), (dx, *gradients))
 
 
 @given(runs())
 def test_a_batch_of_one_is_that_example_of_a_batch(case):
-    rng, (x, h0, c0, *weights), keywords = case
-    dhidden, dh, dc = cotangents(rng, (x, h0))
-    (hidden, h, c), (dx, dh0, dc0, *dweights) = run(lstm, (x, h0, c0, *weights), keywords, dhidden, dh, dc)
-    summed = [np.zeros_like(values) for values in dweights]
+    rng, (op, *_), arguments, keywords = case
+    x, *states, kernel, bias = arguments
+    dhidden, *dstates = cotangents(rng, arguments)
+    (hidden, *after), (dx, *dbefore, dkernel, dbias) = run(op, arguments, keywords, dhidden, *dstates)
+    summed = [np.zeros_like(dkernel), np.zeros_like(dbias)]
     for b in range(x.shape[1]):
-        one, state = np.s_[:, b : b + 1], np.s_[b : b + 1]
-        alone = {**keywords, **({"lengths": keywords["lengths"][state]} if "lengths" in keywords else {})}
-        outputs, gradients = run(
-            lstm, (x[one], h0[state], c0[state], *weights), alone, dhidden[one], dh[state], dc[state]
-        )
-        assert_same(outputs, (hidden[one], h[state], c[state]))
-        assert_same(gradients[:3], (dx[one], dh0[state], dc0[state]))
-        summed = [total + part for total, part in zip(summed, gradients[3:], strict=True)]
-    assert_same(summed, dweights)
+        one, of = np.s_[:, b : b + 1], np.s_[b : b + 1]
+        alone = {**keywords, **({"lengths": keywords["lengths"][of]} if "lengths" in keywords else {})}
+        inputs = x[one], *(state[of] for state in states), kernel, bias
+        outputs, gradients = run(op, inputs, alone, dhidden[one], *(dstate[of] for dstate in dstates))
+        assert_same(outputs, (hidden[one], *(state[of] for state in after)))
+        assert_same(gradients[:-2], (dx[one], *(dstate[of] for dstate in dbefore)))
+        summed = [total + part for total, part in zip(summed, gradients[-2:], strict=True)]
+    assert_same(summed, (dkernel, dbias))
 
 
 @given(runs(ragged=(False,)), st.integers(0, 4))
 def test_two_halves_with_carried_state_are_the_whole(case, cut):
-    rng, (x, h0, c0, *weights), keywords = case
-    dhidden, dh, dc = cotangents(rng, (x, h0))
-    whole, gradients = run(lstm, (x, h0, c0, *weights), keywords, dhidden, dh, dc)
+    rng, (op, *_), arguments, keywords = case
+    x, *states, kernel, bias = arguments
+    dhidden, *dstates = cotangents(rng, arguments)
+    whole, gradients = run(op, arguments, keywords, dhidden, *dstates)
     parts = [np.s_[:cut], np.s_[cut:]]
     first, second = reversed(parts) if keywords["reverse"] else parts
-    (hidden1, h1, c1), back1 = lstm(x[first], h0, c0, *weights, **keywords)
-    (hidden2, h2, c2), back2 = lstm(x[second], h1, c1, *weights, **keywords)
-    dx2, dh1, dc1, *dweights2 = back2(dhidden[second], dh, dc)
-    dx1, dh0, dc0, *dweights1 = back1(dhidden[first], dh1, dc1)
+    (hidden1, *carried), back1 = op(x[first], *states, kernel, bias, **keywords)
+    (hidden2, *last), back2 = op(x[second], *carried, kernel, bias, **keywords)
+    dx2, *dcarried, dkernel2, dbias2 = back2(dhidden[second], *dstates)
+    dx1, *dbefore, dkernel1, dbias1 = back1(dhidden[first], *dcarried)
 
     def joined(one, two):
         return np.concatenate((two, one) if keywords["reverse"] else (one, two))
 
-    assert_same((joined(hidden1, hidden2), h2, c2), whole)
-    dweights = (one + two for one, two in zip(dweights1, dweights2, strict=True))
-    assert_same((joined(dx1, dx2), dh0, dc0, *dweights), gradients)
+    assert_same((joined(hidden1, hidden2), *last), whole)
+    assert_same((joined(dx1, dx2), *dbefore, dkernel1 + dkernel2, dbias1 + dbias2), gradients)
+
+
+@layers
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(SEEDS)
+def test_saturated_gates_stay_finite(layer, dtype, rng):
+    """h is between values of tanh and its first value, c is at most one more at each step."""
+    x, *rest = (values.astype(dtype) for values in layer.arguments(rng, 3, 2, 3, 4))
+    far = x * dtype(rng.choice((1e2, 1e4, 1e30)))
+    keywords = {name: values[0] for name, values in layer.keywords.items()}
+    (hidden, *after), gradients = run(layer.op, (far, *rest), keywords)
+    for values in (hidden, *after, *gradients):
+        assert np.isfinite(values).all()
+    for state, before in zip(after, rest, strict=False):
+        assert (np.abs(state) <= (np.abs(before) + 3) * (1 + 4 * np.finfo(dtype).eps)).all()
+    assert (
+        np.abs(hidden) <= np.maximum(1, np.abs(rest[0]) * (layer.op is gru)) * (1 + 4 * np.finfo(dtype).eps)
+    ).all()
+
+
+@given(SEEDS, SIZES, SIZES, SIZES, SIZES)
+def test_a_gru_whose_reset_gates_are_open_is_the_same_in_both_conventions(rng, steps, batch, inputs, hidden):
+    x, h0, kernel, bias = gru_arguments(rng, steps, batch, inputs, hidden)
+    bias[:hidden] = 750.0
+    before = np.concatenate((bias[: 2 * hidden], bias[2 * hidden : 3 * hidden] + bias[3 * hidden :]))
+    assert_same(gru(x, h0, kernel, before, reset_after=False)[0], gru(x, h0, kernel, bias)[0])
+
+
+@given(SEEDS, SIZES, SIZES, SIZES, SIZES, st.booleans())
+def test_a_gru_whose_update_gates_are_open_keeps_its_state(rng, steps, batch, inputs, hidden, after):
+    x, h0, kernel, bias = gru_arguments(rng, steps, batch, inputs, hidden, after)
+    bias[hidden : 2 * hidden] = 750.0
+    (hidden_states, h), _ = gru(x, h0, kernel, bias, reset_after=after)
+    np.testing.assert_array_equal(hidden_states, np.broadcast_to(h0, hidden_states.shape))
+    np.testing.assert_array_equal(h, h0)
 
 
 # rhn
@@ -637,9 +742,9 @@ def test_huge_logits_cost_their_distance(dtype):
 # ---------------------------
 
 
-@given(runs())
+@given(runs(layers=("lstm",)))
 def test_both_ways_are_an_lstm_and_its_reverse_from_a_zero_state(case):
-    rng, (x, h0, _, *weights), keywords = case
+    rng, _, (x, h0, _, *weights), keywords = case
     lengths, zero, others = keywords.get("lengths"), np.zeros_like(h0), both_ways(1, 1, x.shape[2], 3, 3)(rng)[3:]
     y, _ = bidirectional(x, *weights, *others, lengths=lengths)
     ways = (
@@ -748,18 +853,20 @@ def test_the_loss_of_a_span_is_that_of_each_example_s_own_positions(rng, steps, 
             assert (gradient[beyond] == 0).all()
 
 
+@layers
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
-@pytest.mark.parametrize("wrong", ["h0", "c0", "kernel", "lengths"])
-def test_an_lstm_refuses_shapes_that_do_not_fit(monkeypatch, dtype, wrong):
+@pytest.mark.parametrize("wrong", ["h0", "c0", "kernel", "bias", "lengths"])
+def test_a_recurrent_op_refuses_shapes_that_do_not_fit(layer, dtype, wrong):
     """The compiled loops do not check bounds, and outside pytest no type checker does."""
-    given = {"x": np.ones((3, 2, 4), dtype), "h0": np.ones((2, 5), dtype), "c0": np.ones((2, 5), dtype)}
-    given |= {"kernel": np.ones((9, 20), dtype), "bias": np.ones(20, dtype), "lengths": np.array([3, 2])}
-    unchecked = inspect.unwrap(lstm)
-    lengths = given.pop("lengths")
-    unchecked(*given.values(), lengths=lengths)
-    if wrong == "lengths":
-        lengths = lengths[:1]
-    else:
-        given[wrong] = given[wrong][1:]
-    with pytest.raises(ValueError, match=f"lstm: expected shape .* of {wrong}"):
-        unchecked(*given.values(), lengths=lengths)
+    unchecked = inspect.unwrap(layer.op)
+    names = [
+        name for name in ("x", "h0", "c0", "kernel", "bias") if name in inspect.signature(unchecked).parameters
+    ]
+    arrays = layer.arguments(np.random.default_rng(0), 3, 2, 4, 5)
+    given = dict(zip(names, arrays, strict=True)) | {"lengths": np.array([3, 2])}
+    given = {name: values.astype(dtype) if name != "lengths" else values for name, values in given.items()}
+    given |= {name: values[0] for name, values in layer.keywords.items()}
+    unchecked(**given)
+    if wrong in given:
+        with pytest.raises(ValueError, match=f"{unchecked.__name__}: expected shape .* of {wrong}"):
+            unchecked(**{**given, wrong: given[wrong][1:]})

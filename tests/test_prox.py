@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import Case, cases, drawn, flat, lstm_layouts, membership, refused, strengths_for
+from strategies import Case, cases, drawn, flat, membership, refused, stacked_layouts, strengths_for
 
 from issref import kernels
 from issref.iss import dual
@@ -431,7 +431,7 @@ def test_sweeps_alone_and_newton_agree(hard, monkeypatch):
         assert np.linalg.norm(w - other) <= radius(case, certificate) + radius(case, its)
 
 
-@given(cases(lstm_layouts()), st.data())
+@given(cases(stacked_layouts()), st.data())
 def test_newton_alone_solves_every_case(case, data):
     """One sweep, then Newton: from tiny strengths to deadly ones, zeros among them."""
     strengths = data.draw(strengths_for(case))

@@ -123,6 +123,56 @@ def lstm_backward(dhidden, dh, dc, gates, c_before, c_after, weights, lengths, r
     return dgates, dh, dc
 
 
+# ---------------------------------------------------------------- all steps of a GRU (ops.gru)
+
+
+def gru_forward(gates, h, weights, shift, lengths, reverse, reset_after):
+    """Compute all steps of a GRU from h (B, H), with recurrent weights (H, 3H) and the candidate's shift c (H,).
+
+    On entry `gates` (T, B, 3H) holds the input's part of the preactivations, x_t W + b, in the order reset,
+    update, candidate; it is overwritten by the gates. With U the weights,
+
+        r, z = sigmoid of their two blocks of x W + b + h U;  h' = n + z (h - n)
+        m = h U_n + c,  n = tanh(x W_n + b_n + r m)         if the reset acts after the product,
+        m = (r h) U_n + c,  n = tanh(x W_n + b_n + m)       else.
+
+    A sequence that has ended is treated as in `lstm_forward`. Returns hidden (T, B, H), h before each step, the
+    product m of each step, and the last h.
+    """
+    steps, size = len(gates), h.shape[1]
+    hidden, h_before, products = (np.empty((steps, *h.shape), h.dtype) for _ in range(3))
+    for t in reversed(range(steps)) if reverse else range(steps):
+        valid = t < lengths[:, None]
+        h_before[t] = h
+        gates[t, :, : 2 * size] = sigmoid(gates[t, :, : 2 * size] + h @ weights[:, : 2 * size])
+        r, z, n = np.split(gates[t], 3, axis=1)
+        products[t] = (h if reset_after else r * h) @ weights[:, 2 * size :] + shift
+        n[:] = np.tanh(n + (r * products[t] if reset_after else products[t]))
+        hidden[t] = np.where(valid, n + z * (h - n), 0)
+        h = np.where(valid, hidden[t], h)
+    return hidden, h_before, products, h
+
+
+def gru_backward(dhidden, dh, gates, h_before, products, weights, lengths, reverse, reset_after):
+    """Backpropagate through all steps; return the gradients of x W + b (T, B, 3H) and of the first h.
+
+    For a sequence that has ended, the gradient of its state is passed on unchanged to the step before.
+    """
+    steps, size = len(gates), dh.shape[1]
+    dgates = np.empty(gates.shape, dhidden.dtype)
+    for t in range(steps) if reverse else reversed(range(steps)):
+        valid, h = t < lengths[:, None], h_before[t]
+        r, z, n = np.split(gates[t], 3, axis=1)
+        dstate = dhidden[t] + dh
+        dn, dz = dstate * (1 - z) * (1 - n**2), dstate * (h - n) * z * (1 - z)
+        dread = (dn * r if reset_after else dn) @ weights[:, 2 * size :].T  # of h, or of r h
+        dr = (dn * products[t] if reset_after else dread * h) * r * (1 - r)
+        dgates[t] = np.where(valid, np.concatenate((dr, dz, dn), axis=1), 0)
+        through_gates = dgates[t, :, : 2 * size] @ weights[:, : 2 * size].T
+        dh = np.where(valid, dstate * z + (dread if reset_after else dread * r) + through_gates, dh)
+    return dgates, dh
+
+
 # ---------------------------------------------------------------- one micro-layer of a highway network (ops.rhn)
 
 

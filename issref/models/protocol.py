@@ -45,6 +45,11 @@ class LanguageModel(Network, Protocol):
         """The array that --method l1 does not penalize."""
         ...
 
+    @property
+    def GATES(self) -> tuple[str, ...]:
+        """The names of the blocks of columns of a layer's kernel."""
+        ...
+
     configure: Callable[..., Any]  # of the size of the vocabulary and a command's options
     describe: Callable[[Any], str]  # of a config
     logits: Callable[..., tuple[tuple[np.ndarray, Params], Callable[..., Any]]]

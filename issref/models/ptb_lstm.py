@@ -1,10 +1,12 @@
 """The stacked LSTM language model of the paper (section 4.1), with any number of layers of any widths.
 
+A stack of other layers, such as `ptb_gru`, has the same embedding, dropout and softmax, and imports them.
 Tutorials: tutorials/1_one_unit.py, tutorials/3_backward_by_hand.py.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,9 +18,10 @@ from jaxtyping import Integer
 from issref.iss.layout import Axis, Layout, Params
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.losses import linear_cross_entropy
-from issref.ops.lstm import lstm
+from issref.ops.lstm import GATES, lstm
 
 NAME, EMBEDDING = "lstm", "embed/kernel"
+BIAS = re.compile(r"([a-z]+(\d+))/bias")  # of a layer: its name, and its number from the input up
 
 # A component may be removed when these slices of it are zero: its recurrent row, and its rows in the next kernel.
 READERS = (("lstm*/kernel", 0), ("softmax/kernel", 0))
@@ -51,8 +54,12 @@ def configure(vocabulary: int, options: Mapping[str, Any]) -> Config:
 
 def describe(config: Config) -> str:
     """Return the model's sizes as a phrase."""
-    sizes = " and ".join(map(str, config.hidden_sizes))
-    return f"LSTM of {sizes} units, embedding {config.embed_size}"
+    return f"LSTM of {describe_sizes(config)}"
+
+
+def describe_sizes(config: Config) -> str:
+    """Return the widths of the layers and of the embedding as a phrase."""
+    return f"{' and '.join(map(str, config.hidden_sizes))} units, embedding {config.embed_size}"
 
 
 def released_thresholded(arrays: Iterable[str]) -> list[str]:
@@ -67,21 +74,26 @@ def lstm_axes(layer: str, inputs: Axis) -> dict[str, tuple[Axis, ...]]:
 
 def layout(config: Config) -> Layout:
     """Return the layout of embed -> lstm0 -> lstm1 ... -> softmax over the words; no weight is shared or tied."""
+    return stack(config, NAME, lstm_axes)
+
+
+def stack(config: Config, kind: str, layer_axes: Callable[[str, Axis], dict[str, tuple[Axis, ...]]]) -> Layout:
+    """Return the layout of embed -> kind0 -> kind1 ... -> softmax; `layer_axes` is like `lstm_axes`."""
     axes, sizes = (
         {"embed/kernel": (("word",), ("embed",))},
         {"word": config.vocabulary, "embed": config.embed_size},
     )
     inputs = "embed"
     for index, size in enumerate(config.hidden_sizes):
-        layer = f"lstm{index}"
-        axes, sizes, inputs = axes | lstm_axes(layer, (inputs,)), sizes | {layer: size}, layer
+        layer = f"{kind}{index}"
+        axes, sizes, inputs = axes | layer_axes(layer, (inputs,)), sizes | {layer: size}, layer
     return Layout(axes | {"softmax/kernel": ((inputs,), ("word",)), "softmax/bias": (("~word",),)}, sizes)
 
 
 def spaces(arrays: Iterable[str]) -> list[str]:
-    """Return the spaces whose sizes ISS learns: the LSTM layers among the names of arrays, from the input up."""
-    found = (array.removesuffix("/bias") for array in arrays if _is_lstm_bias(array))
-    return sorted(found, key=lambda name: int(name.removeprefix("lstm")))
+    """Return the spaces whose sizes ISS learns: the layers among the names of arrays, from the input up."""
+    layers = {found[1]: int(found[2]) for found in map(BIAS.fullmatch, arrays) if found}
+    return sorted(layers, key=layers.__getitem__)
 
 
 def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
@@ -92,11 +104,11 @@ def readers_of(layout: Layout) -> tuple[tuple[str, int], ...]:
 def init_params(
     config: Config, layout: Layout, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64
 ) -> Params:
-    """Draw all parameters uniformly from +-init_scale; LSTM biases are zero (as in the released code)."""
+    """Draw all parameters uniformly from +-init_scale; biases of layers are zero (as in the released code)."""
     params = layout.allocate(dtype)
     for array in params:
         values = rng.uniform(-config.init_scale, config.init_scale, layout.shape(array))
-        if not _is_lstm_bias(array):
+        if not BIAS.fullmatch(array):
             params[array] = values.astype(dtype)
     return params
 
@@ -111,7 +123,7 @@ def zero_state(params: Params, batch: int) -> Params:
     """Return a zero state (batch, H) for params of any widths, in their dtype."""
     biases = {name: params[f"{name}/bias"] for name in spaces(params)}
     return {
-        f"{name}/{part}": np.zeros((batch, len(bias) // 4), bias.dtype)
+        f"{name}/{part}": np.zeros((batch, len(bias) // len(GATES)), bias.dtype)
         for name, bias in biases.items()
         for part in "hc"
     }
@@ -132,8 +144,8 @@ def draw_masks(
     """
     if config.keep == 1:
         return {}
-    masks, names = {}, [f"lstm{index}" for index in range(len(config.hidden_sizes))]
-    for space in ("embed", *names):
+    masks = {}
+    for space in ("embed", *spaces(f"{space}/bias" for space in sizes)):
         kept = rng.random((steps, batch, sizes[space]), np.float32) < config.keep
         masks[space] = kept / np.float32(config.keep)
     return masks
@@ -146,29 +158,31 @@ def mask_layout(layout: Layout, masks: Params) -> Layout:
     return Layout(axes, {**layout.sizes, "step": steps, "batch": batch})
 
 
-def _network(head, params: Params, state: Params, tokens: Integer[np.ndarray, "T B"], masks: Params | None):
-    """Compute head(x, W, b) of the last layer's output x and the softmax's weights, and the state."""
+def network(layer: Callable, parts: str, head, params: Params, state: Params, tokens, masks: Params | None):
+    """Compute head(x, W, b) of the last layer's output x and the softmax's weights, and the state.
+
+    Each layer is layer(x, *its state, kernel, bias), an op; `parts` are the letters of its state, such as "hc".
+    """
     masks = masks or {}
     x, embed_back = embed(params[EMBEDDING], ids=tokens)
     x, drop_back = dropout(x, mask=masks.get("embed"))
     after, backs = {}, []
     for name in spaces(params):
-        before = (state[f"{name}/h"], state[f"{name}/c"])
-        (x, after[f"{name}/h"], after[f"{name}/c"]), back = lstm(
-            x, *before, params[f"{name}/kernel"], params[f"{name}/bias"]
-        )
+        states, weights = [f"{name}/{part}" for part in parts], (f"{name}/kernel", f"{name}/bias")
+        (x, *last), back = layer(x, *(state[array] for array in states), *(params[array] for array in weights))
+        after |= zip(states, last, strict=True)
         x, back_drop = dropout(x, mask=masks.get(name))
-        backs.append((name, back, back_drop))
+        backs.append((states, weights, back, back_drop))
     y, head_back = head(x, params["softmax/kernel"], params["softmax/bias"])
 
     def backward(dy, dstate: Params | None = None):
         dstate = dstate or {array: np.zeros_like(values) for array, values in after.items()}
         grads, dbefore = {}, {}
         dx, grads["softmax/kernel"], grads["softmax/bias"] = head_back(dy)
-        for name, back, back_drop in reversed(backs):
-            dafter = (dstate[f"{name}/h"], dstate[f"{name}/c"])
-            dx, dh, dc, grads[f"{name}/kernel"], grads[f"{name}/bias"] = back(back_drop(dx), *dafter)
-            dbefore[f"{name}/h"], dbefore[f"{name}/c"] = dh, dc
+        for states, weights, back, back_drop in reversed(backs):
+            dx, *dfirst, dkernel, dbias = back(back_drop(dx), *(dstate[array] for array in states))
+            dbefore |= zip(states, dfirst, strict=True)
+            grads |= zip(weights, (dkernel, dbias), strict=True)
         grads[EMBEDDING] = embed_back(drop_back(dx))
         return grads, dbefore
 
@@ -180,7 +194,7 @@ def logits(params: Params, state: Params, *, tokens: Integer[np.ndarray, "T B"],
 
     Returns (logits, state), backward, with backward(dlogits, dstate=None) -> (grads, dstate).
     """
-    return _network(linear, params, state, tokens, masks)
+    return network(lstm, "hc", linear, params, state, tokens, masks)
 
 
 def loss(
@@ -196,8 +210,4 @@ def loss(
     Returns (loss, state), backward, with backward(dloss, dstate=None) -> (grads, dstate). The argument dstate is
     the gradient of the final state; None means zero, as in truncated backpropagation through time.
     """
-    return _network(partial(linear_cross_entropy, targets=targets), params, state, tokens, masks)
-
-
-def _is_lstm_bias(array: str) -> bool:
-    return array.startswith("lstm") and array.endswith("/bias")
+    return network(lstm, "hc", partial(linear_cross_entropy, targets=targets), params, state, tokens, masks)

@@ -16,7 +16,7 @@ from jaxtyping import Integer, Shaped
 from issref.iss.layout import Layout, Params
 from issref.ops.basic import dropout, embed, linear
 from issref.ops.losses import linear_cross_entropy
-from issref.ops.rhn import rhn
+from issref.ops.rhn import GATES, rhn
 
 NAME, EMBEDDING, SOFTMAX = "rhn", "embed/kernel", "softmax/kernel"
 
@@ -118,7 +118,7 @@ def state_layout(layout: Layout, batch: int) -> Layout:
 def zero_state(params: Params, batch: int) -> Params:
     """Return a zero state (batch, W) for params of any width, in their dtype."""
     bias = params["micro0/bias"]
-    return {"rhn/s": np.zeros((batch, len(bias) // 2), bias.dtype)}
+    return {"rhn/s": np.zeros((batch, len(bias) // len(GATES)), bias.dtype)}
 
 
 def multiply_adds(layout: Layout) -> int:

@@ -23,15 +23,15 @@ class NetworkOptions(Options):
     """The language model. Each model reads the settings that it knows."""
 
     model: tyro.extras.literal_type_from_choices(LANGUAGE_MODELS) = "lstm"  # pyright: ignore[reportInvalidTypeForm]
-    """lstm: stacked LSTM. rhn: recurrent highway network, one width for embedding, input and state."""
+    """The network, a module of issref.models."""
     hidden_sizes: tuple[Count, ...] = (200, 200)
-    """Units of each LSTM layer, from the input up; the one width of an rhn."""
+    """Units of each layer, from the input up; the one width of an rhn."""
     embed_size: Count | None = None
-    """Width of an LSTM's embedding; as wide as the first layer if not given."""
+    """Width of the embedding of stacked layers; as wide as the first if not given."""
     init_scale: Positive = 0.1
     """Initial weights are uniform in +- this."""
     keep: KeepProbability = 1.0
-    """Probability that an LSTM's dropout keeps a value."""
+    """Probability that the dropout between stacked layers keeps a value."""
     depth: Count = 10
     """Micro-layers of an rhn."""
     tied: bool = True
@@ -137,7 +137,7 @@ class Settings(Options):
 
 
 # Zaremba et al. 2014, Zilly et al. 2017 and, for iss-large and rhn-iss, Wen et al.: the configurations of the
-# released code, ptb_word_lm.py, structure_grouplasso.json and rhn_train.py. The quick runs, small and rhn-small,
+# released code, ptb_word_lm.py, structure_grouplasso.json and rhn_train.py. The quick runs, small and MODEL-small,
 # end in minutes. Their first learning rate is large: a group's norm falls by the sum of rate times strength, while
 # the bias of the penalty grows with the strength alone, so a large rate lets components die early at a small
 # strength.
@@ -168,6 +168,9 @@ PRESETS = {
     "zaremba-medium": _ZAREMBA_MEDIUM,
     "zaremba-large": _ZAREMBA_LARGE,
     "iss-large": _ZAREMBA_LARGE.replaced(keep=0.6, schedule="staircase"),
+    "gru-small": _SMALL.replaced(
+        model="gru", epochs=2, schedule="linear", flat_epochs=1, penalty_epochs=1, strength=(0.0035, 0.003)
+    ),
     "rhn-small": _RHN_SMALL,
     "rhn-sota": _RHN_SOTA,
     "rhn-iss": _RHN_SOTA.replaced(method="prox", drops=(0.15, 0.45, 0.15, 0.45)),

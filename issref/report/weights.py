@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from issref.iss.layout import Layout, Params, Segment
-from issref.ops import lstm, rhn
+from issref.models import LANGUAGE_MODELS
 from issref.report.style import COLOURS, DEAD, NARROW, STYLE, WIDE, ZERO, Norms
 
-GATES = {len(gates): gates for gates in (lstm.GATES, rhn.GATES)}  # names of the column blocks by their number
+GATES = {len(model.GATES): model.GATES for model in LANGUAGE_MODELS.values()}  # by the number of column blocks
 CELLS = (400, 800)  # maximum rows and columns of an image
 KEY = {"extendrect": True, "extend": "min"}
 Weights = tuple[Params, Layout]

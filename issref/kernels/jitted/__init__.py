@@ -10,7 +10,7 @@ from issref.kernels.jitted.groups import (
 )
 from issref.kernels.jitted.products import affine
 from issref.kernels.jitted.rows import add_rows, descend, log_sum_exp, softmax_minus_target
-from issref.kernels.jitted.sequences import lstm_backward, lstm_forward
+from issref.kernels.jitted.sequences import gru_backward, gru_forward, lstm_backward, lstm_forward
 
 __all__ = [
     "add_pair_squared_norms",
@@ -19,6 +19,8 @@ __all__ = [
     "descend",
     "dual_block_pass",
     "duality_gap",
+    "gru_backward",
+    "gru_forward",
     "highway_cell",
     "highway_cell_backward",
     "log_sum_exp",

@@ -1,4 +1,4 @@
-"""One step of an LSTM and one micro-layer of a highway network, after the matrix products."""
+"""One step of an LSTM or a GRU and one micro-layer of a highway network, after the matrix products."""
 
 import numpy as np
 
@@ -63,6 +63,51 @@ def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
     for b in range(len(cell)):
         lstm_row_backward(dhidden[b], dcell[b], gates[b], previous[b], cell[b], dpreactivation[b], dprevious[b])
     return dpreactivation, dprevious
+
+
+# ---------------------------------------------------------------- one step of a GRU (ops.gru)
+
+
+@jit
+def gru_row_gates(gate, before, reset_after, read):
+    hidden = before.size
+    _apply_sigmoid(gate[: 2 * hidden], gate[: 2 * hidden])
+    r = gate[:hidden]
+    for k in range(hidden):
+        read[k] = before[k] if reset_after else r[k] * before[k]
+
+
+@jit
+def gru_row(gate, product, before, reset_after, after):
+    hidden = before.size
+    r, z, n = gate[:hidden], gate[hidden : 2 * hidden], gate[2 * hidden :]
+    for k in range(hidden):
+        n[k] += r[k] * product[k] if reset_after else product[k]
+    _apply_tanh(n, n)
+    for k in range(hidden):
+        after[k] = n[k] + z[k] * (before[k] - n[k])
+
+
+@jit
+def gru_row_backward(dh, gate, product, before, reset_after, da, dproduct):
+    hidden = before.size
+    r, z, n = gate[:hidden], gate[hidden : 2 * hidden], gate[2 * hidden :]
+    dr, dz, dn = da[:hidden], da[hidden : 2 * hidden], da[2 * hidden :]
+    for k in range(hidden):
+        dn[k] = dh[k] * (ONE - z[k]) * (ONE - n[k] * n[k])
+        dz[k] = dh[k] * (before[k] - n[k]) * z[k] * (ONE - z[k])
+        dh[k] *= z[k]
+    for k in range(hidden):
+        dproduct[k] = dn[k] * r[k] if reset_after else dn[k]
+        dr[k] = dn[k] * product[k] * r[k] * (ONE - r[k])  # replaced if the reset acts before the product
+
+
+@jit
+def gru_row_backward_reset(dread, gate, before, dr):
+    for k in range(before.size):
+        r = gate[k]
+        dr[k] = dread[k] * before[k] * r * (ONE - r)
+        dread[k] *= r
 
 
 # ---------------------------------------------------------------- one micro-layer of a highway network (ops.rhn)
