@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 
 from wrong import SUITE_1
 from wrong_edges import EDGE_TABLES
+from wrong_gru import GRUS
 from wrong_solvers import PROX
 
 KERNELS = "lstm0/kernel|embed/kernel|micro0/kernel"
@@ -110,7 +111,7 @@ def labelled(name, mutant):
     return mutant._replace(first=next(first for pattern, first in FIRST.items() if fnmatchcase(name, pattern)))
 
 
-SUITE_2 = functools.reduce(dict.__or__, (*EDGE_TABLES, PROX))
+SUITE_2 = functools.reduce(dict.__or__, (*EDGE_TABLES, PROX, GRUS))
 MUTANTS = {name: labelled(name, mutant) for name, mutant in SUITE_1.items()} | SUITE_2
 MUTANTS |= {name: MUTANTS[name]._replace(known=known) for name, known in KNOWN.items()}
-assert len(MUTANTS) == len(SUITE_1) + sum(map(len, EDGE_TABLES)) + len(PROX)  # every name is unique
+assert len(MUTANTS) == len(SUITE_1) + sum(map(len, EDGE_TABLES)) + len(PROX) + len(GRUS)  # every name is unique

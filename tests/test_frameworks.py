@@ -15,6 +15,7 @@ from issref.iss.compact import compact
 from issref.iss.groups import alive, group_norms, iss_groups
 from issref.iss.layout import Layout
 from issref.models import ptb_lstm
+from issref.ops.gru import gru
 from issref.ops.lstm import GATES, lstm
 from issref.verify.formats import flax, keras, onnx, tf1, torch
 from issref.verify.formats.dialect import REFERENCE, convert
@@ -966,3 +967,140 @@ def test_keras_layers_of_unknown_layout_are_refused():
         second.build((2, 3))
         with pytest.raises(ValueError, match="0: expected a plain embedding"):
             layout_of([first, second])
+
+
+# a GRU: each framework has an order of gates and biases of its own
+# ------------------------------------------------------------------
+
+GRU_STEPS, GRU_BATCH, GRU_INPUTS, GRU_UNITS = 4, 3, 5, 2
+ORDER = {"torch": (0, 1, 2), "keras": (1, 0, 2), "onnx": (1, 0, 2)}  # of reset, update, candidate; its own inverse
+
+
+def gru_arguments(rng, reset_after, dtype):
+    steps, batch, inputs, units = GRU_STEPS, GRU_BATCH, GRU_INPUTS, GRU_UNITS
+    shapes = ((steps, batch, inputs), (batch, units), (inputs + units, 3 * units), ((3 + reset_after) * units,))
+    return tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes)
+
+
+def in_order(values, framework):
+    """The three blocks of columns in a framework's order, and back."""
+    blocks = np.split(values, 3, axis=-1)
+    return np.concatenate([blocks[k] for k in ORDER[framework]], axis=-1)
+
+
+def gru_weights(kernel, bias, framework):
+    """The kernels of input and state and two biases; the second is zero but for the candidate."""
+    first, second = bias[: 3 * GRU_UNITS], np.zeros_like(bias[: 3 * GRU_UNITS])
+    second[len(second) - len(bias[3 * GRU_UNITS :]) :] = bias[3 * GRU_UNITS :]
+    return [in_order(values, framework) for values in (kernel[:GRU_INPUTS], kernel[GRU_INPUTS:], first, second)]
+
+
+def gru_gradients(framework, of_input, of_state, of_first, of_second):
+    """The gradients of kernel and bias, from those of `gru_weights`."""
+    values = [in_order(one, framework) for one in (of_input, of_state, of_first, of_second)]
+    return np.concatenate(values[:2]), np.concatenate((values[2], values[3][2 * GRU_UNITS :]))
+
+
+def gru_in_torch(x, h0, kernel, bias, reset_after, dhidden, dh):
+    th = pytest.importorskip("torch")
+    layer = th.nn.GRU(GRU_INPUTS, GRU_UNITS, dtype=th.from_numpy(x).dtype)
+    for weight, values in zip(layer.parameters(), gru_weights(kernel, bias, "torch"), strict=True):
+        weight.data = th.tensor(values.T)
+    x, h0 = th.tensor(x, requires_grad=True), th.tensor(h0[None], requires_grad=True)
+    outputs = layer(x, h0)
+    sum((th.tensor(d) * y).sum() for d, y in zip((dhidden, dh[None]), outputs, strict=True)).backward()
+    gradients = [weight.grad.numpy().T for weight in layer.parameters()]
+    return (outputs[0], outputs[1][0]), (x.grad, h0.grad[0], *gru_gradients("torch", *gradients))
+
+
+def gru_in_keras(x, h0, kernel, bias, reset_after, dhidden, dh):
+    th = pytest.importorskip("torch")
+    os.environ["KERAS_BACKEND"] = "torch"
+    layers = pytest.importorskip("keras").layers
+    options = {"return_sequences": True, "return_state": True, "reset_after": reset_after}
+    layer = layers.GRU(GRU_UNITS, dtype=x.dtype.name, **options)
+    x, h0 = th.tensor(x.swapaxes(0, 1).copy(), requires_grad=True), th.tensor(h0, requires_grad=True)
+    layer.build(x.shape)
+    *kernels, first, second = gru_weights(kernel, bias, "keras")
+    layer.set_weights([*kernels, np.stack((first, second)) if reset_after else first])
+    hidden, h = layer(x, initial_state=h0)
+    ((th.tensor(dhidden.swapaxes(0, 1).copy()) * hidden).sum() + (th.tensor(dh) * h).sum()).backward()
+    *kernels, biases = (weight.value.grad.numpy() for weight in layer.weights)
+    biases = biases if reset_after else (biases, 0 * biases)
+    dkernel, dbias = gru_gradients("keras", *kernels, *biases)
+    return (hidden.swapaxes(0, 1), h), (x.grad.swapaxes(0, 1), h0.grad, dkernel, dbias[: len(bias)])
+
+
+def gru_in_flax(x, h0, kernel, bias, reset_after, dhidden, dh):
+    jax, nn = pytest.importorskip("jax"), pytest.importorskip("flax.linen")
+
+    def forward(x, h0, kernel, bias):
+        w, u = (dict(zip("rzn", np_split(rows, 3, 1), strict=True)) for rows in np_split(kernel, [GRU_INPUTS], 0))
+        b = dict(zip("rznc", np_split(bias, 4, 0), strict=True))
+        cell = {f"i{gate}": {"kernel": w[gate], "bias": b[gate]} for gate in "rzn"}
+        cell |= {f"h{gate}": {"kernel": u[gate], **({"bias": b["c"]} if gate == "n" else {})} for gate in "rzn"}
+        rnn = nn.RNN(nn.GRUCell(GRU_UNITS), time_major=True, return_carry=True)
+        h, hidden = rnn.apply({"params": {"cell": cell}}, x, initial_carry=h0)
+        return hidden, h
+
+    np_split = jax.numpy.split
+    with jax.enable_x64(x.dtype == np.float64):
+        outputs, back = jax.vjp(forward, x, h0, kernel, bias)
+        return outputs, back((dhidden, dh))
+
+
+GRUS = {
+    "torch": (gru_in_torch, True),
+    "keras, reset after": (gru_in_keras, True),
+    "keras, reset before": (gru_in_keras, False),
+    "flax": (gru_in_flax, True),
+}
+
+
+@dtypes
+@pytest.mark.parametrize("name", GRUS)
+def test_a_framework_computes_the_outputs_and_gradients_of_our_gru(name, dtype):
+    (framework, reset_after), rng = GRUS[name], np.random.default_rng(0)
+    arguments = gru_arguments(rng, reset_after, dtype)
+    expected, backward = gru(*arguments, reset_after=reset_after)
+    cotangents = [rng.standard_normal(values.shape).astype(dtype) for values in expected]
+    for found, exact in zip(
+        framework(*arguments, reset_after, *cotangents), (expected, backward(*cotangents)), strict=True
+    ):
+        found = [np.asarray(values.detach() if hasattr(values, "detach") else values) for values in found]
+        assert [values.dtype for values in found] == [dtype] * len(exact)
+        assert relative_error(dict(enumerate(found)), dict(enumerate(exact))) <= TOLERANCE[dtype]
+
+
+def onnx_gru(kernel, bias, reset_after, direction):
+    helper = pytest.importorskip("onnx").helper
+    w, u, *biases = gru_weights(kernel, bias, "onnx")
+    weights = {"W": w.T, "R": u.T, "B": np.concatenate(biases)}
+    node = helper.make_node(
+        "GRU", ["x", "W", "R", "B", "lengths", "h0"], ["hidden", "h"],
+        hidden_size=GRU_UNITS, linear_before_reset=int(reset_after), direction=direction,
+    )  # fmt: skip
+    real, whole = pytest.importorskip("onnx").TensorProto.FLOAT, pytest.importorskip("onnx").TensorProto.INT32
+    inputs = [helper.make_tensor_value_info(name, real, None) for name in ("x", "h0")]
+    inputs.append(helper.make_tensor_value_info("lengths", whole, None))
+    outputs = [helper.make_tensor_value_info(name, real, None) for name in ("hidden", "h")]
+    stored = [
+        pytest.importorskip("onnx").numpy_helper.from_array(values[None].copy(), n)
+        for n, values in weights.items()
+    ]
+    graph = helper.make_graph([node], "gru", inputs, outputs, stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("lengths", [[4, 4, 4], [2, 4, 1]])
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_onnx_runtime_computes_the_outputs_of_our_gru(reset_after, lengths, direction):
+    pytest.importorskip("onnx")
+    x, h0, kernel, bias = gru_arguments(np.random.default_rng(0), reset_after, np.float32)
+    session = pytest.importorskip("onnxruntime").InferenceSession(onnx_gru(kernel, bias, reset_after, direction))
+    hidden, h = session.run(None, {"x": x, "h0": h0[None], "lengths": np.array(lengths, np.int32)})
+    keywords = {"lengths": np.array(lengths), "reverse": direction == "reverse", "reset_after": reset_after}
+    expected, _ = gru(x, h0, kernel, bias, **keywords)
+    found = dict(enumerate((hidden[:, 0], h[0])))
+    assert relative_error(found, dict(enumerate(expected))) <= TOLERANCE["float32"]

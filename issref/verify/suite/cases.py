@@ -4,6 +4,7 @@ from issref.verify.suite import inputs
 from issref.verify.suite.case import DEEP, GAP, LARGE, PAPER, RELEASED, case, grouped, minimum, training
 from issref.verify.suite.edges import EDGES
 from issref.verify.suite.inputs import BIDIRECTIONAL, CARRIED, LSTM, RHN, highway, layout_json, sequence, spaces
+from issref.verify.suite.recurrences import GRUS
 
 PLAIN = {
     "lstm": case("lstm", sequence(5, 3, 4, 2), "gates", "biases", "states", "squash", "all gradients"),
@@ -106,4 +107,4 @@ PLAIN = {
     ),
 }  # fmt: skip
 
-CASES = PLAIN | EDGES
+CASES = PLAIN | EDGES | GRUS

@@ -14,7 +14,7 @@ import numpy as np
 from issref.iss.groups import Groups, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.kernels.reference import dual_block_pass
-from issref.models import ptb_lstm, ptb_rhn
+from issref.models import ptb_gru, ptb_lstm, ptb_rhn
 from issref.verify.suite.long_double import shared_squared_norms
 
 Draw = Callable[[np.random.Generator], Params]
@@ -26,6 +26,7 @@ _bidirectional = {
     "end/kernel": (("g1.fw", "p"), ("logit",)),
 }
 LSTM = ptb_lstm.layout(ptb_lstm.Config(vocabulary=7, embed_size=3, hidden_sizes=(4, 2)))
+GRU = ptb_gru.layout(ptb_gru.Config(vocabulary=5, embed_size=3, hidden_sizes=(4, 2)))
 RHN = ptb_rhn.layout(ptb_rhn.Config(vocabulary=6, width=4, depth=2))
 BIDIRECTIONAL = Layout(_bidirectional, {"p": 2, "g0.fw": 3, "g0.bw": 2, "g1.fw": 2, "logit": 1})
 CARRIED = replace(  # a stack with states and a mask among its arrays
@@ -71,6 +72,18 @@ def sequence(steps: int, batch: int, inputs: int, hidden: int, *, lengths=None) 
         state = dict.fromkeys(("h0", "c0", "dh", "dc"), (batch, hidden))
         given = normal(rng, x=(steps, batch, inputs), dhidden=(steps, batch, hidden), **state)
         given |= normal(rng, kernel=(inputs + hidden, 4 * hidden), bias=(4 * hidden,))
+        return given if lengths is None else {**given, "lengths": np.array(lengths)}
+
+    return draw
+
+
+def gated(steps: int, batch: int, inputs: int, hidden: int, *, biases: int = 4, lengths=None) -> Draw:
+    """Return a function that draws the inputs of a GRU with 3 or 4 biases, and the gradients of its outputs."""
+
+    def draw(rng):
+        given = normal(rng, x=(steps, batch, inputs), dhidden=(steps, batch, hidden))
+        given |= normal(rng, h0=(batch, hidden), dh=(batch, hidden))
+        given |= normal(rng, kernel=(inputs + hidden, 3 * hidden), bias=(biases * hidden,))
         return given if lengths is None else {**given, "lengths": np.array(lengths)}
 
     return draw

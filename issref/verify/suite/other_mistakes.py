@@ -1,11 +1,13 @@
 """The known mistakes of ops other than the LSTM, as changes of the inputs or keywords of a right port."""
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from issref.iss.layout import Params
+from issref.ops.gru import GATES
 from issref.verify.suite.reference_port import answer
 
 Keywords = Mapping[str, Any]
@@ -50,6 +52,41 @@ def _masks(op: str, change: Callable[[np.ndarray], np.ndarray]) -> Change:
     return Change(op, lambda a: {name: change(m) for name, m in a.items() if name.startswith("masks/")})
 
 
+def _gru(change: Callable[..., Iterable[np.ndarray]]) -> Change:
+    """Return a GRU with other blocks of columns: change(r, z, n) of the kernel, change(r, z, n, c) of the bias."""
+
+    def inputs(a: Params) -> dict[str, np.ndarray]:
+        size = a["h0"].shape[1]
+        cuts = {name: range(size, a[name].shape[-1], size) for name in ("kernel", "bias")}
+        return {
+            name: np.concatenate([*change(*np.split(a[name], cut, axis=-1))], axis=-1)
+            for name, cut in cuts.items()
+        }
+
+    return Change("gru", inputs)
+
+
+def _biases(change: Callable[[list[np.ndarray]], Iterable[np.ndarray]], **keywords) -> Change:
+    """Return a GRU with other biases, if it has four: change([r, z, n, c]); and other keywords."""
+
+    def inputs(a: Params) -> dict[str, np.ndarray]:
+        parts = np.split(a["bias"], len(a["bias"]) // a["h0"].shape[1])
+        return {"bias": np.concatenate([*change(parts)])}
+
+    return Change("gru", inputs, lambda k: keywords)
+
+
+def _gru_orders() -> dict[str, Change]:
+    """Return the mistakes of the five wrong gate orders; a second bias of the candidate stays the last."""
+    table, frameworks = {}, {("update", "reset", "candidate"): " (Keras, ONNX)"}
+    for order in list(itertools.permutations(GATES))[1:]:
+        read = [order.index(gate) for gate in GATES]
+        table[f"gates in the order {', '.join(order)}{frameworks.get(order, '')}"] = _gru(
+            lambda *parts, k=read: (*(parts[each] for each in k), *parts[3:])
+        )
+    return table
+
+
 OTHERS: dict[str, dict[str, Change]] = {
     "bidirectional": {
         "lengths ignored": Change("bidirectional", lambda a: {"lengths": np.full(a["x"].shape[1], len(a["x"]))}),
@@ -60,6 +97,23 @@ OTHERS: dict[str, dict[str, Change]] = {
         "no mask between the layers": _no_mask("stacked", "mask1"),
         "no mask on the output": _no_mask("stacked", "mask2"),
         "first states left out": _zeros("stacked", "h0", "c0"),
+    },
+    "gru": {
+        **_gru_orders(),
+        "reset before the product": _biases(lambda b: (*b[:2], sum(b[2:])), reset_after=False),
+        "reset after the product": _biases(lambda b: (*b[:3], *(b[3:] or [0 * b[0]])), reset_after=True),
+        "update gate and its complement exchanged": _gru(lambda r, z, *n: (r, -z, *n)),
+        "the product's bias left out": _biases(lambda b: (*b[:3], *(0 * one for one in b[3:]))),
+        "the product's bias outside the reset": _biases(lambda b: (*b[:2], sum(b[2:]), *(0 * c for c in b[3:]))),
+        "both biases of the candidate inside the reset": _biases(
+            lambda b: (*b[:2], 0 * b[2], b[2] + b[3]) if b[3:] else b
+        ),
+        "biases left out": _biases(lambda b: (0 * one for one in b)),
+        "biases of the candidate exchanged": _biases(lambda b: (*b[:2], *b[:1:-1])),
+        "first state left out": _zeros("gru", "h0"),
+        "gradient arriving at h left out": _zeros("gru", "dh"),
+        "lengths ignored": Change("gru", lambda a: {"lengths": None}),
+        "reverse ignored": Change("gru", keywords=lambda k: {"reverse": False}),
     },
     "rhn": {
         "first state left out": _zeros("rhn", "s0"),

@@ -97,9 +97,10 @@ def _step_is_right(wrong: Wrong, t: int, scale: float) -> bool:
     return bool(off <= wrong.most * np.spacing(np.dtype(wrong.dtype).type(scale)))
 
 
-GATES: Mapping[int, tuple[str, ...]] = {
-    4: ("input gate", "candidate", "forget gate", "output gate"),
-    2: ("candidate", "transform gate"),
+GATES: Mapping[str, tuple[str, ...]] = {  # by the state that tells the op
+    "s0": ("candidate", "transform gate"),
+    "c0": ("input gate", "candidate", "forget gate", "output gate"),
+    "h0": ("reset gate", "update gate", "candidate", "candidate's product"),  # of a GRU, which has no c0
 }
 
 
@@ -108,7 +109,10 @@ def _columns(wrong: Wrong) -> Iterator[str]:
     leaf = wrong.name.rpartition("/")[2]
     if not leaf.startswith(("dkernel", "dbias")):
         return
-    names = GATES[2 if "s0" in wrong.inputs else 4]
+    states = {name.rpartition("/")[2] for name in wrong.inputs}
+    names = GATES[next(state for state in GATES if state in states)]
+    if "c0" not in states and "h0" in states:
+        names = names[: wrong.expected.shape[-1] // wrong.inputs["h0"].shape[1]]
     scale, limit = np.max(np.abs(wrong.expected), initial=0), wrong.most
     off = np.abs(wrong.found - wrong.expected) > limit * np.spacing(np.dtype(wrong.dtype).type(scale))
     bad = [name for name, part in zip(names, np.split(off, len(names), axis=-1), strict=True) if part.any()]

@@ -19,6 +19,7 @@ from issref.iss.penalty import penalty
 from issref.iss.prox import prox
 from issref.models import LANGUAGE_MODELS
 from issref.ops.basic import dropout
+from issref.ops.gru import gru
 from issref.ops.losses import cross_entropy
 from issref.ops.lstm import lstm
 from issref.ops.rhn import rhn
@@ -32,6 +33,7 @@ Strengths = Mapping[str, float]  # one for each space
 
 LSTM = ("x", "h0", "c0", "kernel", "bias")
 LSTM_GRADIENTS = ("dx", "dh0", "dc0", "dkernel", "dbias")
+GRU = ("x", "h0", "kernel", "bias")
 
 
 def answer(case: str, op: str, inputs: Params, keywords: Mapping[str, Any]) -> Params:
@@ -45,6 +47,12 @@ def _lstm(given: Params, **keywords) -> Params:
     (hidden, h, c), backward = lstm(*(given[name] for name in LSTM), lengths=given.get("lengths"), **keywords)
     gradients = backward(given["dhidden"], given["dh"], given["dc"])
     return {"hidden": hidden, "h": h, "c": c, **dict(zip(LSTM_GRADIENTS, gradients, strict=True))}
+
+
+def _gru(given: Params, **keywords) -> Params:
+    (hidden, h), backward = gru(*(given[name] for name in GRU), lengths=given.get("lengths"), **keywords)
+    gradients = backward(given["dhidden"], given["dh"])
+    return {"hidden": hidden, "h": h, **{f"d{name}": each for name, each in zip(GRU, gradients, strict=True)}}
 
 
 def _bidirectional(given: Params) -> Params:
@@ -176,7 +184,7 @@ def _wide(arrays: Params) -> bool:
 
 
 OPS: dict[str, Callable[..., Outputs]] = {
-    "lstm": _lstm, "bidirectional": _bidirectional, "stacked": _stacked, "rhn": _rhn, "dropout": _dropout,
-    "cross_entropy": _cross_entropy, "clip": _clip, "norms": _norms, "penalty": _penalty, "prox": _prox,
-    "gap": _gap, "compact": _compact, "train": _train,
+    "lstm": _lstm, "bidirectional": _bidirectional, "stacked": _stacked, "gru": _gru, "rhn": _rhn,
+    "dropout": _dropout, "cross_entropy": _cross_entropy, "clip": _clip, "norms": _norms, "penalty": _penalty,
+    "prox": _prox, "gap": _gap, "compact": _compact, "train": _train,
 }  # fmt: skip
