@@ -1,22 +1,23 @@
 """Every kernel, jitted against its plain twin, on the arguments it gets in a real training step."""
 
+from collections.abc import Iterable
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from benchmarks.prox import kernel_names
-from benchmarks.steps import SIZES, VOCABULARY, task
+from benchmarks.steps import VOCABULARY
 from benchmarks.timing import interleaved, milliseconds, ratio, replaced
 from benchmarks.words import Figures, Measured, number, part, table
 from issref import iss_groups, kernels, prox
-from issref.iss.layout import Layout, Params
 from issref.kernels import jitted, reference
-from issref.models import LANGUAGE_MODELS, ptb_rhn
-from issref.ptb.settings import PRESETS, Settings
+from issref.models import LANGUAGE_MODELS
+from issref.ptb.settings import PRESETS, QUICK, Settings
 from issref.training.options import strengths
 from issref.training.updates import clipped_sgd
 
+QUICK_RUNS = [PRESETS[name] for name in QUICK.values()]
 Arguments = dict[str, tuple[Any, ...]]
 
 
@@ -34,10 +35,8 @@ def measure(seconds: float) -> Figures:
     return figures
 
 
-def recorded(
-    lstm: Settings = SIZES["small"], rhn: Settings = PRESETS["rhn-small"], vocabulary=VOCABULARY
-) -> Arguments:
-    """The largest arguments of each kernel in one step of an LSTM and one of an RHN, with a proximal step each."""
+def recorded(runs: Iterable[Settings] = QUICK_RUNS, vocabulary=VOCABULARY) -> Arguments:
+    """The largest arguments of each kernel in one step of each model, with a proximal step, by its settings."""
     found: Arguments = {}
 
     def recording(name, kernel):
@@ -49,21 +48,20 @@ def recorded(
 
         return record
 
-    work = task(lstm, vocabulary)
-    config = ptb_rhn.configure(vocabulary, rhn.network.flat())
-    layout = ptb_rhn.layout(config)
-    params = ptb_rhn.init_params(config, layout, np.random.default_rng(0), np.float32)
     with replaced(kernels, {name: recording(name, getattr(kernels, name)) for name in kernel_names()}):
-        _step(lstm, work.params, work.layout, work.windows[0])
-        _step(rhn, params, layout, work.windows[0])
+        for settings in runs:
+            _step(settings, vocabulary)
     return found
 
 
-def _step(settings: Settings, params: Params, layout: Layout, window: np.ndarray) -> None:
-    model = LANGUAGE_MODELS[settings.network.model]
-    state = model.zero_state(params, window.shape[-1])
-    _, backward = model.loss(params, state, tokens=window[0], targets=window[1])
-    clipped_sgd(settings.schedule.clip)(params, backward(1.0)[0], settings.schedule.learning_rate, {})
+def _step(settings: Settings, vocabulary: int) -> None:
+    model, rng, schedule = LANGUAGE_MODELS[settings.network.model], np.random.default_rng(0), settings.schedule
+    config = model.configure(vocabulary, settings.network.flat())
+    layout = model.layout(config)
+    params = model.init_params(config, layout, rng, np.float32)
+    tokens, targets = rng.integers(0, vocabulary, (2, schedule.steps, schedule.batch))
+    _, backward = model.loss(params, model.zero_state(params, schedule.batch), tokens=tokens, targets=targets)
+    clipped_sgd(schedule.clip)(params, backward(1.0)[0], schedule.learning_rate, {})
     groups = iss_groups(layout, model.spaces(layout.axes))
     prox(params, groups, groups.spread(strengths(settings.penalty.strength, list(groups.first))))
 
@@ -81,6 +79,6 @@ def section(measured: Measured) -> str:
     rows = [[f"`{name}`", *(number(figures[f"{name}/{column}"]) for column in columns)] for name in names]
     return part(
         "Kernels: NumPy reference against jitted twin, in milliseconds",
-        "One call each, with its largest arguments in a step of the small LSTM (2x200) or of the small RHN.",
+        "One call each, with its largest arguments in a step of a model's quick run.",
         table(["kernel", "reference", "jitted", "times as fast"], rows),
     )

@@ -18,6 +18,7 @@ from benchmarks import flags, full_length, record
 from benchmarks.kept import RESULTS, load, units
 from benchmarks.targets import TARGETS, values
 from benchmarks.words import number, table, wrapped
+from issref.ptb.settings import QUICK
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "settings.md")
@@ -131,8 +132,10 @@ def measured() -> str:
         *(f"| {name} | `{load(name)[2]}` |" for name in names),
         "",
     ]
-    text += [_quick_run("small", "`--small`"), "", _quick_run("rhn-small", "`--small --model rhn`")]
-    return "\n".join(text)
+    for model, name in QUICK.items():
+        if name in names:
+            text += [_quick_run(name, "`--small`" if name == "small" else f"`--small --model {model}`"), ""]
+    return "\n".join(text[:-1])
 
 
 def squad() -> str:

@@ -264,9 +264,10 @@ def test_the_products_multiply_and_the_step_steps(tiny):
     assert step() == pytest.approx(TINY.schedule.steps * np.log(11), rel=0.05)
 
 
-def test_every_kernel_is_met_in_a_step_of_an_lstm_or_an_rhn():
-    rhn = PRESETS["rhn-small"].replaced(hidden_sizes=(4,))
-    arguments = loops.recorded(TINY, rhn, vocabulary=11)
+def test_every_kernel_is_met_in_a_step_of_a_model():
+    widths = [len(settings.network.hidden_sizes) * (4,) for settings in loops.QUICK_RUNS]
+    runs = [one.replaced(hidden_sizes=each) for one, each in zip(loops.QUICK_RUNS, widths, strict=True)]
+    arguments = loops.recorded(runs, vocabulary=11)
     alone = {"lstm_cell", "lstm_cell_backward"}  # a single step, which the kernels of all steps have inside
     assert set(arguments) == set(prox.kernel_names()) - alone
     for name, given_ in arguments.items():
