@@ -4,7 +4,7 @@ Each is labelled with the first output that is wrong; one with `known` must be n
 """
 
 import numpy as np
-from wrong import change_inputs, change_keywords, change_outputs, edits
+from wrong import change_inputs, change_keywords, change_outputs, edit, edits, operators
 from wrong_edges import adds_up, factor, goes_on, keeps, label, nan_in, overwrites, pattern, zero
 
 from issref.kernels import reference
@@ -93,13 +93,18 @@ SEQUENCE = {
     "gru: outputs of reverse left in reversed order": change_outputs(
         "gru", lambda o, a, k: {"hidden": o["hidden"][:: -1 if k.get("reverse") else 1]}
     ),
-    **edits("gru", gru, "gru", {"gru: lengths ignored": ("if lengths is None else", "if True else")}),
+    "gru: lengths ignored": edit(
+        "gru", gru, "gru", "if lengths is None else", "if True else", known="lengths ignored"
+    ),
+    "gru: update gate and its complement exchanged": edit(
+        "gru", reference, "gru_forward", "n + z * (h - n)", "h + z * (n - h)",
+        known="update gate and its complement exchanged",
+    ),
     **edits("gru", reference, "gru_forward", {
         "gru: reset on the product where it is before": ("h if reset_after else r * h", "h"),
         "gru: reset in both places": ("h if reset_after else r * h", "r * h"),
         "gru: reset of the product left out": ("r * products[t] if reset_after else products[t]", "products[t]"),
         "gru: reset gate is 1 - r": ("(h if", "r[:] = 1 - r\n        products[t] = (h if"),
-        "gru: update gate and its complement exchanged": ("n + z * (h - n)", "h + z * (n - h)"),
         "gru: nothing kept": ("n + z * (h - n)", "n - z * n"),
         "gru: all kept": ("n + z * (h - n)", "n + z * h"),
         "gru: tanh of the candidate left out": ("np.tanh(n +", "(n +"),
@@ -202,10 +207,13 @@ OTHERS = {
     **factor("gru", "dkernel", "1/T"),
     **factor("gru", "dbias", "1/B"),
 }
+FORWARD, BACKWARD = (operators(name, "gru") for name in ("gru_forward", "gru_backward"))
+WITHOUT_SHIFT = "gru_forward: products[t] = (h if reset_after else r * h) @ weights[:, 2 * size:]"
+FORWARD[WITHOUT_SHIFT] = FORWARD[WITHOUT_SHIFT]._replace(known="the product's bias left out")
 GRUS = {
     **label("hidden", GATES | BIASES),
-    **label("hidden|h", SEQUENCE),
-    **label("dx|dh0", GRADIENTS),
+    **label("hidden|h", SEQUENCE | FORWARD),
+    **label("dx|dh0", GRADIENTS | BACKWARD),
     **label("dkernel|dbias|dh0", WEIGHTS),
     **OTHERS,
 }

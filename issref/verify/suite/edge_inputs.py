@@ -22,12 +22,12 @@ def all_times(draw: Draw, factor: float) -> Draw:
     return lambda rng: {name: factor * values for name, values in draw(rng).items()}
 
 
-def with_open_forget_gate(draw: Draw) -> Draw:
-    """Return a `draw` of an LSTM whose forget gates are open, so that cells stay large."""
+def with_open_gate(gate: int, draw: Draw) -> Draw:
+    """Return a `draw` with one of four biases above 0, that of the gate that keeps a large state."""
 
     def opened(rng):
         given = draw(rng)
-        given["bias"].reshape(4, -1)[2] += 4
+        given["bias"].reshape(4, -1)[gate] += 4
         return given
 
     return opened

@@ -35,7 +35,7 @@ EDGES = {
         "lstm", edge.rubbish_in_padding(sequence(5, 3, 3, 2, lengths=[4, 1, 2])), "rubbish", "lengths"
     ),
     "lstm-large-cells": case(
-        "lstm", edge.with_open_forget_gate(edge.times(sequence(4, 2, 3, 4), c0=30)), "large", ulp=DEEP
+        "lstm", edge.with_open_gate(2, edge.times(sequence(4, 2, 3, 4), c0=30)), "large", ulp=DEEP
     ),
     "lstm-large-gradients": case(
         "lstm", edge.times(sequence(4, 2, 3, 4), dhidden=100, dh=100, dc=100), "large", ulp=DEEP

@@ -33,7 +33,8 @@ GRUS = {
         "gru", edge.rubbish_in_padding(gated(5, 3, 3, 2, lengths=[4, 1, 2])), "rubbish", "lengths", **AFTER
     ),
     "gru-large": case(
-        "gru", edge.times(gated(4, 2, 3, 4), h0=30, dhidden=100, dh=100), "large", "update", ulp=DEEP, **AFTER
+        "gru", edge.with_open_gate(1, edge.times(gated(4, 2, 3, 4), h0=30, dhidden=100, dh=100)),
+        "large", "update", ulp=DEEP, **AFTER,
     ),
     "norms-gru": case("norms", inputs.params(GRU), "groups", layout=layout_json(GRU), spaces=spaces(GRU)),
     "compact-gru": case(
