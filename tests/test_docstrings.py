@@ -22,9 +22,9 @@ NAMES = {
 PARTS = sorted(path.name for path in (ROOT / "issref").iterdir() if (path / "__init__.py").is_file())
 EXAMPLES = {
     "Layout", "alive", "block_soft_threshold", "compact", "expand", "group_norms", "iss_groups", "penalty", "prox",
-    "lstm", "rhn", "linear", "embed",
+    "lstm", "gru", "rhn", "linear", "embed",
 }  # fmt: skip
-SOURCED = {"iss.groups.iss_groups", "iss.penalty.penalty", "ops.lstm.lstm", "ops.rhn.rhn"}
+SOURCED = {"iss.groups.iss_groups", "iss.penalty.penalty", "ops.lstm.lstm", "ops.gru.gru", "ops.rhn.rhn"}
 SOURCE = re.compile(r"[Pp]aper|released|et al")
 
 

@@ -5,7 +5,7 @@
 # table, the layout. Here we apply the same method to a network with another structure, the
 # *recurrent highway network* of Zilly et al. (2017), the second network of Wen et al. (arXiv
 # 1709.05027, section 4.1). In it one unit extends from the embedding through every layer to the
-# softmax.
+# softmax. At the end we write down a GRU.
 #
 # **You will learn** to write down the layout of another network and the list of what reads a unit
 # in it; which arrays have to be zero for a dead unit to stay dead; and how the functions of
@@ -25,7 +25,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from issref import Layout, alive, compact, group_norms, iss_groups, prox, zero_dead
-from issref.models import ptb_rhn
+from issref.models import ptb_gru, ptb_lstm, ptb_rhn
 from issref.ops.rhn import GATES, rhn
 from issref.report import COLOURS, STYLE
 from issref.training.optimizers import add_weight_decay, clip_scale, global_norm, sgd
@@ -410,6 +410,60 @@ figure.savefig(FIGURES / "7_training.png")
 # this memory.) The loss stays a little above the best possible one, because the penalty also
 # shrinks the units that are alive.
 #
+# ## A network that is not in the paper: the GRU
+#
+# The *gated recurrent unit* of Cho et al. (2014) has a reset gate $r$, an update gate $z$ and a
+# candidate $n$, and its output is its only state:
+#
+# $$n = \tanh(x W_n + b_n + r\,(h\,U_n + c_n)), \qquad h \leftarrow (1 - z)\,n + z\,h.$$
+#
+# This is the form of cuDNN, PyTorch and Flax. In the paper of 2014 the reset acts before the
+# product: $n = \tanh(x W_n + b_n + (r\,h)\,U_n)$, another function of the same matrices, with one
+# bias less. We write down what one unit of the first of two layers owns, and compare it with an
+# LSTM's.
+
+# %%
+sizes = {"vocabulary": V, "embed_size": 3, "hidden_sizes": (4, 4)}
+stacks = {
+    "LSTM": (ptb_lstm, ptb_lstm.layout(ptb_lstm.Config(**sizes))),
+    "GRU, reset after": (ptb_gru, ptb_gru.layout(ptb_gru.Config(**sizes))),
+    "GRU, reset before": (ptb_gru, ptb_gru.layout(ptb_gru.Config(**sizes), reset_after=False)),
+}
+owned = []
+for title, (model, stack) in stacks.items():
+    space = model.spaces(stack.axes)[0]
+    owned.append(group_size(stack, space))
+    owned.append(stack.parameters() - stack.resized({space: 3}).parameters() - owned[-1])
+    columns = stack.spell(f"{space}/kernel").partition(", ")[2]
+    print(f"{title:17} columns {columns}: {owned[-2]} weights in a group, {owned[-1]} biases")
+assert owned == [56, 4, 42, 4, 42, 3]
+
+# %% [markdown]
+# A gate less makes a group smaller by a quarter: $3 (E + H) + 6 H - 3$ weights for $4 (E + H) + 8 H
+# - 4$. The second bias of the candidate is removed with the unit. What reads a unit is what reads
+# it in an LSTM: its recurrent row, and its row in the next kernel. The reset gate multiplies by
+# $r_k$ what unit $k$ receives, or what it sends; in both cases it sends nothing if its rows are
+# zero. So we remove a unit that has random columns and biases, and the outputs stay the same.
+
+# %%
+for title in ("GRU, reset after", "GRU, reset before"):
+    stack = stacks[title][1]
+    drawn = np.random.default_rng(5)
+    dense = {array: drawn.normal(0, 0.8, stack.shape(array)) for array in stack.axes}
+    dense["gru0/kernel"][3 + 1] = 0  # rows of the embedding, then of the units
+    dense["gru1/kernel"][1] = 0
+    masks = alive(dense, iss_groups(stack, ptb_gru.spaces(stack.axes)), ptb_gru.READERS)
+    narrow, narrow_stack = compact(dense, stack, masks)
+    outputs = []
+    for one in (dense, narrow):
+        no_state, words = ptb_gru.zero_state(one, 1), np.arange(V)[:, None]
+        outputs.append(ptb_gru.logits(one, no_state, tokens=words)[0][0])
+    change = np.abs(outputs[0] - outputs[1]).max()
+    print(f"{title}: {narrow_stack.sizes['gru0']} units, logits change by {change:.0e}")
+    assert narrow_stack.sizes["gru0"] == 3
+    assert change < 1e-13
+
+# %% [markdown]
 # ## Exercise
 #
 # 1. Give the softmax a kernel of its own, of shape $(W, V)$: `Config(tied=False)`. Which slices
@@ -470,5 +524,6 @@ assert np.abs(full - cut).max() < 1e-13
 #
 # - [Tutorial 8](8_attention.py) finds the readers of a unit in a network with attention.
 # - `python -m issref.train_ptb --small --model rhn` trains a highway network on Penn TreeBank.
-# - `issref/ops/rhn.py` contains the backward pass, `issref/models/ptb_rhn.py` layout and readers.
+# - `issref/ops/rhn.py` and `issref/ops/gru.py` contain the backward passes,
+#   `issref/models/ptb_rhn.py` and `issref/models/ptb_gru.py` layouts and readers.
 # - [Tutorial 4](4_proximal_steps.py) derives the proximal step, which decided here which units die.
