@@ -8,7 +8,7 @@ from wrong_edges import EDGE_TABLES
 from wrong_gru import GRUS
 from wrong_solvers import PROX
 
-KERNELS = "lstm0/kernel|embed/kernel|micro0/kernel"
+KERNELS = "lstm0/kernel|gru0/kernel|embed/kernel|micro0/kernel"
 TRAINED = "loss|params/*"  # after several steps the loss, after one only the parameters
 # The first wrong output of the mutants of suite 1, by patterns of names; | is between alternatives.
 FIRST = {
