@@ -90,5 +90,5 @@ def loss(
     targets: Integer[np.ndarray, "T B"],
     masks: Params | None = None,
 ):
-    """Compute the cross-entropy in nats, summed over the T steps, averaged over the batch, as in `ptb_lstm`."""
+    """Compute the cross-entropy in nats, as in `ptb_lstm`: the sum over the steps, the mean over the batch."""
     return network(_layer, "h", partial(linear_cross_entropy, targets=targets), params, state, tokens, masks)
