@@ -1055,12 +1055,14 @@ GRUS = {
     "keras, reset before": (gru_in_keras, False),
     "flax": (gru_in_flax, True),
 }
+SINGLE_PRODUCTS = ("keras, reset before",)  # keras.ops.matmul over PyTorch rounds float64 products to float32
 
 
 @dtypes
 @pytest.mark.parametrize("name", GRUS)
 def test_a_framework_computes_the_outputs_and_gradients_of_our_gru(name, dtype):
     (framework, reset_after), rng = GRUS[name], np.random.default_rng(0)
+    tolerance = TOLERANCE["float32" if name in SINGLE_PRODUCTS else dtype]
     arguments = gru_arguments(rng, reset_after, dtype)
     expected, backward = gru(*arguments, reset_after=reset_after)
     cotangents = [rng.standard_normal(values.shape).astype(dtype) for values in expected]
@@ -1069,7 +1071,7 @@ def test_a_framework_computes_the_outputs_and_gradients_of_our_gru(name, dtype):
     ):
         found = [np.asarray(values.detach() if hasattr(values, "detach") else values) for values in found]
         assert [values.dtype for values in found] == [dtype] * len(exact)
-        assert relative_error(dict(enumerate(found)), dict(enumerate(exact))) <= TOLERANCE[dtype]
+        assert relative_error(dict(enumerate(found)), dict(enumerate(exact))) <= tolerance
 
 
 def onnx_gru(kernel, bias, reset_after, direction):
