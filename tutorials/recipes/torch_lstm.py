@@ -13,7 +13,7 @@ from torch import nn
 from issref import compact, iss_groups, prox  # ISS
 from issref.verify.layouts import check_layout, layout_of  # ISS
 
-UNITS, STEPS, RATE, STRENGTH = 32, 200, 1e-2, 0.3  # the strength was chosen by the loss on VALID
+UNITS, STEPS, RATE, STRENGTH = 32, 400, 1e-2, 4.0  # the strength was chosen by the loss on VALID
 
 
 class Model(nn.Module):
