@@ -1,10 +1,11 @@
-"""Measure the recipes of tutorials/recipes, and draw the picture of docs/recipes.md: `python -m benchmarks.recipes`.
+"""Measure the recipes of tutorials/recipes, for docs/recipes.md: `python -m benchmarks.recipes`.
 
-Names of recipes as further words measure these alone. A recipe runs in a process of its own, from which its results
-are read, and trains with further seeds, always with a dense twin: the same program with strength 0. Times are
+Names of recipes as further words measure these alone. A recipe runs in a process of its own, and
+trains with further seeds, always with a dense twin: the same program with strength 0. Times are
 processor seconds, so that other programs on the machine do not count. Results: benchmarks/results/recipes.
 """
 
+import functools
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import process_time
@@ -36,36 +38,43 @@ NAMES = {  # in the order of the page
     "jax_lstm": "JAX (Flax NNX): LSTM",
     "keras_lstm": "Keras 3: LSTM",
 }
-SEEDS = range(3)
+SEEDS = 3
 PACKAGES = ("numpy", "numba", "torch", "jax", "flax", "keras", "onnxruntime")
 Result = dict[str, Any]
 
 
 def measure(name: str) -> Result:
     """Run a recipe, train it with more seeds, and return units, losses, differences and times."""
-    seconds, prox = [0.0], issref.prox
+    seconds = {"prox": 0.0, "train": 0.0}
+    issref.prox = _timed(issref.prox, seconds)
+    recipe = runpy.run_path(str(SCRIPTS / f"{name}.py"))
+    seconds["prox"] = 0.0
+    train = _timed(recipe["train"], seconds)
+    differences = [float(np.abs(recipe["before"] - recipe[other]).max()) for other in ("after", "onnx")]
+    runs = [_run(recipe, recipe["dense"], recipe["pruned"], recipe["alive"])]
+    for seed in range(1, SEEDS):
+        (dense, _), (pruned, alive) = (train(strength, seed) for strength in (0, recipe["STRENGTH"]))
+        runs.append(_run(recipe, dense, pruned, alive))
+    cost = {"strength": recipe["STRENGTH"], "prox_share": seconds["prox"] / seconds["train"]}
+    return {**cost, "differences": differences, "runs": runs, "versions": _versions()}
 
+
+def _run(recipe: dict[str, Any], dense: Any, pruned: Any, alive: dict[str, np.ndarray]) -> Result:
+    losses = [float(recipe["loss_of"](model, recipe["TEST"])) for model in (dense, pruned)]
+    return {"units": {space: [len(mask), int(mask.sum())] for space, mask in alive.items()}, "losses": losses}
+
+
+def _timed(function: Callable[..., Any], seconds: dict[str, float]) -> Callable[..., Any]:
+    """Return the function, which then adds its processor seconds to an entry of its own name."""
+
+    @functools.wraps(function)
     def timed(*arguments, **keywords):
         start = process_time()
-        found = prox(*arguments, **keywords)
-        seconds[0] += process_time() - start
+        found = function(*arguments, **keywords)
+        seconds[function.__name__] += process_time() - start
         return found
 
-    issref.prox = timed
-    recipe = runpy.run_path(str(SCRIPTS / f"{name}.py"))
-    runs, differences = [], [_largest(recipe["before"], recipe[other]) for other in ("after", "onnx")]
-    for seed in SEEDS:
-        dense, _ = recipe["train"](0, seed)
-        seconds[0], start = 0.0, process_time()
-        pruned, alive = recipe["train"](recipe["STRENGTH"], seed)
-        runs.append(
-            {
-                "units": {space: [len(mask), int(mask.sum())] for space, mask in alive.items()},
-                "losses": [float(recipe["loss_of"](model, recipe["TEST"])) for model in (dense, pruned)],
-                "seconds": [process_time() - start, seconds[0]],
-            }
-        )
-    return {"strength": recipe["STRENGTH"], "differences": differences, "runs": runs, "versions": _versions()}
+    return timed
 
 
 def table_of_results() -> str:
@@ -75,7 +84,14 @@ def table_of_results() -> str:
         dense, iss = np.mean([run["losses"] for run in result["runs"]], axis=0)
         changed = " / ".join(f"{difference:.0e}" for difference in result["differences"])
         units = f"{_units(result, 0)} → {_units(result, 1)}"
-        cells = [units, f"{_gone(result):.0%}", f"{dense:.3f}", f"{iss:.3f}", f"{_cost(result):.0%}", changed]
+        cells = [
+            units,
+            f"{_gone(result):.0%}",
+            f"{dense:.3f}",
+            f"{iss:.3f}",
+            f"{result['prox_share']:.0%}",
+            changed,
+        ]
         rows.append([f"[{NAMES[name]}](tutorials/recipes/{name}.py)", *cells])
     head = ["recipe", "units", "removed", "loss, dense", "loss, ISS", "proximal step", "change of outputs"]
     versions = {package: one for result in stored.values() for package, one in result["versions"].items()}
@@ -100,7 +116,7 @@ def draw() -> None:
     stored = load()
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(7.5, 2.9), sharey=True)
-        for row, (name, result) in enumerate(stored.items()):
+        for row, result in enumerate(stored.values()):
             for run in result["runs"]:
                 before, left = np.sum(list(run["units"].values()), axis=0)
                 panels[0].plot(left / before, row, "o", color=COLOURS[0], alpha=0.7)
@@ -125,15 +141,6 @@ def _units(result: Result, which: int) -> str:
 def _gone(result: Result) -> float:
     before, left = np.sum([pair for run in result["runs"] for pair in run["units"].values()], axis=0)
     return 1 - left / before
-
-
-def _cost(result: Result) -> float:
-    training, prox = np.sum([run["seconds"] for run in result["runs"]], axis=0)
-    return prox / training
-
-
-def _largest(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.abs(one - other).max())
 
 
 def _versions() -> dict[str, str]:

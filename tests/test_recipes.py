@@ -1,18 +1,10 @@
 """Recipes run against the real frameworks: units go, the loss does not rise, and the outputs stay the same."""
 
-import os
-import re
 import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from strategies import labels
-
-from issref import Layout, group_norms, iss_groups, prox, zero_dead
-from issref.iss.groups import Groups
 
 RECIPES = sorted((Path(__file__).parents[1] / "tutorials" / "recipes").glob("*.py"))
 NEEDS = {"torch": ("torch",), "jax": ("jax", "flax"), "keras": ("torch", "keras")}
@@ -36,3 +28,11 @@ def test_a_recipe_removes_units_without_loss(recipe, tmp_path, monkeypatch, caps
     assert iss <= dense
     printed = capsys.readouterr().out
     assert f"dense {dense:.4f}, with ISS {iss:.4f}" in printed
+
+
+@each_recipe
+def test_a_recipe_is_short_and_most_of_it_is_not_iss(recipe):
+    lines = [line for line in recipe.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    code = [line for line in lines if not line.startswith(("import ", "from "))]
+    assert len(code) <= 60
+    assert 5 <= sum("# ISS" in line for line in lines) <= len(lines) / 3
