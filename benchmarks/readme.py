@@ -1,4 +1,4 @@
-"""Write the generated blocks of README.md and two pages of docs: `python -m benchmarks.readme`.
+"""Write the generated blocks of README.md and three pages of docs: `python -m benchmarks.readme`.
 
 Each folder of `benchmarks/results` holds the files of one run (result.json, metrics.jsonl, figures) and
 command.txt, the command that produced them. The text between two markers such as <!-- small --> and
@@ -14,14 +14,14 @@ from typing import Any
 
 import issref.ptb.settings
 import issref.squad.settings
-from benchmarks import flags, full_length, record
+from benchmarks import flags, full_length, recipes, record
 from benchmarks.kept import RESULTS, load, units
 from benchmarks.targets import TARGETS, values
 from benchmarks.words import number, table, wrapped
 from issref.ptb.settings import QUICK
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "settings.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("results", "settings", "recipes")))
 Run = dict[str, Any]
 
 
@@ -230,6 +230,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "measured": measured,
     "full": full_length.section,
     "squad": squad,
+    "recipes": recipes.table_of_results,
     "ptb_settings": partial(flags.settings, issref.ptb.settings),
     "ptb_presets": partial(flags.presets, issref.ptb.settings),
     "squad_settings": partial(flags.settings, issref.squad.settings),

@@ -55,7 +55,7 @@ ROOMS = {
     },
     "issref": sorted((ROOT / "issref").glob("*.py")),
     "benchmarks": [*sorted((ROOT / "benchmarks").glob("*.py")), ROOT / "benchmarks" / "RESULTS.md"],
-    "tutorials": sorted((ROOT / "tutorials").glob("*.py")),
+    "tutorials": sorted((ROOT / "tutorials").rglob("*.py")),
     "docs": [*sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "conf.py"],
     "docs/api": sorted((ROOT / "docs" / "api").glob("*.md")),
     "top": [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")],

@@ -308,6 +308,23 @@ def test_dead_groups_are_exactly_zero_and_nothing_else_is_said_to_be(case, toler
 
 
 @given(cases(), st.data())
+def test_a_large_strength_keeps_groups_dead_and_changes_no_other(case, data):
+    """The result is as if the weights of these groups had been zero before, and no group had a large strength."""
+    strengths = data.draw(strengths_for(case))
+    dead = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))).random(case.groups.count) < 0.4
+    large = data.draw(st.sampled_from([1, 1e3])) * max(case.norms(case.v).max(initial=0), 1e-300)
+    w, certificate = solved(case, np.where(dead, large, strengths))
+    zero, params, stop = case.member[dead].any(axis=0), {}, 0
+    for array, values in case.params.items():
+        start, stop = stop, stop + values.size
+        params[array] = np.where(zero[start:stop].reshape(values.shape), 0, values)
+    before = case._replace(params=params)
+    expected, other = solved(before, strengths)
+    assert certificate.dead[dead].all()
+    assert np.linalg.norm(w - expected) <= radius(case, certificate) + radius(before, other)
+
+
+@given(cases(), st.data())
 def test_weights_in_no_group_pass_through(case, data):
     params, _ = prox(case.params, case.groups, data.draw(strengths_for(case)))
     free = ~case.member.any(axis=0)
