@@ -23,8 +23,16 @@ from issref.iss.groups import iss_groups
 from issref.iss.layout import Layout
 from issref.models import LANGUAGE_MODELS, LanguageModel
 from issref.ptb import console
-from issref.ptb.evaluation import evaluate, finish, load_corpus, model_config, perplexity, perplexity_recorder
-from issref.ptb.settings import PRESETS, QUICK, Settings
+from issref.ptb.evaluation import (
+    choose_corpus,
+    evaluate,
+    finish,
+    load_corpus,
+    model_config,
+    perplexity,
+    perplexity_recorder,
+)
+from issref.ptb.settings import EMBEDDED, PRESETS, QUICK, Settings
 from issref.training import command as shell
 from issref.training.options import strengths
 from issref.training.pruning import cut_out, draw_masks, zero_out
@@ -131,9 +139,12 @@ def parse(arguments: list[str] | None) -> Command:
     return shell.parse(Command, arguments, PRESETS, quick_preset, ("out", "resume", "eval"))
 
 
-def quick_preset(command: Command) -> str:
-    """Return the preset of the quick run of a model."""
-    return QUICK[command.settings.network.model]
+def quick_preset(command: Command, look: bool = False) -> str:
+    """Return the preset of the quick run of a model on its text; look for the text of `auto`, or take PTB for it."""
+    name, settings = QUICK[command.settings.network.model], command.settings
+    if name + EMBEDDED not in PRESETS:
+        return name
+    return name + EMBEDDED * ((choose_corpus(settings) if look else settings.data.corpus) == "embedded")
 
 
 def start(command: Command, stack: ExitStack) -> tuple[Settings, RunState, Recorder, Corpus, Path]:

@@ -173,7 +173,7 @@ class Command(shell.RunCommand):
 def parse(arguments: list[str] | None) -> Command:
     """Parse the command line. Raises ValueError or InvalidSettings for bad input."""
     command = shell.parse(
-        Command, arguments, PRESETS, lambda command: "small", ("out", "resume", "eval", "predict")
+        Command, arguments, PRESETS, lambda *_: "small", ("out", "resume", "eval", "predict")
     )
     if command.predict and command.context_file is None:
         raise ValueError("--predict: expected --question and --context-file, got no --context-file")

@@ -271,9 +271,10 @@ def test_a_linear_rate_is_flat_and_then_falls_in_a_straight_line_to_0(flat, fall
     assert middles == pytest.approx(3 * (flat + falling / 2))  # what a sweep takes for the sum over all steps
 
 
-def test_a_linear_rate_needs_an_epoch_in_which_it_falls():
-    with pytest.raises(ValueError, match="--flat-epochs: expected fewer than the 3 epochs with --schedule linear"):
-        ptb.Settings().replaced(schedule="linear", epochs=3, flat_epochs=3).check()
+@given(st.integers(1, 5), st.integers(0, 5), st.floats(0, 1))
+def test_a_linear_rate_does_not_fall_if_no_epoch_is_left(epochs, more, part):
+    schedule = ptb.ScheduleOptions(schedule="linear", epochs=epochs, flat_epochs=epochs + more, learning_rate=3.0)
+    assert schedule.rate(epochs * part) == 3
 
 
 @given(st.floats(0, 7.99))

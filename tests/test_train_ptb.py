@@ -16,6 +16,7 @@ from tolerances import largest_difference, nudged
 from issref import Layout, expand, report
 from issref import train_ptb as command
 from issref.data import corpus as corpora
+from issref.data import download
 from issref.models import ptb_lstm
 from issref.ptb.evaluation import perplexity, perplexity_recorder
 from issref.ptb.settings import Settings
@@ -509,6 +510,28 @@ def test_the_choice_of_auto_is_the_runs_choice_from_then_on(text, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["corpus"] == str(text)
     assert command.main(["--eval", str(tmp_path / "run")]) == 0
+
+
+def test_the_quick_run_has_the_preset_of_its_text(tmp_path, monkeypatch):
+    """Without Penn TreeBank it reads the embedded text with that text's schedule; --help looks for nothing."""
+    looked = []
+
+    def without_ptb(data_dir):
+        looked.append(data_dir)
+        raise download.NotDownloaded("no network")
+
+    monkeypatch.setattr(corpora.ptb, "read", without_ptb)
+    on_embedded = command.PRESETS["small-embedded"]
+    for words in (["--small"], []):
+        assert command.parse(words).settings == on_embedded
+    assert len(looked) == 2
+    assert command.parse(["--corpus", "embedded", "--method", "dense"]).settings.changed(on_embedded) == {"method"}
+    assert command.parse(["--small", "--corpus", "ptb"]).settings.changed(command.PRESETS["small"]) == {"corpus"}
+    with pytest.raises(SystemExit):
+        command.parse(["--help"])
+    assert len(looked) == 2
+    monkeypatch.setattr(corpora.ptb, "read", lambda data_dir: ({}, "here"))
+    assert command.parse([]).settings == command.PRESETS["small"]
 
 
 @pytest.mark.parametrize("flag", ["--eval", "--init"])

@@ -37,17 +37,24 @@ def load(corpus: str = "auto", data_dir: Path | None = None, *, log: Callable[[s
     train.txt, valid.txt and test.txt, with one sentence per line. Raises ValueError if anything is wrong with a
     file.
     """
-    if corpus == "embedded":
+    choice = choose(corpus, data_dir, log=log)
+    if choice == "embedded":
         return _embedded()
-    if corpus not in ("auto", "ptb"):
-        return _folder(Path(corpus).expanduser())
+    if choice != "ptb":
+        return _folder(Path(choice).expanduser())
+    return _corpus("ptb", "Penn TreeBank", *ptb.read(data_dir))
+
+
+def choose(corpus: str, data_dir: Path | None = None, *, log: Callable[[str], None] = print) -> str:
+    """Return the text that "auto" stands for: "ptb", or "embedded" if the download fails; other names unchanged."""
+    if corpus != "auto":
+        return corpus
     try:
-        return _corpus("ptb", "Penn TreeBank", *ptb.read(data_dir))
+        ptb.read(data_dir)
     except download.NotDownloaded as error:
-        if corpus == "ptb":
-            raise
         log(f"No Penn TreeBank ({error}): using the text embedded in Python, whose results are not comparable.")
-        return _embedded()
+        return "embedded"
+    return "ptb"
 
 
 def windows(tokens: np.ndarray, batch: int, steps: int, *, tail: bool = False) -> Windows:

@@ -26,8 +26,16 @@ WINDOW = 100  # words at a time with batch 1: the same result as one word at a t
 
 def load_corpus(settings: Settings) -> Corpus:
     """Load the text that the settings name. Raises ValueError if it is not available."""
-    folder = settings.data.data_dir
-    return corpora.load(settings.data.corpus, Path(folder) if folder else None, log=console.log)
+    return corpora.load(settings.data.corpus, _folder(settings), log=console.log)
+
+
+def choose_corpus(settings: Settings) -> str:
+    """Return the text that the settings' corpus stands for: `auto` is ptb, or embedded."""
+    return corpora.choose(settings.data.corpus, _folder(settings), log=console.log)
+
+
+def _folder(settings: Settings) -> Path | None:
+    return Path(settings.data.data_dir) if settings.data.data_dir else None
 
 
 def model_config(settings: Settings, corpus: Corpus) -> Any:

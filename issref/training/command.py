@@ -51,26 +51,28 @@ def parse(
     kind: Callable[..., C],
     arguments: list[str] | None,
     presets: dict[str, Any],
-    quick: Callable[[C], str],
+    quick: Callable[[C, bool], str],
     exclusive: tuple[str, ...],
 ) -> C:
     """Parse the command line twice: first what gives the defaults (a preset, or a run's folder), then the rest.
 
+    `quick` returns the preset of a quick run; it may look for the run's files if its second argument is true.
     Raises ValueError for flags that exclude each other, InvalidSettings for a setting out of its bounds.
     """
     words = sys.argv[1:] if arguments is None else arguments
     cli = partial(tyro.cli, kind, prog=f"python -m issref.{next(iter(presets.values())).COMMAND}")
     first = cli(args=[word for word in words if word not in HELP])
-    if first.small and first.preset not in (None, quick(first)):
-        raise ValueError(f"--small: expected --preset {quick(first)} or none, got --preset {first.preset}")
+    if first.small and first.preset not in (None, quick(first, False)):
+        raise ValueError(f"--small: expected --preset {quick(first, False)} or none, got --preset {first.preset}")
     given = [name for name in exclusive if getattr(first, name) is not None]
     if len(given) > 1:
         flags = ", ".join(f"--{name}" for name in exclusive)
         raise ValueError(f"{flags}: expected one of them at most, got {' '.join(f'--{name}' for name in given)}")
-    reads_run = given and given != ["out"] and not set(words) & set(HELP)
-    folder = getattr(first, given[0]) if reads_run else None
-    default = presets[first.preset or quick(first)]
-    settings = type(default).read(folder / "config.json") if folder else default
+    helps = bool(set(words) & set(HELP))
+    if given and given != ["out"] and not helps:
+        settings = type(first.settings).read(getattr(first, given[0]) / "config.json")
+    else:
+        settings = presets[first.preset or quick(first, not helps)]
     command = cli(args=words, default=kind(settings=settings, preset=first.preset))  # pyright: ignore[reportArgumentType]
     command.settings.check()
     return command
