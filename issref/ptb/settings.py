@@ -169,7 +169,13 @@ PRESETS = {
     "zaremba-large": _ZAREMBA_LARGE,
     "iss-large": _ZAREMBA_LARGE.replaced(keep=0.6, schedule="staircase"),
     "gru-small": _SMALL.replaced(
-        model="gru", epochs=2, schedule="linear", flat_epochs=1, penalty_epochs=1, strength=(0.0035, 0.003)
+        model="gru",
+        epochs=2,
+        learning_rate=0.5,
+        schedule="linear",
+        flat_epochs=1,
+        penalty_epochs=1,
+        strength=(0.0105, 0.009),
     ),
     "rhn-small": _RHN_SMALL,
     "rhn-sota": _RHN_SOTA,
