@@ -143,6 +143,10 @@ class Settings(Options):
 # strength.
 _ZAREMBA_SMALL = Settings()
 _SMALL = _ZAREMBA_SMALL.replaced(epochs=3, learning_rate=2.0, flat_epochs=2, decay=0.15, strength=(0.003, 0.0024))
+_GRU_SMALL = _SMALL.replaced(
+    model="gru", epochs=2, learning_rate=0.5, schedule="linear", flat_epochs=1, penalty_epochs=1,
+    strength=(0.0105, 0.009),
+)  # fmt: skip
 _ZAREMBA_MEDIUM = _ZAREMBA_SMALL.replaced(
     hidden_sizes=(650, 650), init_scale=0.05, steps=35, keep=0.5, epochs=39, flat_epochs=6, decay=0.8,
     strength=(0.00245,),
@@ -168,15 +172,7 @@ PRESETS = {
     "zaremba-medium": _ZAREMBA_MEDIUM,
     "zaremba-large": _ZAREMBA_LARGE,
     "iss-large": _ZAREMBA_LARGE.replaced(keep=0.6, schedule="staircase"),
-    "gru-small": _SMALL.replaced(
-        model="gru",
-        epochs=2,
-        learning_rate=0.5,
-        schedule="linear",
-        flat_epochs=1,
-        penalty_epochs=1,
-        strength=(0.0105, 0.009),
-    ),
+    "gru-small": _GRU_SMALL,
     "rhn-small": _RHN_SMALL,
     "rhn-sota": _RHN_SOTA,
     "rhn-iss": _RHN_SOTA.replaced(method="prox", drops=(0.15, 0.45, 0.15, 0.45)),
