@@ -172,9 +172,7 @@ class Command(shell.RunCommand):
 
 def parse(arguments: list[str] | None) -> Command:
     """Parse the command line. Raises ValueError or InvalidSettings for bad input."""
-    command = shell.parse(
-        Command, arguments, PRESETS, lambda *_: "small", ("out", "resume", "eval", "predict")
-    )
+    command = shell.parse(Command, arguments, PRESETS, lambda *_: "small", ("out", "resume", "eval", "predict"))
     if command.predict and command.context_file is None:
         raise ValueError("--predict: expected --question and --context-file, got no --context-file")
     return command

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 
 from issref import compact, group_norms, iss_groups, report, train_ptb, zero_dead
+from issref.models import LANGUAGE_MODELS
 from issref.models import ptb_lstm as model
 from issref.ptb.settings import PRESETS, Settings
 from issref.report import curves, style, tables, weights
@@ -171,6 +172,10 @@ def test_weights_show_each_grouped_matrix_with_its_zeros():
     assert "2,000" in titles[2]
     assert ["drawn as" in title for title in titles] == [False, False, True]
     assert "exactly zero" in texts(key)
+
+
+def test_models_are_told_apart_by_the_number_of_their_gates():
+    assert len(weights.GATES) == len(LANGUAGE_MODELS)
 
 
 def test_segments_are_named_from_the_layout():

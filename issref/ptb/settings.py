@@ -98,7 +98,9 @@ class ScheduleOptions(Options):
         """Return the learning rate at an epoch, counted from 0; 1.5 is the middle of the second one."""
         if self.schedule == "linear":
             falls = epoch > self.flat_epochs
-            return self.learning_rate * ((self.epochs - epoch) / (self.epochs - self.flat_epochs) if falls else 1.0)
+            return self.learning_rate * (
+                (self.epochs - epoch) / (self.epochs - self.flat_epochs) if falls else 1.0
+            )
         if self.schedule == "staircase":
             return self.learning_rate * 0.1 ** (int(epoch) // max(1, self.epochs // 3))
         return self.learning_rate * self.decay ** max(int(epoch) + 1 - self.flat_epochs, 0)
@@ -171,7 +173,7 @@ PRESETS = {
     "small-embedded": _SMALL.replaced(  # a text half as long: as many steps
         corpus="embedded", epochs=4, learning_rate=2.0, flat_epochs=2, strength=(0.0045, 0.004), penalty_epochs=2
     ),
-    "gru-small": _SMALL.replaced(model="gru", learning_rate=2.0, strength=(0.0035, 0.003)),
+    "gru-small": _SMALL.replaced(model="gru", learning_rate=0.5, strength=(0.0105, 0.009)),
     "rhn-small": _RHN_SMALL,
     "rhn-sota": _RHN_SOTA,
     "rhn-iss": _RHN_SOTA.replaced(method="prox", drops=(0.15, 0.45, 0.15, 0.45)),
