@@ -140,7 +140,7 @@ def parse(arguments: list[str] | None) -> Command:
 
 
 def quick_preset(command: Command, look: bool = False) -> str:
-    """Return the preset of the quick run of a model on its text; look for the text of `auto`, or take PTB for it."""
+    """Return the preset of a model's quick run on its text; `auto` is PTB unless we look whether it is there."""
     name, settings = QUICK[command.settings.network.model], command.settings
     if name + EMBEDDED not in PRESETS:
         return name

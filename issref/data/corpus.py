@@ -46,7 +46,7 @@ def load(corpus: str = "auto", data_dir: Path | None = None, *, log: Callable[[s
 
 
 def choose(corpus: str, data_dir: Path | None = None, *, log: Callable[[str], None] = print) -> str:
-    """Return the text that "auto" stands for: "ptb", or "embedded" if the download fails; other names unchanged."""
+    """Return what "auto" stands for, "ptb", or "embedded" if the download fails; other names are returned."""
     if corpus != "auto":
         return corpus
     try:
