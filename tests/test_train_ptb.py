@@ -104,6 +104,7 @@ RHN = (
 )
 CALM = {  # a path on which rounding does not grow fast
     "lstm": "--dtype float64 --keep 0.9 --learning-rate 0.4 --strength 0.013 0.013",
+    "gru": "--model gru --dtype float64 --keep 0.9 --learning-rate 0.4 --strength 0.03 0.03",
     "rhn": f"{RHN} --dtype float64 --selection last",
 }
 
@@ -114,7 +115,7 @@ def run_of(request, text, tmp_path_factory):
 
     def run(*more, init_params=command.shell.init_params):
         out, losses, advance = tmp_path_factory.mktemp("runs") / "calm", [], console.advance
-        common = flags(text, out) if request.param == "lstm" else flags(text, out)[:4]
+        common = flags(text, out)[:4] if request.param == "rhn" else flags(text, out)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(console, "advance", lambda *args: (losses.append(args[1].loss_sum), advance(*args)))
             patch.setattr(command.shell, "init_params", init_params)
