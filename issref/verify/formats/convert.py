@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from issref.iss.layout import Params
+from issref.iss.layout import Layout, Params
 from issref.models import ptb_lstm
 from issref.training import checkpoint
 from issref.verify.formats import files, flax, keras, kinds, onnx, stored, tf1, torch
 from issref.verify.formats.dialect import REFERENCE, Dialect
-from issref.verify.formats.names import Stack
+from issref.verify.formats.names import Places, Stack
+from issref.verify.formats.stored import Sources
 
 READERS = {
     ".pt": torch.read, ".pth": torch.read, ".onnx": onnx.read_file, ".keras": keras.read_model,
@@ -43,7 +44,8 @@ class Checkpoint(NamedTuple):
 
     framework, stack ("decoder.lstm.*_l#"); params of issref; the other arrays; the dtypes in which the file holds
     the LSTM; the number of biases of a gate; whether the chain of its layers is assumed; remarks on what was
-    assumed or computed.
+    assumed or computed; the places of its layers; the layout of its arrays by name, with spaces lstm0, lstm1, ...;
+    the names that its reader gives to the arrays of which each one is made.
     """
 
     path: Path
@@ -55,6 +57,9 @@ class Checkpoint(NamedTuple):
     biases: int
     assumed: bool
     notes: tuple[str, ...]
+    layers: Places
+    layout: Layout
+    sources: Sources
 
 
 def widths(params: Params) -> list[int]:
@@ -79,10 +84,10 @@ def load(path: Path | str, stack: str | None = None, *, forget_bias: float | Non
     path = Path(path)
     if path.suffix not in READERS:
         raise ValueError(f"{path}: expected a name that ends in {', '.join(READERS)}, got {path.suffix!r}")
-    with _naming(path):
+    with naming(path):
         source = READERS[path.suffix](path)
-        source, read_notes = source if isinstance(source, tuple) else (source, {})
-        arrays, notes = stored.plain(source)
+        source, read_notes, others = source if isinstance(source, tuple) else (source, {}, {})
+        arrays, notes, sources = stored.plain(source)
         framework, dialect = _recognise(arrays, stack)
         chosen = dialect.choose(arrays, stack)
         params = dialect.to_reference(arrays, chosen.name)
@@ -96,11 +101,14 @@ def load(path: Path | str, stack: str | None = None, *, forget_bias: float | Non
         framework,
         chosen.name,
         params,
-        {name: values for name, values in arrays.items() if name not in used},
+        {name: values for name, values in arrays.items() if name not in used} | others,
         tuple(sorted({files.stored_dtype(arrays[name]) for name in used})),
         dialect.biases(chosen),
         chosen.assumed,
         (*_chain(chosen), *(text for name, text in (read_notes | notes).items() if name in used)),
+        chosen.layers,
+        dialect.layout_of(arrays, chosen),
+        sources,
     )
 
 
@@ -134,14 +142,14 @@ def convert(
     if forget_bias and "tf1" not in (found.framework, framework):
         raise ValueError(f"forget_bias: expected a file of tf1, got {found.framework} and {framework}")
     params = _held(found, framework, target)
-    with _naming(target):
+    with naming(target):
         _write(framework, target, params, forget_bias or 0.0)
     remarks = _remarks(found, framework, params, forget_bias)
     return [describe(found), *remarks, f"{target}: written for {framework}"]
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Make errors name the file, also for a package that is not installed."""
     try:
         yield
@@ -172,13 +180,18 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> str:
     framework = next((of for suffix, of in TARGETS.items() if target.name.endswith(suffix)), None)
     if framework is None:
         raise ValueError(f"{target}: expected a name that ends in {', '.join(TARGETS)}, got {target.suffix!r}")
+    check_new(source, target, overwrite)
+    return framework
+
+
+def check_new(source: Path, target: Path, overwrite: bool) -> None:
+    """Raise ValueError if the target has no folder, is the source, or, unless `overwrite`, exists."""
     if not target.parent.is_dir():
         raise ValueError(f"{target}: expected a folder to write to, got no {target.parent}")
     if target.exists() and source.exists() and target.samefile(source):
         raise ValueError(f"{target}: expected another file than the source, got the source itself")
     if target.is_dir() or (target.exists() and not overwrite):
         raise ValueError(f"{target}: expected a new file, or leave to overwrite, got one that exists")
-    return framework
 
 
 def _held(found: Checkpoint, framework: str, target: Path) -> Params:

@@ -78,12 +78,17 @@ class Dialect(NamedTuple):
         chosen = self.choose(arrays, stack)
         layers = [{array: arrays[name] for array, name in layer.items()} for layer in chosen.layers.values()]
         used = {name: arrays[name] for layer in chosen.layers.values() for name in layer.values()}
-        widths = [self.sizes(layers[0])["x"], *(self.sizes(layer)["h"] for layer in layers)]
-        biased = self._replace(arrays={array: self.arrays[array] for array in self.arrays if array in layers[0]})
-        biased.layout(widths, [*chosen.layers]).check(used)
+        self.layout_of(arrays, chosen).check(used)
         for name, values in used.items():
             _check_values(name, values)
         return layers
+
+    def layout_of(self, arrays: Arrays, chosen: Stack) -> Layout:
+        """Return the layout of the arrays of one LSTM by their names in a file, from those of the first axes."""
+        layers = [{array: arrays[name] for array, name in layer.items()} for layer in chosen.layers.values()]
+        widths = [self.sizes(layers[0])["x"], *(self.sizes(layer)["h"] for layer in layers)]
+        present = self._replace(arrays={array: self.arrays[array] for array in self.arrays if array in layers[0]})
+        return present.layout(widths, [*chosen.layers])
 
     def choose(self, arrays: Arrays, stack: str | None = None) -> Stack:
         """Return the names of one complete LSTM. Raises ValueError as `find`, but does not read the values."""

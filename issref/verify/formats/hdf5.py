@@ -60,22 +60,30 @@ def _layers(part: Any, name: str = "", backward: bool = False) -> Iterator[tuple
 def _arrays(content: bytes) -> Params:
     import h5py
 
-    found: Params = {}
     with h5py.File(io.BytesIO(content), "r") as file:
         if settings := file.attrs.get("model_config"):
             check_settings(from_json(settings))
-
-        def add(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and not item.dtype.hasobject and item.dtype.names is None:
-                if item.id.get_storage_size() < item.nbytes or item.external:
-                    raise ValueError(f"{name}: expected numbers stored one by one, got an array in another form")
-                found[name] = np.asarray(item[()])
-
-        file.visititems(add)
-    return {_named(name, found): values for name, values in found.items()}
+        found = datasets(file)
+    return {named(name, found): values for name, values in found.items()}
 
 
-def _named(name: str, found: Params) -> str:
+def datasets(file: Any) -> Params:
+    """Return the arrays of numbers in an open file by path. Raises ValueError for those in another form."""
+    import h5py
+
+    found: Params = {}
+
+    def add(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not item.dtype.hasobject and item.dtype.names is None:
+            if item.id.get_storage_size() < item.nbytes or item.external:
+                raise ValueError(f"{name}: expected numbers stored one by one, got an array in another form")
+            found[name] = np.asarray(item[()])
+
+    file.visititems(add)
+    return found
+
+
+def named(name: str, found: Params) -> str:
     """Return "cell/kernel" for "cell/vars/0" if a cell's other arrays are there, else the name."""
     match = re.fullmatch(r"(.*)/vars/([012])", name)
     if match is None or f"{match[1]}/vars/1" not in found or found[f"{match[1]}/vars/1"].ndim != 2:

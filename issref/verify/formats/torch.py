@@ -18,7 +18,7 @@ import numpy as np
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
 from issref.verify.formats.dialect import Arrays, Dialect, Layer
-from issref.verify.formats.files import check_stored, reading, unreadable, widened
+from issref.verify.formats.files import Keep, check_stored, reading, unreadable, widened
 
 GATES = ("input", "forget", "candidate", "output")
 SPELLING = Dialect(
@@ -37,7 +37,8 @@ def arrays(state: Mapping[str, Any]) -> Params:
     """
     import torch
 
-    return {name: _array(name, value) for name, value in _flat(state) if isinstance(value, torch.Tensor)}
+    tensors = ((name, parent[key]) for name, parent, key in _flat(state))
+    return {name: _array(name, value) for name, value in tensors if isinstance(value, torch.Tensor)}
 
 
 def build(arrays: Arrays):
@@ -60,7 +61,6 @@ def read(path: Path | str) -> Params:
     Raises ValueError if the file is missing or incomplete, or if it is a pickle of more than tensors in
     dictionaries: such a file could run code, and torch.load(weights_only=True) refuses it.
     """
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -68,9 +68,40 @@ def read(path: Path | str) -> Params:
     if path.suffix == ".safetensors":
         with reading(path, "a whole safetensors file", SafetensorError):
             return arrays(load_file(path))
+    return arrays(_load(path))
+
+
+def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
+    """Return the content of a .pt file with some tensors cut, and under other names where `renamed`.
+
+    Everything else in the file stays as it is.
+    """
+    import torch
+
+    state, buffer = _load(path), io.BytesIO()
+    for name, parent, key in [*_flat(state)]:
+        if name in keep:
+            for axis, mask in enumerate(keep[name]):
+                parent[key] = parent[key].index_select(axis, torch.from_numpy(np.flatnonzero(mask)))
+        if name in renamed:
+            content = {_other(name, key, renamed) if one == key else one: part for one, part in parent.items()}
+            parent.clear()
+            parent.update(content)
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _other(name: str, key: str, renamed: Mapping[str, str]) -> str:
+    """Return the new key of a tensor, whose name ends in the old one."""
+    return renamed[name].removeprefix(name.removesuffix(key))
+
+
+def _load(path: Path) -> Any:
+    import torch
+
     try:
         _check_archive(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: expected tensors in dictionaries, as of torch.save(model.state_dict(), ...), "
@@ -80,7 +111,6 @@ def read(path: Path | str) -> Params:
         if str(error).startswith(str(path)):
             raise
         raise unreadable(path, "a whole file of torch.save", error) from error
-    return arrays(state)
 
 
 def write(path: Path | str, arrays: Arrays) -> None:
@@ -140,14 +170,18 @@ def _lstm(layers: list[Layer]):
     return lstm
 
 
-def _flat(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dictionaries and lists by dotted names; visit a repeated one once."""
-    stack, visited = [("", tree)], set()
+def _flat(tree: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the values of nested dictionaries and lists by dotted names, as a parent and a key there.
+
+    A repeated dictionary or list is visited once.
+    """
+    stack, visited = [("", [tree], 0)], set()
     while stack:
-        path, part = stack.pop()
+        path, parent, key = stack.pop()
+        part = parent[key]
         if not isinstance(part, Mapping | list | tuple):
-            yield path, part
+            yield path, parent, key
         elif id(part) not in visited:
             visited.add(id(part))
             items = part.items() if isinstance(part, Mapping) else enumerate(part)
-            stack += [(f"{path}.{key}" if path else str(key), value) for key, value in reversed([*items])]
+            stack += [(f"{path}.{key}" if path else str(key), part, key) for key, _ in reversed([*items])]

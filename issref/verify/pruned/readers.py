@@ -1,5 +1,6 @@
 """Find what reads the top layer of an LSTM: the array that the user names, or that of issref's own models."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,16 @@ MODELS = {
 }
 
 
+def named(found: Checkpoint, names: Sequence[str]) -> Readout:
+    """Return the linear maps of these names as one, side by side. Raises ValueError as `read`."""
+    maps = [read(found, name) for name in names]
+    return Readout(
+        " and ".join(names),
+        np.concatenate([one.kernel for one in maps], axis=1),
+        np.concatenate([one.bias for one in maps]),
+    )
+
+
 def known(found: Checkpoint) -> str | None:
     """Return the reader's name if the file holds a language model of issref or of the released code, else None."""
     model = MODELS.get(found.framework)
@@ -62,7 +73,7 @@ def read(found: Checkpoint, name: str) -> Readout:
     if not _fits(name, values, units):
         wanted = f"a matrix of floating point numbers with an axis of {units}, the units of the top layer"
         raise ValueError(f"{found.path}: {name}: expected {wanted}, got {values.dtype} of shape {values.shape}")
-    kernel = values.T if _transposed(name) else values
+    kernel = values.T if reads_columns(name) else values
     ends = [end for end in BIASES if name.endswith(end)]
     bias = found.rest.get(name.removesuffix(ends[0]) + BIASES[ends[0]]) if ends else None
     bias = bias if bias is not None and bias.shape == kernel.shape[1:] else np.zeros(kernel.shape[1], kernel.dtype)
@@ -72,9 +83,10 @@ def read(found: Checkpoint, name: str) -> Readout:
 
 
 def _fits(name: str, values: np.ndarray, units: int) -> bool:
-    return values.ndim == 2 and values.shape[_transposed(name)] == units and values.dtype.kind == "f"
+    return values.ndim == 2 and values.shape[reads_columns(name)] == units and values.dtype.kind == "f"
 
 
-def _transposed(name: str) -> bool:
+def reads_columns(name: str) -> bool:
+    """Return whether a matrix of this name reads along axis 1, as PyTorch's do."""
     ending = name.replace("/", ".").rpartition(".")[2]
     return ending.partition("_l")[0] in _COLUMNS
