@@ -220,15 +220,17 @@ def test_another_recurrent_node_or_an_lstm_elsewhere_is_named(package, tmp_path)
         ("DynamicQuantizeLSTM", r"DynamicQuantizeLSTM \(quantised LSTM\)"),
     ):
         written(package, path, [helper.make_node(op, ["x"], ["y"])], {})
-        with pytest.raises(ValueError, match=f"{path}: graph: expected an LSTM node, got {said}$"):
+        with pytest.raises(ValueError, match=f"{path}: graph: expected an LSTM or GRU node, got {said}$"):
             load(path)
     branch = graph_of(package, [lstm_node(package, "here", "x", "out")], weights("here", ONE), "branch")
     for op, parts in (("If", ("then_branch", "else_branch")), ("Loop", ("body",))):
         written(package, path, [helper.make_node(op, ["x"], ["y"], **dict.fromkeys(parts, branch))], {})
-        with pytest.raises(ValueError, match=f"graph: expected an LSTM node, got LSTM in {min(parts)} of {op}"):
+        with pytest.raises(
+            ValueError, match=f"graph: expected an LSTM or GRU node, got LSTM in {min(parts)} of {op}"
+        ):
             load(path)
     written(package, path, [helper.make_node("Relu", ["x"], ["y"])], {})
-    with pytest.raises(ValueError, match="graph: expected an LSTM node, got no recurrent node"):
+    with pytest.raises(ValueError, match="graph: expected an LSTM or GRU node, got no recurrent node"):
         load(path)
 
 

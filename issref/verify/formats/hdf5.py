@@ -16,6 +16,7 @@ from issref.verify.formats.files import check_stored, reading
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 PLAIN = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False}
+CELLS = ("LSTM", "LSTMCell", "GRU", "GRUCell")
 _ARRAYS = ("kernel", "recurrent_kernel", "bias")  # of a cell, whose variables have numbers in a .weights.h5
 
 
@@ -38,9 +39,16 @@ def read(path: Path | str) -> Params:
 def check_settings(config: Any) -> None:
     """Raise ValueError if an LSTM in a model's settings has other activations, or runs backwards by itself."""
     for name, layer in _layers(config):
-        for setting, value in PLAIN.items():
-            if layer.get(setting, value) != value:
-                raise ValueError(f"{name}: expected {setting} {value!r}, got {layer[setting]!r}")
+        check_plain(name, layer)
+
+
+def check_plain(name: str, layer: dict) -> None:
+    """Raise ValueError if the settings of a layer are not those of a plain LSTM or GRU."""
+    for setting, value in PLAIN.items():
+        if layer.get(setting, value) != value:
+            raise ValueError(f"{name}: expected {setting} {value!r}, got {layer[setting]!r}")
+    if not layer.get("use_bias", True) and not layer.get("reset_after", True):
+        raise ValueError(f"{name}: expected a bias or reset_after, got neither: the arrays do not tell it apart")
 
 
 def _layers(part: Any, name: str = "", backward: bool = False) -> Iterator[tuple[str, dict]]:
@@ -51,7 +59,7 @@ def _layers(part: Any, name: str = "", backward: bool = False) -> Iterator[tuple
     elif isinstance(part, dict):
         config = part.get("config")
         name = str(config.get("name", name)) if isinstance(config, dict) else name
-        if isinstance(config, dict) and str(part.get("class_name")) in ("LSTM", "LSTMCell"):
+        if isinstance(config, dict) and str(part.get("class_name")) in CELLS:
             yield name, {**config, "go_backwards": config.get("go_backwards", False) and not backward}
         for key, each in part.items():
             yield from _layers(each, name, key == "backward_layer" or (backward and key == "config"))

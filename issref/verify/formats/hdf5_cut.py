@@ -13,7 +13,7 @@ import numpy as np
 from issref.iss.layout import Params
 from issref.training.checkpoint import from_json
 from issref.verify.formats.files import Keep
-from issref.verify.formats.hdf5 import CONFIG, WEIGHTS, datasets, named
+from issref.verify.formats.hdf5 import CELLS, CONFIG, WEIGHTS, datasets, named
 
 Units = dict[frozenset[str], tuple[int, int]]  # by possible names of a layer: its old and new number of units
 
@@ -83,7 +83,7 @@ def _resized(text: str | bytes, units: Units) -> bytes:
         layers = [
             part["config"]
             for part in _parts(config)
-            if part.get("class_name") in ("LSTM", "LSTMCell") and part["config"].get("name") in names
+            if part.get("class_name") in CELLS and part["config"].get("name") in names
         ]
         if [layer.get("units") for layer in layers] != [old]:
             raise ValueError(

@@ -13,7 +13,8 @@ import numpy as np
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
 from issref.verify.formats import onnx_graph
-from issref.verify.formats.dialect import Arrays, Dialect, Layer
+from issref.verify.formats.cells import GRU, GRU_RESET_BEFORE, LSTM
+from issref.verify.formats.dialect import Arrays, Dialect, Layer, find
 from issref.verify.formats.files import reading
 
 GATES = ("input", "output", "forget", "candidate")
@@ -22,6 +23,19 @@ SPELLING = Dialect(
     {"W": (GATES, ("x",)), "R": (GATES, ("h",)), "B": (2 * GATES,)},
     r"\w+#/\*|[^#]*/#/\*",  # the graph shows what a node reads
     assumes=False,
+)
+GRU_GATES = ("update", "reset", "candidate")
+_GRU = (GRU_GATES, ("x",)), (GRU_GATES, ("h",))
+SPELLING_GRU = SPELLING._replace(
+    place="gru#/*",
+    arrays=dict(zip("WRB", (*_GRU, ((*GRU_GATES, "update", "reset", "recurrent"),)), strict=True)),
+    cell=GRU,
+)
+# The names of W and R for linear_before_reset 0: without a bias, nothing else would tell the conventions apart.
+SPELLING_GRU_BEFORE = SPELLING._replace(
+    place="gru#/*",
+    arrays=dict(zip(("W_before", "R_before", "B"), (*_GRU, (2 * GRU_GATES,)), strict=True)),
+    cell=GRU_RESET_BEFORE,
 )
 axes, layout = SPELLING.axes, SPELLING.layout
 to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
@@ -48,19 +62,20 @@ def read_nodes(model: Any) -> tuple[Params, dict[str, str], Params]:
     """
     made = {output: node for node in model.graph.node for output in node.output}
     stored = {name: onnx_graph.numbers(tensor) for name, tensor in onnx_graph.tensors(model.graph)}
-    nodes = [node for node in model.graph.node if node.op_type == "LSTM"]
-    if not nodes:
-        raise ValueError(f"graph: expected an LSTM node, got {onnx_graph.recurrent(model)}")
+    if not (nodes := onnx_graph.nodes(model.graph)):
+        raise ValueError(f"graph: expected an LSTM or GRU node, got {onnx_graph.recurrent(model)}")
     found, notes = {}, {}
     for name, node in onnx_graph.named(nodes, made).items():
         endings = onnx_graph.check_plain(node)
         for number, direction in enumerate(endings):
             place = name + direction
-            for array, source in zip(SPELLING.arrays, node.input[1:4], strict=False):
+            for array, source in zip(onnx_graph.arrays(node), node.input[1:4], strict=False):
                 if source:  # B may be left out
                     found[f"{place}/{array}"] = onnx_graph.weights(source, stored, made, endings, number)
             if left_out := onnx_graph.left_out(node, made, stored):
-                notes[f"{place}/W"] = f"{name}: left out, though the outputs depend on it: {left_out}"
+                notes[f"{place}/{onnx_graph.arrays(node)[0]}"] = (
+                    f"{name}: left out, though the outputs depend on it: {left_out}"
+                )
     used = {name for node in nodes for name in node.input}
     others = {name: values for name, values in stored.items() if name not in used and values.dtype.kind == "f"}
     return found, notes, others
@@ -74,22 +89,23 @@ def build(arrays: Arrays):
     """
     from onnx import helper, numpy_helper
 
-    layers = dict(enumerate(SPELLING.find(arrays)))
+    spelling, found = find(arrays, (SPELLING_GRU, SPELLING_GRU_BEFORE, SPELLING))
+    layers, name, parts = dict(enumerate(found)), spelling.cell.space, _parts(spelling)
     kind = helper.np_dtype_to_tensor_dtype(layers[0]["W"].dtype)
-    units = [SPELLING.sizes(layer)["h"] for layer in layers.values()]
+    units = [spelling.sizes(layer)["h"] for layer in layers.values()]
 
     def wires(when: str, first: str, width: int):
-        states = {f"lstm{n}/{part}{when}": (1, "B", units[n]) for n in layers for part in "hc"}
+        states = {f"{name}{n}/{part}{when}": (1, "B", units[n]) for n in layers for part in parts}
         shapes = {first: ("T", "B", width), **states}
         return [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
 
-    stored = {f"lstm{n}/{array}": values[None] for n, layer in layers.items() for array, values in layer.items()}
+    stored = {f"{name}{n}/{array}": values[None] for n, layer in layers.items() for array, values in layer.items()}
     stored["directions"] = np.array([1])
     graph = helper.make_graph(
-        [node for n, layer in layers.items() for node in _nodes(n, layer)],
-        "lstm",
-        wires("", "x", SPELLING.sizes(layers[0])["x"]),
-        wires("_after", f"lstm{len(units) - 1}/hidden", units[-1]),
+        [node for n, layer in layers.items() for node in _nodes(n, layer, spelling)],
+        name,
+        wires("", "x", spelling.sizes(layers[0])["x"]),
+        wires("_after", f"{name}{len(units) - 1}/hidden", units[-1]),
         [numpy_helper.from_array(values, name) for name, values in stored.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -113,13 +129,25 @@ def write(path: Path | str, arrays: Arrays) -> None:
     write_whole(Path(path), build(arrays).SerializeToString())
 
 
-def _nodes(number: int, layer: Layer) -> list[Any]:
+def _parts(spelling: Dialect) -> str:
+    return "hc" if spelling.cell == LSTM else "h"
+
+
+def _nodes(number: int, layer: Layer, spelling: Dialect) -> list[Any]:
     from onnx.helper import make_node
 
-    name, inputs = f"lstm{number}", f"lstm{number - 1}/hidden" if number else "x"
-    weights = [f"{name}/{array}" if array in layer else "" for array in SPELLING.arrays]
-    states, after = [f"{name}/h", f"{name}/c"], [f"{name}/h_after", f"{name}/c_after"]
-    lstm = make_node(
-        "LSTM", [inputs, *weights, "", *states], [f"{name}/y", *after], name=name, hidden_size=len(layer["R"].T)
+    kind = spelling.cell.space
+    name, inputs = f"{kind}{number}", f"{kind}{number - 1}/hidden" if number else "x"
+    weights = [f"{name}/{array}" if array in layer else "" for array in spelling.arrays]
+    states, after = ([f"{name}/{part}{end}" for part in _parts(spelling)] for end in ("", "_after"))
+    more = {} if spelling.cell == LSTM else {"linear_before_reset": int(spelling.cell == GRU)}
+    size = spelling.sizes(layer)["h"]
+    node = make_node(
+        spelling.cell.kind,
+        [inputs, *weights, "", *states],
+        [f"{name}/y", *after],
+        name=name,
+        hidden_size=size,
+        **more,
     )
-    return [lstm, make_node("Squeeze", [f"{name}/y", "directions"], [f"{name}/hidden"])]
+    return [node, make_node("Squeeze", [f"{name}/y", "directions"], [f"{name}/hidden"])]

@@ -9,7 +9,6 @@ import numpy as np
 
 from issref.verify.formats import onnx_graph
 from issref.verify.formats.files import Keep
-from issref.verify.formats.onnx import SPELLING
 
 _STATES = (5, 6)  # inputs of a node
 
@@ -25,10 +24,11 @@ def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
     model = onnx.load(path)
     weights, mine = {}, set()
     for place, node in _nodes(model.graph).items():
-        names = dict(zip((f"{place}/{array}" for array in SPELLING.arrays), node.input[1:4], strict=False))
+        arrays = [f"{place}/{array}" for array in onnx_graph.arrays(node)]
+        names = dict(zip(arrays, node.input[1:4], strict=False))
         weights |= {names[name]: (np.ones(1, bool), *keep[name]) for name in names if name in keep}
-        if f"{place}/R" in keep:
-            _resize(model.graph, node, keep[f"{place}/R"][1])
+        if arrays[1] in keep:
+            _resize(model.graph, node, keep[arrays[1]][1])
         mine |= names.keys()
     readers = {name: masks for name, masks in keep.items() if name not in mine}
     _check_uses(model.graph, weights, readers)
@@ -42,7 +42,7 @@ def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
 
 def _nodes(graph: Any) -> dict[str, Any]:
     made = {output: node for node in graph.node for output in node.output}
-    return onnx_graph.named([node for node in graph.node if node.op_type == "LSTM"], made)
+    return onnx_graph.named(onnx_graph.nodes(graph), made)
 
 
 def _resize(graph: Any, node: Any, mask: np.ndarray) -> None:

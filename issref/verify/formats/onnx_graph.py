@@ -9,9 +9,12 @@ import numpy as np
 from issref.verify.formats import kinds
 from issref.verify.formats.files import widened
 
-_PLAIN = {"activations": [b"Sigmoid", b"Tanh", b"Tanh"], "input_forget": 0}
+_PLAIN = {
+    "LSTM": {"activations": [b"Sigmoid", b"Tanh", b"Tanh"], "input_forget": 0},
+    "GRU": {"activations": [b"Sigmoid", b"Tanh"]},
+}
 _DIRECTIONS = {b"forward": ("",), b"reverse": ("_reverse",), b"bidirectional": ("", "_reverse")}
-_SHAPES = ("hidden_size", "layout")
+_KNOWN = ("hidden_size", "layout", "linear_before_reset")
 _STATES = {4: "lengths", 5: "initial hidden state", 6: "initial cell state"}  # inputs of a node
 _PASSING = ("Squeeze", "Unsqueeze", "Transpose", "Reshape", "Dropout", "Identity", "Cast")
 _PEEPHOLES = 7  # the eighth input
@@ -34,6 +37,18 @@ def numbers(tensor: Any) -> np.ndarray:
     return widened(values.view(np.uint16)) if values.dtype.name == "bfloat16" else values
 
 
+def nodes(graph: Any) -> list[Any]:
+    """Return the LSTM nodes of a graph, its GRU nodes if it has none."""
+    found = [node for node in graph.node if node.op_type in _PLAIN]
+    return [node for node in found if node.op_type == "LSTM"] or found
+
+
+def arrays(node: Any) -> tuple[str, str, str]:
+    """Return the names of the weights of a node, others for a GRU with linear_before_reset 0."""
+    after = any(one.name == "linear_before_reset" and one.i for one in node.attribute)
+    return ("W", "R", "B") if after or node.op_type == "LSTM" else ("W_before", "R_before", "B")
+
+
 def named(nodes: list[Any], made: dict[str, Any]) -> dict[str, Any]:
     """Return the nodes by place: lstm0, lstm1, ... in a single chain, else "name of the first node/0", ..."""
     chains: list[list[Any]] = []
@@ -42,8 +57,8 @@ def named(nodes: list[Any], made: dict[str, Any]) -> dict[str, Any]:
         chain = next((chain for chain in chains if chain[-1].output[:1] == [below]), None)
         chains.append([node]) if chain is None else chain.append(node)
     if len(chains) == 1:
-        return {f"lstm{number}": node for number, node in enumerate(chains[0])}
-    heads = [chain[0].name or f"LSTM_{number}" for number, chain in enumerate(chains)]
+        return {f"{node.op_type.lower()}{number}": node for number, node in enumerate(chains[0])}
+    heads = [chain[0].name or f"{chain[0].op_type}_{number}" for number, chain in enumerate(chains)]
     return {
         f"{head}/{number}": node
         for head, chain in zip(heads, chains, strict=True)
@@ -74,7 +89,7 @@ def left_out(node: Any, made: dict[str, Any], stored: dict[str, np.ndarray]) -> 
         if name in stored and (number == 4 or stored[name].any()):
             parts.append(f"stored {what} {name}")
         elif number > 4 and _source(name, made) is not None:
-            parts.append(f"{what} of {_source(name, made).name or 'another LSTM'}")
+            parts.append(f"{what} of {_source(name, made).name or 'another node'}")
     return ", ".join(parts)
 
 
@@ -91,9 +106,9 @@ def check_plain(node: Any) -> tuple[str, ...]:
     if direction not in _DIRECTIONS:
         raise ValueError(f"{node.name}: expected a direction of {[*_DIRECTIONS]}, got {direction}")
     endings = _DIRECTIONS[direction]
-    plain = {**_PLAIN, "activations": len(endings) * _PLAIN["activations"]}
+    plain = {**_PLAIN[node.op_type], "activations": len(endings) * _PLAIN[node.op_type]["activations"]}
     for name, value in values.items():
-        if name not in _SHAPES and value != plain.get(name):
+        if name not in _KNOWN and value != plain.get(name):
             raise ValueError(f"{node.name}: expected {name} {plain.get(name)}, got {value}")
     if any(node.input[_PEEPHOLES:]):
         raise ValueError(f"{node.name}: expected no peepholes, got {node.input[_PEEPHOLES]}")
@@ -103,13 +118,13 @@ def check_plain(node: Any) -> tuple[str, ...]:
 def _reads(node: Any, made: dict[str, Any]) -> str | None:
     """Return the LSTM output that a node reads, directly or through passing nodes; None if it reads none."""
     name = _passed(node.input[0], made)
-    return name if name in made and made[name].op_type == "LSTM" else None
+    return name if name in made and made[name].op_type == node.op_type else None
 
 
 def _source(name: str, made: dict[str, Any]) -> Any:
-    """Return the LSTM node that computes a value, or None."""
+    """Return the recurrent node that computes a value, or None."""
     name = _passed(name, made)
-    return made[name] if name in made and made[name].op_type == "LSTM" else None
+    return made[name] if name in made and made[name].op_type in _PLAIN else None
 
 
 def _passed(name: str, made: dict[str, Any]) -> str:

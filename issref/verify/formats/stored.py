@@ -25,6 +25,8 @@ def plain(arrays: Arrays) -> tuple[Params, Notes, Sources]:
         if short in found:
             raise ValueError(f"{short}: expected one array of this name, got {name} too")
         found[short], sources[short] = values, (name,)
+        if short.endswith("bias") and values.ndim == 2 and len(values) == 2:
+            found[short] = values.ravel()  # the two biases of Keras' GRU
     for name in [*found]:
         _unmask(found, notes, sources, name.removesuffix("_orig"))
         _undrop(found, notes, sources, name.removesuffix("_raw"))

@@ -17,7 +17,8 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
-from issref.verify.formats.dialect import Arrays, Dialect, Layer
+from issref.verify.formats.cells import GRU
+from issref.verify.formats.dialect import Arrays, Dialect, Layer, find
 from issref.verify.formats.files import Keep, check_stored, reading, unreadable, widened
 
 GATES = ("input", "forget", "candidate", "output")
@@ -25,6 +26,16 @@ SPELLING = Dialect(
     "*_l#",
     {"weight_ih": (GATES, ("x",)), "weight_hh": (GATES, ("h",)), "bias_ih": (GATES,), "bias_hh": (GATES,)},
 )
+# The reset acts after the product; the candidate's bias in bias_hh is inside the reset.
+GRU_GATES = ("reset", "update", "candidate")
+SPELLING_GRU = Dialect(
+    "*_l#",
+    {
+        "weight_ih": (GRU_GATES, ("x",)), "weight_hh": (GRU_GATES, ("h",)),
+        "bias_ih": (GRU_GATES,), "bias_hh": (("reset", "update", "recurrent"),),
+    },
+    cell=GRU,
+)  # fmt: skip
 axes, layout = SPELLING.axes, SPELLING.layout
 to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
 
@@ -42,17 +53,17 @@ def arrays(state: Mapping[str, Any]) -> Params:
 
 
 def build(arrays: Arrays):
-    """Build one nn.LSTM if all layers have the same width, else an nn.ModuleList with an nn.LSTM for each layer.
+    """Build one nn.LSTM or nn.GRU if all layers have the same width, else an nn.ModuleList with one for each.
 
-    After compaction, layers have different widths, which one nn.LSTM cannot have. In the list, each module reads
+    After compaction, layers have different widths, which one module cannot have. In the list, each module reads
     the output of the previous one.
     """
     from torch import nn
 
-    layers = SPELLING.find(arrays)
-    if len({SPELLING.sizes(layer)["h"] for layer in layers}) == 1:
-        return _lstm(layers)
-    return nn.ModuleList([_lstm([layer]) for layer in layers])
+    spelling, layers = find(arrays, (SPELLING_GRU, SPELLING))
+    if len({spelling.sizes(layer)["h"] for layer in layers}) == 1:
+        return _module(layers, spelling)
+    return nn.ModuleList([_module([layer], spelling) for layer in layers])
 
 
 def read(path: Path | str) -> Params:
@@ -154,20 +165,19 @@ def _array(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name}: expected numbers that NumPy has, got {value.dtype}") from error
 
 
-def _lstm(layers: list[Layer]):
+def _module(layers: list[Layer], spelling: Dialect):
     import torch
 
-    sizes = SPELLING.sizes(layers[0])
+    sizes = spelling.sizes(layers[0])
     tensors = {
         f"{array}_l{number}": torch.tensor(values)
         for number, layer in enumerate(layers)
         for array, values in layer.items()
     }
-    lstm = torch.nn.LSTM(
-        sizes["x"], sizes["h"], len(layers), bias="bias_ih" in layers[0], dtype=tensors["weight_ih_l0"].dtype
-    )
-    lstm.load_state_dict(tensors)
-    return lstm
+    settings = {"bias": "bias_ih" in layers[0], "dtype": tensors["weight_ih_l0"].dtype}
+    module = getattr(torch.nn, spelling.cell.kind)(sizes["x"], sizes["h"], len(layers), **settings)
+    module.load_state_dict(tensors)
+    return module
 
 
 def _flat(tree: Any) -> Iterator[tuple[str, Any, Any]]:

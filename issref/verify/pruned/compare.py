@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from issref.models import ptb_lstm
+from issref.verify.formats.cells import cell_of
 from issref.verify.formats.convert import Checkpoint, describe, load, widths
 from issref.verify.formats.files import eps
 from issref.verify.pruned import matching, pairs, readers, verdict
@@ -118,9 +120,12 @@ def _check_comparable(before: Checkpoint, after: Checkpoint) -> None:
         raise ValueError(f"{after.path}: expected {len(old) - 1} layers, as before, got {len(new) - 1}")
     if old[0] < new[0]:
         raise ValueError(f"{after.path}: expected an input of width {old[0]}, as before, got {new[0]}")
-    for number, (was, now) in enumerate(zip(old[1:], new[1:], strict=True)):
+    cell, other = cell_of(before.params), cell_of(after.params)
+    if cell != other:
+        raise ValueError(f"{after.path}: expected {cell.describe()}, as before, got {other.describe()}")
+    for layer, was, now in zip(ptb_lstm.spaces(before.params), old[1:], new[1:], strict=True):
         if now > was:
-            raise ValueError(f"{after.path}: expected at most {was} units in lstm{number}, as before, got {now}")
+            raise ValueError(f"{after.path}: expected at most {was} units in {layer}, as before, got {now}")
 
 
 def _readouts(
@@ -140,7 +145,7 @@ def _compare_all(pair: Pair, after: Checkpoint) -> tuple[list[Kept], list[Findin
     inputs = _inputs(pair, after)
     kept, findings = [Kept(inputs, {tuple(inputs.tolist())})], []
     for number, (old, new) in enumerate(zip(pair.old, pair.new, strict=True)):
-        layer, found = compare_layer(f"lstm{number}", new, old, kept[-1], eps(pair.dtype))
+        layer, found = compare_layer(pair.names[number], new, old, kept[-1], eps(pair.dtype))
         kept, findings = [*kept, layer], [*findings, *found]
     if pair.readouts and pair.readouts[1]:
         findings += compare_readout(pair.readouts[1], pair.readouts[0], kept[-1], eps(pair.dtype))
@@ -159,7 +164,7 @@ def _inputs(pair: Pair, after: Checkpoint) -> np.ndarray:
 
 def _read_unseen(pair: Pair, findings: Sequence[Finding]) -> bool:
     """Return whether the top layer's removed units were read by a readout that the outputs leave out."""
-    unseen, top = pair.readouts is not None and pair.readouts[1] is None, f"lstm{len(pair.old) - 1}"
+    unseen, top = pair.readouts is not None and pair.readouts[1] is None, pair.names[-1]
     return unseen and any((each["kind"], each["layer"]) == ("read", top) for each in findings)
 
 
@@ -168,7 +173,7 @@ def _layers(pair: Pair, kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:
         units = old.b.shape[1]
         removed = np.setdiff1d(np.arange(units), mine.units).tolist()
         yield {
-            "layer": f"lstm{number}", "before": units, "after": len(mine.units),
+            "layer": pair.names[number], "before": units, "after": len(mine.units),
             "kept": mine.units.tolist(), "removed": removed,
         }  # fmt: skip
 
@@ -182,7 +187,7 @@ def _notes(pair: Pair, kept: Sequence[Kept], before: Checkpoint, after: Checkpoi
         yield f"of the input, components {spell(kept[0].units)} were kept, found by their weights"
     for number, (old, mine) in enumerate(zip(pair.old, kept[1:], strict=True)):
         if (np.diff(mine.units) < 0).any():
-            yield f"lstm{number}: units are in another order, {spell(mine.units)}"
+            yield f"{pair.names[number]}: units are in another order, {spell(mine.units)}"
         rest = np.setdiff1d(np.flatnonzero(silent(old)), mine.units)
         if any(weights[rest].any() for weights in pairs.readers(pair, kept, number).values()):
-            yield f"lstm{number}: some removed units were read, but stay at 0 from a zero state"
+            yield f"{pair.names[number]}: some removed units were read, but stay at 0 from a zero state"

@@ -1,10 +1,12 @@
 """An LSTM before and after pruning: what the kept units read, and how much the outputs differ."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from issref.ops import gru
 from issref.ops.lstm import lstm
 from issref.verify.formats.convert import Checkpoint
 from issref.verify.formats.files import eps, rounded
@@ -26,6 +28,13 @@ class Pair(NamedTuple):
     readouts: tuple[Readout, Readout | None] | None
     dtype: str
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the layers, from the input up."""
+        return [
+            f"{'gru' if layer.h.shape[1] == len(gru.GATES) else 'lstm'}{n}" for n, layer in enumerate(self.old)
+        ]
+
 
 def alike(before: Checkpoint, after: Checkpoint, readouts: tuple[Readout, Readout | None] | None) -> Pair:
     """Return the layers and readouts of two checkpoints in the coarser dtype of both."""
@@ -44,20 +53,20 @@ def alike(before: Checkpoint, after: Checkpoint, readouts: tuple[Readout, Readou
 def removed_reads(pair: Pair, kept: Sequence[Kept]) -> list[Finding]:
     """Return a finding for each layer of which kept units, or the readout, read removed ones."""
     inputs = kept[0].units
-    reading = {"lstm0": pair.old[0].x[:, :, kept[1].units]}
+    reading = {pair.names[0]: pair.old[0].x[:, :, kept[1].units]}
     removed = np.setdiff1d(np.arange(len(pair.old[0].x)), inputs)
     findings = removed_but_read("input", removed, reading, "component")
     for number, old in enumerate(pair.old):
         removed = np.setdiff1d(np.flatnonzero(~silent(old)), kept[number + 1].units)
-        findings += removed_but_read(f"lstm{number}", removed, readers(pair, kept, number), "unit")
+        findings += removed_but_read(pair.names[number], removed, readers(pair, kept, number), "unit")
     return findings
 
 
 def readers(pair: Pair, kept: Sequence[Kept], number: int) -> dict[str, np.ndarray]:
     """Return the weights by which kept units and the readout read a layer, with a row for each old unit."""
-    found = {f"lstm{number}": pair.old[number].h[:, :, kept[number + 1].units]}
+    found = {pair.names[number]: pair.old[number].h[:, :, kept[number + 1].units]}
     if number + 1 < len(pair.old):
-        found[f"lstm{number + 1}"] = pair.old[number + 1].x[:, :, kept[number + 2].units]
+        found[pair.names[number + 1]] = pair.old[number + 1].x[:, :, kept[number + 2].units]
     elif pair.readouts:
         found[pair.readouts[0].name] = pair.readouts[0].kernel
     return found
@@ -83,5 +92,9 @@ def difference(pair: Pair, units: Sequence[np.ndarray]) -> tuple[float, float]:
 def _hidden(layers: Sequence[Layer], x: np.ndarray, states: Sequence[np.ndarray]) -> np.ndarray:
     for layer, (h, c) in zip(layers, states, strict=True):
         kernel = np.concatenate((layer.x, layer.h))
-        (x, *_), _ = lstm(x, h, c, kernel.reshape(len(kernel), layer.b.size), layer.b.ravel())
+        weights = kernel.reshape(len(kernel), math.prod(kernel.shape[1:])), layer.b.ravel()
+        if kernel.shape[1] == len(gru.GATES):
+            (x, *_), _ = gru.gru(x, h, *weights, reset_after=len(layer.b) > len(gru.GATES))
+        else:
+            (x, *_), _ = lstm(x, h, c, *weights)
     return x

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from issref.verify.formats import tf1
+from issref.verify.formats.cells import GRU
 from issref.verify.formats.convert import Checkpoint, widths
-from issref.verify.formats.dialect import REFERENCE
+from issref.verify.formats.dialect import REFERENCE, reference
 from issref.verify.pruned.defects import Readout
 
 # Endings of the names of a matrix and its bias; of matrices that read along axis 1.
@@ -16,19 +17,21 @@ _COLUMNS = ("weight", "weight_ih", "W")
 
 
 class Model(NamedTuple):
-    """A model whose program is known: the place of its LSTM, the reader of its top layer, and all other arrays."""
+    """A model whose program is known: places of its layers, the reader of the top one, and all other arrays."""
 
-    place: str
+    places: tuple[str, ...]
     reader: str
     others: frozenset[str]
 
 
 MODELS = {
     "issref": Model(
-        REFERENCE.place, "softmax/kernel", frozenset(("embed/kernel", "softmax/kernel", "softmax/bias"))
+        (REFERENCE.place, reference(GRU).place),
+        "softmax/kernel",
+        frozenset(("embed/kernel", "softmax/kernel", "softmax/bias")),
     ),
     "tf1": Model(
-        tf1.SPELLING.place,
+        (tf1.SPELLING.place,),
         "Model/softmax_w",
         frozenset(("Model/embedding", "Model/softmax_w", "Model/softmax_b")),
     ),
@@ -48,9 +51,9 @@ def named(found: Checkpoint, names: Sequence[str]) -> Readout:
 def known(found: Checkpoint) -> str | None:
     """Return the reader's name if the file holds a language model of issref or of the released code, else None."""
     model = MODELS.get(found.framework)
-    if model is None or not found.stack.endswith(model.place):
+    if model is None or not found.stack.endswith(model.places):
         return None
-    prefix = found.stack.removesuffix(model.place)
+    prefix = next(found.stack.removesuffix(place) for place in model.places if found.stack.endswith(place))
     names = {name.removeprefix(prefix) for name in found.rest if name.startswith(prefix)}
     return prefix + model.reader if model.reader in names and names <= model.others else None
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from issref.iss.compact import Alive, compact, keep_masks
 from issref.iss.layout import Layout
+from issref.models.ptb_lstm import spaces
 from issref.training.checkpoint import from_json, read_whole, write_whole
 from issref.verify.formats import files, hdf5_cut, names, onnx_cut, torch
+from issref.verify.formats.cells import GRU, cell_of
 from issref.verify.formats.convert import Checkpoint, check_new, load, naming, widths
-from issref.verify.formats.dialect import REFERENCE
+from issref.verify.formats.dialect import reference
 from issref.verify.pruned import matching, pairs, readers
 from issref.verify.pruned.compare import Report, report
 from issref.verify.pruned.defects import Kept, Readout
@@ -106,8 +108,8 @@ def _alive(found: Checkpoint, readout: Readout | None) -> Alive:
     layers = matching.layers(found.params)
     read = np.ones(len(layers[-1].h), bool) if readout is None else readout.kernel.any(axis=1)
     alive = {}
-    for number in reversed(range(len(layers))):
-        alive[f"lstm{number}"] = mine = _reached(layers[number].h, read)
+    for number, name in reversed([*enumerate(spaces(found.params))]):
+        alive[name] = mine = _reached(layers[number].h, read)
         below = layers[number].x[:, :, mine].any(axis=(1, 2))  # of lstm0, the input
         read = np.ones(len(below), bool) if found.assumed else below
     return dict(reversed(alive.items()))
@@ -122,7 +124,8 @@ def _reached(weights: np.ndarray, alive: np.ndarray) -> np.ndarray:
 
 def _kept(found: Checkpoint, keep: Mapping[str, Sequence[int]], readout: Readout | None) -> Alive:
     """Return masks of the units to keep. Raises ValueError for others than the file has."""
-    alive = {f"lstm{number}": np.ones(units, bool) for number, units in enumerate(widths(found.params)[1:])}
+    layers = zip(spaces(found.params), widths(found.params)[1:], strict=True)
+    alive = {layer: np.ones(units, bool) for layer, units in layers}
     for layer, units in keep.items():
         if layer not in alive:
             raise ValueError(f"{found.path}: keep: expected layers of {[*alive]}, got {layer!r}")
@@ -142,6 +145,12 @@ def _content(cut: Cut) -> bytes:
     """Return the content of the smaller file."""
     found, layout = cut.found, _layout(cut)
     every = {name: keep_masks(layout, name, cut.alive) for name in layout.axes}
+    if found.framework == "keras" and cell_of(found.params) == GRU:  # rows of two biases
+        every |= {
+            name: (np.ones(2, bool), mask[: len(mask) // 2])
+            for name, (mask, *more) in every.items()
+            if name.endswith("bias") and not more
+        }
     keep = {
         source: masks
         for name, masks in every.items()
@@ -179,7 +188,7 @@ def _report(cut: Cut, target: Path, readout: Readout | None) -> Report:
     """Compare the outputs of the checkpoint and of the cut one."""
     found, masks = cut.found, [*cut.alive.values()]
     inputs, *_ = sizes = widths(found.params)
-    small, _ = compact(found.params, REFERENCE.layout(sizes), cut.alive)
+    small, _ = compact(found.params, reference(cell_of(found.params)).layout(sizes), cut.alive)
     pair = pairs.alike(
         found,
         found._replace(params=small),
@@ -225,7 +234,7 @@ def _changes(cut: Cut, smaller: Alive) -> Iterator[str]:
     found, sizes = cut.found, [widths(cut.found.params)[0], *(int(mask.sum()) for mask in cut.alive.values())]
     modules = [names.prefix(place).rstrip("/.") or "LSTM" for place in found.layers]
     if renamed := _renamed(cut):
-        parts = ", ".join(f"nn.LSTM({d}, {h})" for d, h in pairwise(sizes))
+        parts = ", ".join(f"nn.{cell_of(found.params).kind}({d}, {h})" for d, h in pairwise(sizes))
         names_now = f"each reads the one before, as {next(iter(renamed.values()))}"
         yield f"{modules[0]}: nn.ModuleList([{parts}]), in which {names_now}"
     elif found.framework == "torch" and len({*modules}) == 1:
