@@ -3,9 +3,9 @@
 python -m issref.crosscheck vectors DIR             copy the test vectors, with a README on inputs and outputs
 python -m issref.crosscheck score DIR               score the outputs that your port has written to DIR
 python -m issref.crosscheck port module:function    run and score a Python port
-python -m issref.crosscheck pruned BEFORE AFTER     compare two checkpoints of an LSTM, before and after pruning
+python -m issref.crosscheck pruned BEFORE AFTER     compare two checkpoints, before and after pruning
 python -m issref.crosscheck shrink IN OUT           cut dead units, or all but those to keep, out of a checkpoint
-python -m issref.crosscheck convert IN OUT          convert an LSTM's checkpoint to another framework's format
+python -m issref.crosscheck convert IN OUT          convert an LSTM's or GRU's checkpoint to another format
 """
 
 import importlib
@@ -123,9 +123,9 @@ class Port(Scored):
 
 @dataclass(frozen=True)
 class Pruned:
-    """Compare an LSTM before and after pruning: which units were removed, and is it the same function?
+    """Compare an LSTM or GRU before and after pruning: which units were removed, and is it the same function?
 
-    Each file holds a plain stacked LSTM, as .pt or .pth (a state dict), .onnx, .keras, .h5, or .safetensors (names
+    Each file holds plain stacked layers, as .pt or .pth (a state dict), .onnx, .keras, .h5, or .safetensors (names
     of issref, PyTorch, Flax, Keras or TensorFlow 1). Exit code 0 means the same function, 1 another one, 2 that
     the files do not decide it.
     """
@@ -153,7 +153,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Convert:
-    """Convert the LSTM of a checkpoint, and nothing else in it, to the format of the new file's suffix.
+    """Convert the LSTM or GRU of a checkpoint, and nothing else in it, to the format of the new file's suffix.
 
     .pt and .pth are state dicts of PyTorch; .onnx is ONNX; .torch.safetensors, .flax.safetensors,
     .keras.safetensors and .tf1.safetensors use that framework's names; any other .safetensors, issref's.
@@ -178,11 +178,10 @@ class Convert:
 
 @dataclass(frozen=True, kw_only=True)
 class Shrink:
-    """Cut units out of the LSTM of a checkpoint, and write the smaller one in the same format.
+    """Cut units out of a checkpoint's LSTM or GRU, and write the smaller one in the same format.
 
-    The outputs are compared before and after, and the new sizes in your code are printed. All other arrays are
-    copied. Exit code 0 means the same function, 1 another one, since units that are read were not kept, 2 that the
-    file does not decide it.
+    The outputs are compared, all other arrays copied, and the new sizes in your code printed. Exit code 0 means
+    the same function, 1 another one, since units that are read were not kept, 2 that the file does not decide it.
     """
 
     source: Positional[Annotated[Path, arg(metavar="IN")]]
@@ -203,14 +202,13 @@ class Shrink:
     """Also write the report to this JSON file."""
 
     def run(self) -> int:
-        if self.dead == (self.keep is not None):
+        if self.dead == bool(self.keep):
             raise ValueError("shrink: expected one of --dead and --keep, got " + ("both" if self.dead else "none"))
-        keep = None if self.keep is None else kept_units(self.keep)
         choices = {"stack": self.stack, "reader": self.reader, "overwrite": self.overwrite}
+        keep = kept_units(self.keep) if self.keep else None
         report, remarks = shrink(self.source, self.target, keep, **choices)
-        code = judge(report, self.json)
         log("\n".join([*remarks, f"{self.target}: written"]))
-        return code
+        return judge(report, self.json)
 
 
 Command = Vectors | Score | Port | Pruned | Shrink | Convert

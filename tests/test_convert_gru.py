@@ -57,8 +57,8 @@ def test_a_file_is_converted_to_each_format_and_back(cell, tmp_path):
 
 
 REFUSED = {
-    "b.torch.safetensors": "before the product (keras, onnx, tf1, issref), got torch, whose GRU has it after",
-    "b.flax.safetensors": "before the product (keras, onnx, tf1, issref), got flax, whose GRU has it after",
+    "b.torch.safetensors": "before the product (onnx, keras, tf1, issref), got torch, whose GRU has it after",
+    "b.flax.safetensors": "before the product (onnx, keras, tf1, issref), got flax, whose GRU has it after",
     "b.tf1.safetensors": "after the product (torch, onnx, flax, keras, issref), got tf1, whose GRU has it before",
 }
 
