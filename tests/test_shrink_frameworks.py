@@ -142,7 +142,7 @@ def test_onnx_runtime_runs_the_smaller_graph(kind, state, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_tied_dictionary_and_other_numbers_stay_in_a_state_dict(dtype, tmp_path):
     torch = pytest.importorskip("torch")
-    state = torch.nn.LSTM(3, 5, dtype=getattr(torch, dtype)).state_dict()
+    state = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 5, dtype=getattr(torch, dtype))}).state_dict()
     torch.save({"model": state, "ema": state, "names": ("a", 1)}, tmp_path / "in.pt")
     (tmp_path / "fc.json").write_text(json.dumps({"lstm0": [0, 1, 2, 3, 4]}))
     run(tmp_path / "in.pt", "--keep", str(tmp_path / "fc.json"))
@@ -154,5 +154,5 @@ def test_a_tied_dictionary_and_other_numbers_stay_in_a_state_dict(dtype, tmp_pat
     found = torch.load(tmp_path / "b.pt", weights_only=True)
     assert report.preserved is False
     assert found["ema"] is found["model"]
-    assert found["model"]["weight_hh_l0"].dtype == getattr(torch, dtype)
+    assert found["model"]["rnn.weight_hh_l0"].dtype == getattr(torch, dtype)
     assert torch.equal(found["model"]["fc.weight"], torch.ones(2, 2, dtype=getattr(torch, dtype)))
