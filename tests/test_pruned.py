@@ -20,7 +20,7 @@ from issref.ops.lstm import GATES, lstm
 from issref.training import checkpoint
 from issref.verify.formats import files, flax, keras, onnx, tf1, torch
 from issref.verify.formats.dialect import REFERENCE
-from issref.verify.pruned import compare
+from issref.verify.pruned import pairs
 from issref.verify.pruned.compare import compare_checkpoints, lines
 from issref.verify.pruned.matching import Layer, match, rows_of, spell
 
@@ -251,13 +251,13 @@ def test_a_unit_that_stays_at_zero_may_be_read(rng):
 
 def outputs(params, widths, kept=None):
     """Compute the compared outputs from the same random numbers, with a random state for kept units."""
-    rng = np.random.default_rng(compare.SEED)
-    x = rng.standard_normal((compare.STEPS, compare.BATCH, widths[0]))
+    rng = np.random.default_rng(pairs.SEED)
+    x = rng.standard_normal((pairs.STEPS, pairs.BATCH, widths[0]))
     for me, units in kept.items():
         size = len(params[f"{me}/bias"]) // 4
-        states = rng.standard_normal((2, compare.BATCH, len(units)))
+        states = rng.standard_normal((2, pairs.BATCH, len(units)))
         if size > len(units):
-            whole = np.zeros((2, compare.BATCH, size))
+            whole = np.zeros((2, pairs.BATCH, size))
             whole[:, :, units] = states
             states = whole
         (x, _, _), _ = lstm(x, *states, params[f"{me}/kernel"], params[f"{me}/bias"])

@@ -148,7 +148,7 @@ def convert(
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Make errors name the file, also for a package that is not installed."""
+    """Name the file in errors. Raises ValueError for them, also if a package is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -83,14 +83,14 @@ class Dialect(NamedTuple):
         return layers
 
     def layout_of(self, arrays: Arrays, chosen: Stack) -> Layout:
-        """Return the layout of the arrays of one LSTM by their names in a file, from those of the first axes."""
+        """Return the layout of the arrays of one LSTM by their names in a file."""
         layers = [{array: arrays[name] for array, name in layer.items()} for layer in chosen.layers.values()]
         widths = [self.sizes(layers[0])["x"], *(self.sizes(layer)["h"] for layer in layers)]
         present = self._replace(arrays={array: self.arrays[array] for array in self.arrays if array in layers[0]})
         return present.layout(widths, [*chosen.layers])
 
     def choose(self, arrays: Arrays, stack: str | None = None) -> Stack:
-        """Return the names of one complete LSTM. Raises ValueError as `find`, but does not read the values."""
+        """Return the names of one complete LSTM. Raises ValueError as `find`, OtherKind for another kind; does not read the values."""
         found, matrices = self.places(arrays, stack), self._matrices()
         if not found:
             raise ValueError(f"arrays: expected the arrays {', '.join(self.arrays)}, got none of them")

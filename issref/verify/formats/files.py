@@ -71,8 +71,8 @@ def write(path: Path | str, arrays: Arrays) -> None:
 def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
     """Return the content of a safetensors file with some arrays cut, and under other names where `renamed`.
 
-    Other arrays and the metadata stay as they are, but those of a model of issref describe the cut one. Raises
-    ValueError if they cannot.
+    Other arrays and the metadata stay as they are; the layout in a model of issref becomes the new one. Raises
+    ValueError if it does not fit.
     """
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")

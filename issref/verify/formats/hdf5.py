@@ -43,7 +43,7 @@ def check_settings(config: Any) -> None:
 
 
 def check_plain(name: str, layer: dict) -> None:
-    """Raise ValueError if the settings of a layer are not those of a plain LSTM or GRU."""
+    """Raise ValueError unless the settings of a layer are a plain LSTM's or GRU's."""
     for setting, value in PLAIN.items():
         if layer.get(setting, value) != value:
             raise ValueError(f"{name}: expected {setting} {value!r}, got {layer[setting]!r}")

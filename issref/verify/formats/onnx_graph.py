@@ -139,7 +139,7 @@ def _passed(name: str, made: dict[str, Any]) -> str:
 def weights(
     name: str, stored: dict[str, np.ndarray], made: dict[str, Any], endings: tuple[str, ...], number: int
 ) -> np.ndarray:
-    """Return stored weights of one direction."""
+    """Return stored weights of one direction. Raises ValueError if they are not stored, or for other shapes."""
     if name not in stored:
         how = f"ones that {made[name].op_type} computes" if name in made else "fed ones"
         hint = "; torch.onnx.export(..., do_constant_folding=True) stores them" if name in made else ""

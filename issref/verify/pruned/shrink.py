@@ -37,7 +37,7 @@ INPUTS = {"torch": "in_features={h}", "flax": "in_features={h} of NNX"}  # of a 
 
 
 class Cut(NamedTuple):
-    """What is cut out of a checkpoint: masks of the units by layer, and the arrays that read the top layer."""
+    """Units to cut out of a checkpoint: masks of the units by layer, and the arrays that read the top layer."""
 
     found: Checkpoint
     alive: Alive
@@ -171,7 +171,7 @@ def _layout(cut: Cut) -> Layout:
 
 
 def _renamed(cut: Cut) -> dict[str, str]:
-    """Return new names for the layers of one nn.LSTM that now differ in width: those of an nn.ModuleList."""
+    """Return new names for the layers of one nn.LSTM that now differ in width, as in an nn.ModuleList."""
     starts, renamed = {names.prefix(place) for place in cut.found.layers}, {}
     if cut.found.framework != "torch" or len(starts) > 1 or len({mask.sum() for mask in cut.alive.values()}) == 1:
         return {}
