@@ -90,7 +90,7 @@ class Dialect(NamedTuple):
         return present.layout(widths, [*chosen.layers])
 
     def choose(self, arrays: Arrays, stack: str | None = None) -> Stack:
-        """Return the names of one complete LSTM. Raises ValueError as `find`, OtherKind for another kind; does not read the values."""
+        """Return the names of one LSTM; values are not read. Raises ValueError as `find`, OtherKind for other kinds."""
         found, matrices = self.places(arrays, stack), self._matrices()
         if not found:
             raise ValueError(f"arrays: expected the arrays {', '.join(self.arrays)}, got none of them")
