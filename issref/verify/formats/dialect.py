@@ -90,7 +90,7 @@ class Dialect(NamedTuple):
         return present.layout(widths, [*chosen.layers])
 
     def choose(self, arrays: Arrays, stack: str | None = None) -> Stack:
-        """Return the names of one LSTM; values are not read. Raises ValueError as `find`, OtherKind for other kinds."""
+        """Return the names of one LSTM, without its values. Raises ValueError as `find`, OtherKind for others."""
         found, matrices = self.places(arrays, stack), self._matrices()
         if not found:
             raise ValueError(f"arrays: expected the arrays {', '.join(self.arrays)}, got none of them")
