@@ -3,8 +3,9 @@
 python -m issref.crosscheck vectors DIR             copy the test vectors, with a README on inputs and outputs
 python -m issref.crosscheck score DIR               score the outputs that your port has written to DIR
 python -m issref.crosscheck port module:function    run and score a Python port
-python -m issref.crosscheck pruned BEFORE AFTER     compare two checkpoints of an LSTM, before and after pruning
-python -m issref.crosscheck convert IN OUT          convert an LSTM's checkpoint to another framework's format
+python -m issref.crosscheck pruned BEFORE AFTER     compare two checkpoints, before and after pruning
+python -m issref.crosscheck shrink IN OUT           cut dead units, or all but those to keep, out of a checkpoint
+python -m issref.crosscheck convert IN OUT          convert an LSTM's or GRU's checkpoint to another format
 """
 
 import importlib
@@ -22,7 +23,8 @@ from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
 from issref.training.console import failed, log, prepare_streams
 from issref.verify.formats.convert import convert
-from issref.verify.pruned.compare import compare_checkpoints, lines
+from issref.verify.pruned.compare import Report, compare_checkpoints, lines
+from issref.verify.pruned.shrink import kept_units, shrink
 from issref.verify.suite import conformance, scoring
 from issref.verify.suite.conformance import Suite
 from issref.verify.suite.diagnosis import explain
@@ -121,9 +123,9 @@ class Port(Scored):
 
 @dataclass(frozen=True)
 class Pruned:
-    """Compare an LSTM before and after pruning: which units were removed, and is it the same function?
+    """Compare an LSTM or GRU before and after pruning: which units were removed, and is it the same function?
 
-    Each file holds a plain stacked LSTM, as .pt or .pth (a state dict), .onnx, .keras, .h5, or .safetensors (names
+    Each file holds plain stacked layers, as .pt or .pth (a state dict), .onnx, .keras, .h5, or .safetensors (names
     of issref, PyTorch, Flax, Keras or TensorFlow 1). Exit code 0 means the same function, 1 another one, 2 that
     the files do not decide it.
     """
@@ -146,15 +148,12 @@ class Pruned:
     def run(self) -> int:
         readers = {"reader": self.reader, "reader_after": self.reader_after}
         report = compare_checkpoints(self.before, self.after, self.stack, self.stack_after, **readers)
-        log("\n".join(lines(report)))
-        if self.json is not None:
-            write_whole(self.json, json.dumps(report._asdict(), indent=1).encode())
-        return {True: 0, False: 1, None: 2}[report.preserved]
+        return judge(report, self.json)
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Convert the LSTM of a checkpoint, and nothing else in it, to the format of the new file's suffix.
+    """Convert the LSTM or GRU of a checkpoint, and nothing else in it, to the format of the new file's suffix.
 
     .pt and .pth are state dicts of PyTorch; .onnx is ONNX; .torch.safetensors, .flax.safetensors,
     .keras.safetensors and .tf1.safetensors use that framework's names; any other .safetensors, issref's.
@@ -177,7 +176,50 @@ class Convert:
         return 0
 
 
-Command = Vectors | Score | Port | Pruned | Convert
+@dataclass(frozen=True, kw_only=True)
+class Shrink:
+    """Cut units out of a checkpoint's LSTM or GRU, and write the smaller one in the same format.
+
+    The outputs are compared, all other arrays copied, and the new sizes in your code printed. Exit code 0 means
+    the same function, 1 another one, since units that are read were not kept, 2 that the file does not decide it.
+    """
+
+    source: Positional[Annotated[Path, arg(metavar="IN")]]
+    """The file to read: .pt, .pth, .onnx, .keras, .h5, .safetensors."""
+    target: Positional[Annotated[Path, arg(metavar="OUT")]]
+    """The file to write."""
+    dead: FlagCreatePairsOff[bool] = False
+    """Cut the units that no output depends on: what reads them is zero, or is cut itself."""
+    keep: Path | None = None
+    """Or keep the units in this JSON file, {"lstm0": [0, 2, 3]}; layers that it leaves out are not cut."""
+    stack: str | None = None
+    """Choice among several LSTMs: --stack 'decoder.lstm.*_l#'; '#' is any number."""
+    reader: tuple[str, ...] = ()
+    """The arrays that alone read the top layer: --reader fc.weight. A file does not show them."""
+    overwrite: FlagCreatePairsOff[bool] = False
+    """Overwrite an existing file."""
+    json: Path | None = None
+    """Also write the report to this JSON file."""
+
+    def run(self) -> int:
+        if self.dead == bool(self.keep):
+            raise ValueError("shrink: expected one of --dead and --keep, got " + ("both" if self.dead else "none"))
+        choices = {"stack": self.stack, "reader": self.reader, "overwrite": self.overwrite}
+        keep = kept_units(self.keep) if self.keep else None
+        report, remarks = shrink(self.source, self.target, keep, **choices)
+        log("\n".join([*remarks, f"{self.target}: written"]))
+        return judge(report, self.json)
+
+
+Command = Vectors | Score | Port | Pruned | Shrink | Convert
+
+
+def judge(report: Report, path: Path | None) -> int:
+    """Print a report, write it as JSON if there is a path, and return its exit code."""
+    log("\n".join(lines(report)))
+    if path is not None:
+        write_whole(path, json.dumps(report._asdict(), indent=1).encode())
+    return {True: 0, False: 1, None: 2}[report.preserved]
 
 
 def imported(name: str) -> conformance.Port:

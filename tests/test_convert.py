@@ -162,7 +162,7 @@ def test_of_two_lstms_one_is_chosen(tmp_path):
 def test_any_name_is_taken_if_it_is_given(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(renamed(PARAMS, ("lstm", "cell")), path)
-    with pytest.raises(ValueError, match="expected an LSTM's arrays, with names like"):
+    with pytest.raises(ValueError, match="expected an LSTM's or a GRU's arrays, with names like"):
         load(path)
     same_bits(load(path, "cell#/*").params, PARAMS)
 
@@ -175,7 +175,7 @@ def test_the_forget_bias_of_a_tf1_cell_goes_in_and_out(tmp_path):
     convert(tmp_path / "out.safetensors", tmp_path / "back.tf1.safetensors", forget_bias=1.0)
     for name, values in files.read(tmp_path / "back.tf1.safetensors").items():
         np.testing.assert_allclose(values, files.read(source)[name], rtol=1e-14, atol=1e-15)
-    with pytest.raises(ValueError, match="forget_bias: expected a file of tf1, got issref and keras"):
+    with pytest.raises(ValueError, match="forget_bias: expected a file of tf1 with an LSTM, got issref and keras"):
         convert(tmp_path / "out.safetensors", tmp_path / "out.keras.safetensors", forget_bias=1.0)
 
 
@@ -291,7 +291,7 @@ def test_a_file_without_an_lstm_is_refused(arrays, tmp_path):
     refused(
         path,
         tmp_path / "out.keras.safetensors",
-        f"^{path}: expected an LSTM's arrays, with .*, got {found}$",
+        f"^{path}: expected an LSTM's or a GRU's arrays, with .*, got {found}$",
     )
 
 

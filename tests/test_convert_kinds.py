@@ -49,7 +49,6 @@ TF1 = {CELL + "kernel": np.ones((7, 12)), CELL + "bias": np.ones(12)}
 KERAS = {"a/lstm_cell/kernel": np.ones((4, 12)), "a/lstm_cell/recurrent_kernel": np.ones((3, 12))}
 OTHERS = {
     # PyTorch
-    "GRU": under("rnn.", ones(weight_ih_l0=(12, 4), weight_hh_l0=(12, 4), bias_ih_l0=12, bias_hh_l0=12)),
     "RNN": under("rnn.", ones(weight_ih_l0=(4, 4), weight_hh_l0=(4, 4), bias_ih_l0=4, bias_hh_l0=4)),
     "LSTM with projections": under(
         "rnn.", ones(weight_ih_l0=(12, 4), weight_hh_l0=(12, 2), bias_ih_l0=12, bias_hh_l0=12, weight_hr_l0=(2, 3))
@@ -76,15 +75,11 @@ OTHERS = {
     "layer-normalised LSTM, TF 1": {CELL + "kernel": np.ones((7, 12)), CELL + "input/gamma": np.ones(3)},
     "LSTM with peepholes, TF 1": TF1 | {CELL + "w_f_diag": np.ones(3)},
     "CuDNN LSTM": {"cudnn_lstm/opaque_kernel": np.ones(99)},
-    "GRU, TF 1": {"rnn/gru_cell/gates/kernel": np.ones((7, 6)), "rnn/gru_cell/gates/bias": np.ones(6)},
     # Keras
-    "GRU, Keras": {"a/gru_cell/kernel": np.ones((4, 9)), "a/gru_cell/recurrent_kernel": np.ones((3, 9))},
     "RNN, Keras": {"a/kernel": np.ones((4, 4)), "a/recurrent_kernel": np.ones((4, 4)), "a/bias": np.ones(4)},
     "CuDNN LSTM, Keras": KERAS | {"a/lstm_cell/bias": np.ones(24)},
     "layer-normalised LSTM, Keras": KERAS | {"a/lstm_cell/kernel_norm/gamma:0": np.ones(12)},
     # Flax
-    "GRU, Flax": {f"GRUCell_0/{part}/kernel": np.ones((3, 3)) for part in ("ir", "iz", "in", "hr", "hz", "hn")},
-    "GRU, Flax NNX": {"cell/dense_i/kernel": np.ones((4, 9)), "cell/dense_h/kernel": np.ones((3, 9))},
     "convolutional LSTM": {"cell/ih/kernel": np.ones((1, 3, 12)), "cell/hh/kernel": np.ones((1, 3, 12))},
 }  # fmt: skip
 
@@ -99,14 +94,14 @@ def test_another_recurrent_layer_is_refused_by_kind(which, tmp_path):
         assert "remove_weight_norm or remove_spectral_norm makes it plain" in str(raised.value)
 
 
-def test_every_kind_of_the_table_is_tested_and_only_the_lstm_is_read():
+def test_every_kind_of_the_table_is_tested_and_only_lstm_and_gru_are_read():
     assert {kind.name for kind in kinds.KINDS} == {which.split(",")[0] for which in OTHERS} | {
-        "LSTM", "LSTM with coupled gates",
+        "LSTM", "GRU", "LSTM with coupled gates",
     }  # fmt: skip
-    assert [kind.name for kind in kinds.KINDS if kind.reads] == ["LSTM"]
+    assert [kind.name for kind in kinds.KINDS if kind.reads] == ["GRU", "LSTM"]
 
 
-@pytest.mark.parametrize("which", ["GRU", "RNN", "layer-normalised LSTM", "LSTM with projections"])
+@pytest.mark.parametrize("which", ["RNN", "layer-normalised LSTM", "LSTM with projections"])
 def test_another_layer_is_never_offered_as_an_lstm_next_to_one(which, tmp_path):
     arrays = OTHERS[which] | under("plain.", torch.from_reference(OTHER))
     same(loaded(arrays, tmp_path), OTHER)

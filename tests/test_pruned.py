@@ -20,7 +20,7 @@ from issref.ops.lstm import GATES, lstm
 from issref.training import checkpoint
 from issref.verify.formats import files, flax, keras, onnx, tf1, torch
 from issref.verify.formats.dialect import REFERENCE
-from issref.verify.pruned import compare
+from issref.verify.pruned import pairs
 from issref.verify.pruned.compare import compare_checkpoints, lines
 from issref.verify.pruned.matching import Layer, match, rows_of, spell
 
@@ -45,9 +45,9 @@ def kinds(found):
     return [(each["layer"], each["kind"]) for each in found.findings]
 
 
-def network(widths, readout=True):
+def network(widths, readout=True, dialect=REFERENCE):
     """The layout of a stack, and of a softmax that reads it."""
-    stack, top = REFERENCE.layout(widths), f"lstm{len(widths) - 2}"
+    stack, top = dialect.layout(widths), f"{dialect.cell.space}{len(widths) - 2}"
     axes = {"softmax/kernel": ((top,), ("word",)), "softmax/bias": (("~word",),)} if readout else {}
     return Layout({**stack.axes, **axes}, {**stack.sizes, "word": OUT})
 
@@ -63,7 +63,11 @@ def unread(params, layout, keep, rng):
         for array, axis, (_, start, _, _) in layout.occurrences(space):
             if array.endswith("/kernel") and axis == 0:
                 me = array.removesuffix("/kernel")
-                readers = np.tile(keep[me], 4) if me in keep and rng.random() < 0.5 else slice(None)
+                readers = (
+                    np.tile(keep[me], params[array].shape[1] // len(keep[me]))
+                    if me in keep and rng.random() < 0.5
+                    else slice(None)
+                )
                 for unit in np.flatnonzero(~alive):
                     params[array][start + unit, readers] = 0
     return params
@@ -247,13 +251,13 @@ def test_a_unit_that_stays_at_zero_may_be_read(rng):
 
 def outputs(params, widths, kept=None):
     """Compute the compared outputs from the same random numbers, with a random state for kept units."""
-    rng = np.random.default_rng(compare.SEED)
-    x = rng.standard_normal((compare.STEPS, compare.BATCH, widths[0]))
+    rng = np.random.default_rng(pairs.SEED)
+    x = rng.standard_normal((pairs.STEPS, pairs.BATCH, widths[0]))
     for me, units in kept.items():
         size = len(params[f"{me}/bias"]) // 4
-        states = rng.standard_normal((2, compare.BATCH, len(units)))
+        states = rng.standard_normal((2, pairs.BATCH, len(units)))
         if size > len(units):
-            whole = np.zeros((2, compare.BATCH, size))
+            whole = np.zeros((2, pairs.BATCH, size))
             whole[:, :, units] = states
             states = whole
         (x, _, _), _ = lstm(x, *states, params[f"{me}/kernel"], params[f"{me}/bias"])
@@ -508,7 +512,7 @@ def spoilt(**changes):
          "expected an input of width 3, as before, got 4"),
         (spoilt(lstm0__bias=np.full(16, np.nan)), "lstm0/bias: expected finite numbers, got 16"),
         (spoilt(lstm0__bias=np.ones(12)), r"lstm0/bias: expected shape \(16,\) for axes .*, got \(12,\)"),
-        ({"embed/kernel": np.ones((3, 4))}, "expected an LSTM's arrays, with names like .*, got embed/kernel"),
+        ({"embed/kernel": np.ones((3, 4))}, "expected an LSTM's .* arrays, with names .*, got embed/kernel"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_compared_are_refused_in_a_sentence(after, sentence):

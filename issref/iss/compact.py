@@ -28,7 +28,7 @@ def compact(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layou
     """
     layout.check(params)
     _check(layout, alive)
-    smaller = {array: values[np.ix_(*_keep(layout, array, alive))] for array, values in params.items()}
+    smaller = {array: values[np.ix_(*keep_masks(layout, array, alive))] for array, values in params.items()}
     return smaller, layout.resized({space: int(mask.sum()) for space, mask in alive.items()})
 
 
@@ -51,8 +51,16 @@ def expand(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout
             )
     larger = {array: np.zeros(full.shape(array), values.dtype) for array, values in params.items()}
     for array, values in params.items():
-        larger[array][np.ix_(*_keep(full, array, alive))] = values
+        larger[array][np.ix_(*keep_masks(full, array, alive))] = values
     return larger, full
+
+
+def keep_masks(layout: Layout, array: str, alive: Alive) -> tuple[np.ndarray, ...]:
+    """Return a mask along each axis of an array: which positions belong to components that are alive."""
+    return tuple(
+        np.concatenate([np.zeros(0, bool), *_keep_along(layout, array, axis, alive)])
+        for axis in range(len(layout.axes[array]))
+    )
 
 
 def zero_dead(params: Params, layout: Layout, alive: Alive) -> Params:
@@ -69,14 +77,6 @@ def zero_small_weights(params: Params, threshold: float) -> Params:
     The rule looks at single weights, not at groups.
     """
     return {array: np.where(np.abs(values) < threshold, 0, values) for array, values in params.items()}
-
-
-def _keep(layout: Layout, array: str, alive: Alive) -> tuple[np.ndarray, ...]:
-    """Return a mask along each axis of an array: which positions belong to components that are alive."""
-    return tuple(
-        np.concatenate([np.zeros(0, bool), *_keep_along(layout, array, axis, alive)])
-        for axis in range(len(layout.axes[array]))
-    )
 
 
 def _keep_along(layout: Layout, array: str, axis: int, alive: Alive) -> Iterator[np.ndarray]:

@@ -93,15 +93,20 @@ def from_json(text: str | bytes) -> Any:
 
 def save(path: Path, arrays: Arrays, *, previous: Path | None = None, **about: Any) -> None:
     """Write arrays by name, and `about` as JSON in the metadata. On OSError the old file is left as it was."""
-    from safetensors.numpy import save as to_bytes
+    write_whole(path, to_bytes(arrays, **about), previous)
+
+
+def to_bytes(arrays: Arrays, **about: Any) -> bytes:
+    """Return the content of the file that `save` writes."""
+    from safetensors.numpy import save as serialize
 
     texts = {key: json.dumps(value) for key, value in about.items()}
     long = {key: np.frombuffer(text.encode(), np.uint8) for key, text in texts.items() if len(text) > LONGEST}
     metadata = {"format": FORMAT, "sha256": UNKNOWN, **{key: texts[key] for key in texts.keys() - long}}
     everything = {**arrays, **add_prefix(about=long)}
     contiguous = {name: np.ascontiguousarray(values) for name, values in everything.items()}
-    content = _with_sorted_metadata(to_bytes(contiguous, metadata))
-    write_whole(path, content.replace(_field(UNKNOWN), _field(_checksum(content, UNKNOWN)), 1), previous)
+    content = _with_sorted_metadata(serialize(contiguous, metadata))
+    return content.replace(_field(UNKNOWN), _field(_checksum(content, UNKNOWN)), 1)
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

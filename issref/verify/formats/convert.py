@@ -9,12 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from issref.iss.layout import Params
+from issref.iss.layout import Layout, Params
 from issref.models import ptb_lstm
 from issref.training import checkpoint
-from issref.verify.formats import files, flax, keras, kinds, onnx, stored, tf1, torch
-from issref.verify.formats.dialect import REFERENCE, Dialect
-from issref.verify.formats.names import Stack
+from issref.verify.formats import files, keras, kinds, onnx, stored, tf1, torch
+from issref.verify.formats.cells import GRU, GRU_RESET_BEFORE, LSTM, OtherKind, cell_of
+from issref.verify.formats.dialect import Dialect
+from issref.verify.formats.dialects import DIALECTS, MODULES
+from issref.verify.formats.names import Places, Stack
+from issref.verify.formats.stored import Sources
 
 READERS = {
     ".pt": torch.read, ".pth": torch.read, ".onnx": onnx.read_file, ".keras": keras.read_model,
@@ -27,14 +30,8 @@ TARGETS = {
     **{f".{framework}.safetensors": framework for framework in ("torch", "flax", "keras", "tf1")},
     ".safetensors": "issref",
 }
-MODULES = {"torch": torch, "onnx": onnx, "flax": flax, "keras": keras, "tf1": tf1}
-# In this order; other layers have a "kernel" or "weights" too.
-DIALECTS = (
-    ("torch", torch.SPELLING), ("onnx", onnx.SPELLING), ("flax", flax.SPELLING), ("flax", flax.NNX),
-    ("keras", keras.SPELLING), ("tf1", tf1.SPELLING), ("issref", REFERENCE),
-)  # fmt: skip
 # The names of issref's language models and BiDAF; other kernels are TensorFlow 1's, from 1.2 on.
-_OWN = re.compile(r"(params/)?(lstm(\d+|#)|[a-z]+(\d+|#)?\.(fw|bw))/\*")
+_OWN = re.compile(r"(params/)?((?:lstm|gru)(\d+|#)|[a-z]+(\d+|#)?\.(fw|bw))/\*")
 _HELD = (np.float16, np.float32, np.float64)
 
 
@@ -43,7 +40,8 @@ class Checkpoint(NamedTuple):
 
     framework, stack ("decoder.lstm.*_l#"); params of issref; the other arrays; the dtypes in which the file holds
     the LSTM; the number of biases of a gate; whether the chain of its layers is assumed; remarks on what was
-    assumed or computed.
+    assumed or computed; the places of its layers; the layout of its arrays by name, with spaces lstm0, lstm1, ...;
+    the names that its reader gives to the arrays of which each one is made.
     """
 
     path: Path
@@ -55,12 +53,16 @@ class Checkpoint(NamedTuple):
     biases: int
     assumed: bool
     notes: tuple[str, ...]
+    layers: Places
+    layout: Layout
+    sources: Sources
 
 
 def widths(params: Params) -> list[int]:
     """Return the widths of the input and of each layer of an LSTM."""
-    units = [len(params[f"{layer}/bias"]) // 4 for layer in ptb_lstm.spaces(params)]
-    return [len(params["lstm0/kernel"]) - units[0], *units]
+    kernels = [params[f"{layer}/kernel"] for layer in ptb_lstm.spaces(params)]
+    units = [kernel.shape[1] // len(cell_of(params).gates) for kernel in kernels]
+    return [len(kernels[0]) - units[0], *units]
 
 
 def describe(found: Checkpoint) -> str:
@@ -79,16 +81,15 @@ def load(path: Path | str, stack: str | None = None, *, forget_bias: float | Non
     path = Path(path)
     if path.suffix not in READERS:
         raise ValueError(f"{path}: expected a name that ends in {', '.join(READERS)}, got {path.suffix!r}")
-    with _naming(path):
+    with naming(path):
         source = READERS[path.suffix](path)
-        source, read_notes = source if isinstance(source, tuple) else (source, {})
-        arrays, notes = stored.plain(source)
-        framework, dialect = _recognise(arrays, stack)
-        chosen = dialect.choose(arrays, stack)
+        source, read_notes, others = source if isinstance(source, tuple) else (source, {}, {})
+        arrays, notes, sources = stored.plain(source)
+        framework, dialect, chosen = _recognise(arrays, stack)
         params = dialect.to_reference(arrays, chosen.name)
     if framework == "issref" and not _OWN.fullmatch(chosen.name):
         framework = "tf1"
-    if framework == "tf1":
+    if framework == "tf1" and dialect.cell == LSTM:
         params = tf1.to_reference(tf1.from_reference(params), forget_bias=forget_bias or 0.0)
     used = {name for layer in chosen.layers.values() for name in layer.values()}
     return Checkpoint(
@@ -96,11 +97,14 @@ def load(path: Path | str, stack: str | None = None, *, forget_bias: float | Non
         framework,
         chosen.name,
         params,
-        {name: values for name, values in arrays.items() if name not in used},
+        {name: values for name, values in arrays.items() if name not in used} | others,
         tuple(sorted({files.stored_dtype(arrays[name]) for name in used})),
         dialect.biases(chosen),
         chosen.assumed,
         (*_chain(chosen), *(text for name, text in (read_notes | notes).items() if name in used)),
+        chosen.layers,
+        dialect.layout_of(arrays, chosen),
+        sources,
     )
 
 
@@ -131,18 +135,20 @@ def convert(
     source, target = Path(source), Path(target)
     framework = _check_target(source, target, overwrite)
     found = load(source, stack, forget_bias=forget_bias)
-    if forget_bias and "tf1" not in (found.framework, framework):
-        raise ValueError(f"forget_bias: expected a file of tf1, got {found.framework} and {framework}")
+    if forget_bias and ("tf1" not in (found.framework, framework) or cell_of(found.params) != LSTM):
+        raise ValueError(
+            f"forget_bias: expected a file of tf1 with an LSTM, got {found.framework} and {framework}"
+        )
     params = _held(found, framework, target)
-    with _naming(target):
+    with naming(target):
         _write(framework, target, params, forget_bias or 0.0)
     remarks = _remarks(found, framework, params, forget_bias)
     return [describe(found), *remarks, f"{target}: written for {framework}"]
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Make errors name the file, also for a package that is not installed."""
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in errors. Raises ValueError for them, also if a package is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -154,12 +160,18 @@ def _naming(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {message if len(message) <= 700 else message[:700] + ' ...'}") from error
 
 
-def _recognise(arrays: Params, stack: str | None) -> tuple[str, Dialect]:
-    """Return the framework that uses these names."""
+def _recognise(arrays: Params, stack: str | None) -> tuple[str, Dialect, Stack]:
+    """Return the framework and the dialect that use these names, LSTMs first, and the layers."""
+    others = []
     for framework, dialect in DIALECTS:
-        if dialect.places(arrays, stack):
-            return framework, dialect
-    wanted = "expected an LSTM's arrays, with names like weight_ih_l0 or lstm0/kernel"
+        if dialect.places(arrays, stack) and framework in (others or [(framework,)])[0]:
+            try:
+                return framework, dialect, dialect.choose(arrays, stack)
+            except OtherKind as error:
+                others.append((framework, error))
+    if others:
+        raise others[0][1]
+    wanted = "expected an LSTM's or a GRU's arrays, with names like weight_ih_l0 or lstm0/kernel"
     if found := kinds.of_names(sorted(arrays)):
         kind, sign = found
         remedy = f"; {kind.remedy}" if kind.remedy else ""
@@ -172,13 +184,18 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> str:
     framework = next((of for suffix, of in TARGETS.items() if target.name.endswith(suffix)), None)
     if framework is None:
         raise ValueError(f"{target}: expected a name that ends in {', '.join(TARGETS)}, got {target.suffix!r}")
+    check_new(source, target, overwrite)
+    return framework
+
+
+def check_new(source: Path, target: Path, overwrite: bool) -> None:
+    """Raise ValueError if the target has no folder, is the source, or, unless `overwrite`, exists."""
     if not target.parent.is_dir():
         raise ValueError(f"{target}: expected a folder to write to, got no {target.parent}")
     if target.exists() and source.exists() and target.samefile(source):
         raise ValueError(f"{target}: expected another file than the source, got the source itself")
     if target.is_dir() or (target.exists() and not overwrite):
         raise ValueError(f"{target}: expected a new file, or leave to overwrite, got one that exists")
-    return framework
 
 
 def _held(found: Checkpoint, framework: str, target: Path) -> Params:
@@ -192,29 +209,37 @@ def _held(found: Checkpoint, framework: str, target: Path) -> Params:
 
 
 def _write(framework: str, target: Path, params: Params, forget_bias: float) -> None:
+    cell = cell_of(params)
+    dialects = {own.cell: own for name, own in reversed(DIALECTS) if name == framework}  # the first of each cell
+    if cell not in dialects:
+        others = ", ".join(dict.fromkeys(name for name, own in DIALECTS if own.cell == cell))
+        has, lacks = ("before", "after") if cell == GRU_RESET_BEFORE else ("after", "before")
+        wanted = f"a format for a GRU whose reset acts {has} the product ({others})"
+        raise ValueError(f"expected {wanted}, got {framework}, whose GRU has it {lacks}")
     if framework == "issref":
-        checkpoint.save(target, params, layout=json.loads(REFERENCE.layout(widths(params)).to_json()))
-    elif framework == "tf1":
+        checkpoint.save(target, params, layout=json.loads(dialects[cell].layout(widths(params)).to_json()))
+    elif framework == "tf1" and cell == LSTM:
         tf1.write(target, tf1.from_reference(params, forget_bias=forget_bias))
     else:
-        MODULES[framework].write(target, MODULES[framework].from_reference(params))
+        MODULES[framework].write(target, dialects[cell].from_reference(params))
 
 
 def _remarks(found: Checkpoint, framework: str, params: Params, forget_bias: float | None) -> Iterator[str]:
     """Yield remarks on the new file."""
     yield from found.notes
-    written = params["lstm0/kernel"].dtype.name
+    written, cell = np.result_type(*params.values()).name, cell_of(params)
     if found.dtypes != (written,):
         yield f"all arrays are written as {written}"
+    which = "each gate" if cell != GRU else "reset and update"
     if found.biases > 1:
-        yield "the two biases of each gate were added up"
+        yield f"the two biases of {which} were added up"
     if framework in ("torch", "onnx"):
-        yield "the second bias of each gate is zero"
+        yield f"the second bias of {which} is zero"
     if framework == "torch" and len(set(widths(params)[1:])) > 1:
-        yield "widths differ, so this is an nn.ModuleList with an nn.LSTM for each layer"
+        yield f"widths differ, so this is an nn.ModuleList with an nn.{cell.kind} for each layer"
     if framework == "onnx" and written == "float64":
-        yield "ONNX Runtime has no LSTM in float64: a float32 copy runs there"
-    if "tf1" in (found.framework, framework):
+        yield f"ONNX Runtime has no {cell.kind} in float64: a float32 copy runs there"
+    if cell == LSTM and "tf1" in (found.framework, framework):
         given = "" if forget_bias is not None else "; --forget-bias gives another"
         yield f"the forget_bias of the TF 1 cell was taken to be {forget_bias or 0:g} (its default is 1){given}"
     if found.rest:

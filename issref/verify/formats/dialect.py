@@ -7,21 +7,19 @@ into the arrays of the other.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from issref.iss.layout import Axis, Layout, Params
-from issref.ops.lstm import GATES
 from issref.verify.formats import kinds, names
+from issref.verify.formats.cells import BLOCKS, LSTM, Cell, OtherKind, check_values, cut_blocks
 from issref.verify.formats.names import Rules, Stack
 
 Arrays = Mapping[str, np.ndarray]
 Layer = dict[str, np.ndarray]  # one layer's arrays: {"weight_ih": ...}
 _COMMON = ("kernel", "weights")  # names of other layers' arrays too: an LSTM is recognised by its own name
-_LSTM_NAME = re.compile(r"(.*[/.])?([^/.]*lstm[^/.]*|fw|bw)[/.]\*", re.IGNORECASE)
 
 
 class Dialect(NamedTuple):
@@ -37,13 +35,14 @@ class Dialect(NamedTuple):
     arrays: Mapping[str, tuple[Axis, ...]]
     chains: str = ""
     assumes: bool = True
+    cell: Cell = LSTM
 
     def axes(self, layer: int, inputs: Axis, place: str | None = None) -> dict[str, tuple[Axis, ...]]:
         """Return a layer's axes for a layout, with units lstm0, lstm1, ... and the spaces `inputs` as input."""
         spelled = {}
         for array, axes in self.arrays.items():
-            units = (f"~lstm{layer}" if len(axes) == 1 else f"lstm{layer}",)
-            spaces = {"x": inputs, **dict.fromkeys(("h", *GATES), units)}
+            units = (f"{'~' if len(axes) == 1 else ''}{self.cell.space}{layer}",)
+            spaces = {"x": inputs, **dict.fromkeys(("h", *BLOCKS), units)}
             spelled[_name(place or self.place, layer, array)] = tuple(
                 tuple(space for block in axis for space in spaces[block]) for axis in axes
             )
@@ -51,7 +50,7 @@ class Dialect(NamedTuple):
 
     def layout(self, widths: Sequence[int], places: Sequence[str] | None = None) -> Layout:
         """Return the layout of a stack; `widths` are the widths of its input "x" and of each layer, lstm0, ..."""
-        spaces = ["x", *(f"lstm{layer}" for layer in range(len(widths) - 1))]
+        spaces = ["x", *(f"{self.cell.space}{layer}" for layer in range(len(widths) - 1))]
         axes = {}
         for layer, space in enumerate(spaces[:-1]):
             axes |= self.axes(layer, (space,), places[layer] if places else None)
@@ -59,11 +58,11 @@ class Dialect(NamedTuple):
 
     def to_reference(self, arrays: Arrays, stack: str | None = None) -> Params:
         """Return issref's params lstm0/kernel (D+H, 4H), lstm0/bias (4H,), ... Raises ValueError as `find`."""
-        return convert(arrays, self, REFERENCE, stack)
+        return convert(arrays, self, reference(self.cell), stack)
 
     def from_reference(self, params: Arrays) -> Params:
         """Return the arrays of this dialect for the LSTM layers in the params of an issref model."""
-        return convert(params, REFERENCE, self, REFERENCE.place)
+        return convert(params, reference(self.cell), self, reference(self.cell).place)
 
     def find(self, arrays: Arrays, stack: str | None = None) -> list[Layer]:
         """Return the layers of one LSTM among the arrays of a model, from the input up.
@@ -78,28 +77,36 @@ class Dialect(NamedTuple):
         chosen = self.choose(arrays, stack)
         layers = [{array: arrays[name] for array, name in layer.items()} for layer in chosen.layers.values()]
         used = {name: arrays[name] for layer in chosen.layers.values() for name in layer.values()}
-        widths = [self.sizes(layers[0])["x"], *(self.sizes(layer)["h"] for layer in layers)]
-        biased = self._replace(arrays={array: self.arrays[array] for array in self.arrays if array in layers[0]})
-        biased.layout(widths, [*chosen.layers]).check(used)
+        self.layout_of(arrays, chosen).check(used)
         for name, values in used.items():
-            _check_values(name, values)
+            check_values(name, values)
         return layers
 
+    def layout_of(self, arrays: Arrays, chosen: Stack) -> Layout:
+        """Return the layout of the arrays of one LSTM by their names in a file."""
+        layers = [{array: arrays[name] for array, name in layer.items()} for layer in chosen.layers.values()]
+        widths = [self.sizes(layers[0])["x"], *(self.sizes(layer)["h"] for layer in layers)]
+        present = self._replace(arrays={array: self.arrays[array] for array in self.arrays if array in layers[0]})
+        return present.layout(widths, [*chosen.layers])
+
     def choose(self, arrays: Arrays, stack: str | None = None) -> Stack:
-        """Return the names of one complete LSTM. Raises ValueError as `find`, but does not read the values."""
+        """Return the names of one LSTM, without its values. Raises ValueError as `find`, OtherKind for others."""
         found, matrices = self.places(arrays, stack), self._matrices()
         if not found:
-            raise ValueError(f"arrays: expected the arrays {', '.join(self.arrays)} of an LSTM, got none of them")
+            raise ValueError(f"arrays: expected the arrays {', '.join(self.arrays)}, got none of them")
         rules = Rules(lambda upper, lower: self._reads(arrays, found, upper, lower), self.chains)
         every = [(one, self._other(arrays, one)) for one in names.stacks(found, rules)]
         plain = [one for one, other in every if other is None] or [one for one, _ in every]
         chosen = plain[0] if stack is None else names.choose(found, stack)
         if stack is None and len(plain) > 1:
-            raise ValueError(f"arrays: expected one LSTM, or a choice by stack, got {[one.name for one in plain]}")
+            error = OtherKind if all(other for _, other in every) else ValueError
+            choice = f"one {self.cell.kind}, or a choice by stack"
+            raise error(f"arrays: expected {choice}, got {[one.name for one in plain]}")
         if chosen is None:
             raise ValueError(f"stack: expected one of {[one.name for one in plain]}, got {stack!r}")
         if other := self._other(arrays, chosen):
-            raise ValueError(f"{other[0]}: expected only {', '.join(self.arrays)} in a plain LSTM, got {other[1]}")
+            only = f"only {', '.join(self.arrays)} in a plain {self.cell.kind}"
+            raise OtherKind(f"{other[0]}: expected {only}, got {other[1]}")
         names.check_complete(chosen.layers, matrices, [array for array in self.arrays if array not in matrices])
         names.check_numbers(stack or chosen.name, [*chosen.layers])
         return chosen
@@ -107,7 +114,9 @@ class Dialect(NamedTuple):
     def biases(self, stack: Stack) -> int:
         """Return the number of biases that each gate of an LSTM has."""
         layer = next(iter(stack.layers.values()))
-        return sum(len(axes[0]) for array, axes in self.arrays.items() if len(axes) == 1 and array in layer) // 4
+        return sum(
+            len(axes[0]) for array, axes in self.arrays.items() if len(axes) == 1 and array in layer
+        ) // len(self.cell.gates)
 
     def places(self, arrays: Arrays, stack: str | None = None) -> names.Places:
         """Return the places that may be layers of an LSTM; with a `stack`, of layers of any name."""
@@ -117,9 +126,12 @@ class Dialect(NamedTuple):
             place: layer
             for place, layer in found.items()
             if any(array in layer and (common or array not in _COMMON) for array in matrices)
-            and (stack is not None or not common or _LSTM_NAME.fullmatch(place))
+            and (stack is not None or not common or self._named(place))
         }
         return {place: own[place] for place in own.keys() - names.within(own, own)}
+
+    def _named(self, place: str) -> bool:
+        return re.fullmatch(rf"(.*[/.])?({self.cell.names})[/.]\*", place, re.IGNORECASE) is not None
 
     def _common(self) -> bool:
         return all(array in _COMMON for array in self._matrices())
@@ -146,12 +158,23 @@ class Dialect(NamedTuple):
             below = names.below(arrays, start, mine)
             cell = {f"in {start[:-1]}": place} if self._common() else {}
             signs = {**self._blocks(arrays, layer), **cell, **below}
-            if (found := kinds.recognise(signs, inside=True)) and not found[0].reads:
+            if (found := kinds.recognise(signs, inside=True)) and found[0].name != self.cell.kind:
                 kind, sign = found
                 return signs[sign], f"{sign} ({kind.name})" + (f"; {kind.remedy}" if kind.remedy else "")
+            if wrong := self._other_biases(arrays, layer):
+                return wrong
             alone = [name for sign, name in below.items() if start or not re.search("[/.]", sign)]
             if alone:
                 return alone[0], "another array"
+        return None
+
+    def _other_biases(self, arrays: Arrays, layer: Mapping[str, str]) -> tuple[str, str] | None:
+        """Return the name of a GRU's bias that shows the other convention of the reset, and what it has."""
+        units = self.sizes({array: arrays[name] for array, name in layer.items()})["h"] if self.cell != LSTM else 0
+        for array, axes in self.arrays.items():
+            count = arrays[layer[array]].size // units if units and len(axes) == 1 and array in layer else 0
+            if count and count != len(axes[0]):
+                return layer[array], f"{array} of {count} blocks"
         return None
 
     def _blocks(self, arrays: Arrays, layer: Mapping[str, str]) -> dict[str, str]:
@@ -172,16 +195,33 @@ class Dialect(NamedTuple):
         if layer[array].ndim != len(axes):
             raise ValueError(f"{array}: expected {len(axes)} axes, got shape {layer[array].shape}")
         ends = zip(layer[array].shape, axes, strict=True)
-        (rows, blocks), (columns, gates) = sorted(ends, key=lambda end: end[1][0] in GATES)
+        (rows, blocks), (columns, gates) = sorted(ends, key=lambda end: end[1][0] in BLOCKS)
         units = columns // len(gates)
-        return {"x": max(0, rows - units * (len(blocks) - 1)), **dict.fromkeys(("h", *GATES), units)}
+        return {"x": max(0, rows - units * (len(blocks) - 1)), **dict.fromkeys(("h", *BLOCKS), units)}
 
 
-REFERENCE = Dialect("lstm#/*", {"kernel": (("x", "h"), GATES), "bias": (GATES,)}, r"(params/)?lstm#/\*")
+def reference(cell: Cell) -> Dialect:
+    """Return the dialect of issref's own arrays."""
+    place, arrays = f"{cell.space}#/*", {"kernel": (("x", "h"), cell.gates), "bias": (cell.biases,)}
+    return Dialect(place, arrays, rf"(params/)?{cell.space}#/\*", cell=cell)
+
+
+REFERENCE = reference(LSTM)
+
+
+def find(arrays: Arrays, dialects: Sequence[Dialect]) -> tuple[Dialect, list[Layer]]:
+    """Return the first dialect of which the arrays are, and the layers. Raises ValueError as `Dialect.find`."""
+    for dialect in dialects[:-1]:
+        if dialect.places(arrays):
+            try:
+                return dialect, dialect.find(arrays)
+            except OtherKind:
+                pass
+    return dialects[-1], dialects[-1].find(arrays)
 
 
 def convert(arrays: Arrays, source: Dialect, target: Dialect, stack: str | None = None) -> Params:
-    """The same LSTM in another dialect, bit for bit. What the source has twice, as a second bias, is added up;
+    """The same layers in another dialect, bit for bit. What the source has twice, as a second bias, is added up;
     what the target has twice is whole in the first place and zero in the second; a bias the source lacks is zero.
     """
     return {
@@ -193,32 +233,16 @@ def convert(arrays: Arrays, source: Dialect, target: Dialect, stack: str | None 
 
 def _respell(layer: Layer, source: Dialect, target: Dialect) -> Layer:
     sizes, blocks = source.sizes(layer), {}
-    for key, block in _cut(layer, Layout(source.arrays, sizes)):
+    for key, block in cut_blocks(layer, Layout(source.arrays, sizes)):
         blocks[key] = blocks[key] + block if key in blocks else block
     layout = Layout(target.arrays, sizes)
     spelled = layout.allocate(np.result_type(*layer.values()))
-    for key, block in _cut(spelled, layout):
+    for key, block in cut_blocks(spelled, layout):
         block[...] = blocks.pop(key, -0.0)  # w + -0 is w for every w, -0 too
     for array, values in spelled.items():  # the sum of two finite biases may not be
-        _check_values(array, values)
+        check_values(array, values)
     return spelled
-
-
-def _cut(layer: Layer, layout: Layout) -> Iterator[tuple[Axis, np.ndarray]]:
-    """Yield every block as a view with its gate along the last axis, by (rows, gate), a bias by (gate,)."""
-    for array, values in layer.items():
-        for ends in product(*(layout.segments(array, axis) for axis in range(values.ndim))):
-            key = tuple(end.space for end in ends)
-            block = values[tuple(slice(end.start, end.stop) for end in ends)]
-            yield (key, block) if key[-1] in GATES else (key[::-1], block.T)
 
 
 def _name(place: str, layer: int, array: str) -> str:
     return place.replace("#", str(layer)).replace("*", array)
-
-
-def _check_values(name: str, values: np.ndarray) -> None:
-    if not np.issubdtype(values.dtype, np.inexact):
-        raise ValueError(f"{name}: expected floating point numbers, got {values.dtype}")
-    if strange := np.count_nonzero(~np.isfinite(values)):
-        raise ValueError(f"{name}: expected finite numbers, got {strange} that are infinite or NaN")

@@ -1,16 +1,20 @@
 """Read and write arrays in safetensors files, and raise ValueError for files that cannot be read."""
 
+import json
+import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from issref.iss.layout import Params
+from issref.iss.layout import Layout, Params
+from issref.training import checkpoint
 from issref.training.checkpoint import write_whole
 from issref.verify.formats.dialect import Arrays
 
+Keep = Mapping[str, tuple[np.ndarray, ...]]  # for arrays to cut, a mask along each axis: what is kept
 # NumPy lacks bfloat16, the upper half of a float32: such numbers are held as float32, with a mark on their dtype.
 BFLOAT16 = np.dtype(np.float32, metadata={"stored": "bfloat16"})
 _DTYPES = {"BOOL": "?", "C64": "<c8", "BF16": "<u2"} | {
@@ -62,6 +66,50 @@ def write(path: Path | str, arrays: Arrays) -> None:
     from safetensors.numpy import save
 
     write_whole(Path(path), save({name: np.ascontiguousarray(values) for name, values in arrays.items()}))
+
+
+def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
+    """Return the content of a safetensors file with some arrays cut, and under other names where `renamed`.
+
+    Other arrays and the metadata stay as they are; the layout in a model of issref becomes the new one. Raises
+    ValueError if it does not fit.
+    """
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    if "sha256" in (metadata := header.pop("__metadata__", {})):
+        return _cut_own(path, keep)
+    smaller, parts, size = {"__metadata__": metadata} if metadata else {}, [], 0
+    for name, about in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        part, shape = content[slice(*(start + end for end in about["data_offsets"]))], about["shape"]
+        if name in keep:
+            values = np.frombuffer(part, f"V{len(part) // math.prod(shape)}").reshape(shape)[np.ix_(*keep[name])]
+            part, shape = values.tobytes(), values.shape
+        smaller[renamed.get(name, name)] = {**about, "shape": shape, "data_offsets": (size, size + len(part))}
+        parts, size = [*parts, part], size + len(part)
+    text = json.dumps(smaller).encode()
+    text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of 8 bytes
+    return b"".join((len(text).to_bytes(8, "little"), text, *parts))
+
+
+def _cut_own(path: Path, keep: Keep) -> bytes:
+    arrays, about = checkpoint.load(path)
+    layout = Layout.from_json(json.dumps(about.get("layout")))
+    layout.check(arrays)
+    masks = {
+        end.space: mask[end.start : end.stop]
+        for name, axes in keep.items()
+        for axis, mask in enumerate(axes)
+        for end in layout.segments(name, axis)
+    }
+    about["layout"] = json.loads(
+        layout.resized({space: int(mask.sum()) for space, mask in masks.items()}).to_json()
+    )
+    for space, alive in about.get("alive", {}).items():
+        left = iter(masks.get(space, np.ones(sum(alive), bool)).tolist())
+        about["alive"][space] = [one and next(left) for one in alive]
+    smaller = {name: values[np.ix_(*keep[name])] if name in keep else values for name, values in arrays.items()}
+    return checkpoint.to_bytes(smaller, **about)
 
 
 def _array(dtype: str, shape: list[int], data: bytes) -> np.ndarray:

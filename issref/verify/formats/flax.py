@@ -13,6 +13,7 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.verify.formats import files
+from issref.verify.formats.cells import GRU
 from issref.verify.formats.dialect import Arrays, Dialect
 
 GATES = ("input", "forget", "candidate", "output")
@@ -26,6 +27,21 @@ SPELLING = Dialect(
 NNX = Dialect(
     "lstm#/*",
     {"dense_i/kernel": (("x",), GATES), "dense_h/kernel": (("h",), GATES), "dense_h/bias": (GATES,)},
+)
+GRU_GATES = ("reset", "update", "candidate")
+_GRU_LETTERS = dict(zip("rzn", GRU_GATES, strict=True))
+SPELLING_GRU = Dialect(
+    "gru#/*",
+    {f"i{letter}/kernel": (("x",), (gate,)) for letter, gate in _GRU_LETTERS.items()}
+    | {f"h{letter}/kernel": (("h",), (gate,)) for letter, gate in _GRU_LETTERS.items()}
+    | {f"i{letter}/bias": ((gate,),) for letter, gate in _GRU_LETTERS.items()}
+    | {"hn/bias": (("recurrent",),)},
+    cell=GRU,
+)
+NNX_GRU = Dialect(
+    "gru#/*",
+    {"dense_i/kernel": (("x",), GRU_GATES), "dense_h/kernel": (("h",), GRU_GATES), "dense_i/bias": (GRU_GATES,)},
+    cell=GRU,
 )
 axes, layout = SPELLING.axes, SPELLING.layout
 to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference

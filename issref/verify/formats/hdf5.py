@@ -16,6 +16,7 @@ from issref.verify.formats.files import check_stored, reading
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 PLAIN = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False}
+CELLS = ("LSTM", "LSTMCell", "GRU", "GRUCell")
 _ARRAYS = ("kernel", "recurrent_kernel", "bias")  # of a cell, whose variables have numbers in a .weights.h5
 
 
@@ -38,9 +39,16 @@ def read(path: Path | str) -> Params:
 def check_settings(config: Any) -> None:
     """Raise ValueError if an LSTM in a model's settings has other activations, or runs backwards by itself."""
     for name, layer in _layers(config):
-        for setting, value in PLAIN.items():
-            if layer.get(setting, value) != value:
-                raise ValueError(f"{name}: expected {setting} {value!r}, got {layer[setting]!r}")
+        check_plain(name, layer)
+
+
+def check_plain(name: str, layer: dict) -> None:
+    """Raise ValueError unless the settings of a layer are a plain LSTM's or GRU's."""
+    for setting, value in PLAIN.items():
+        if layer.get(setting, value) != value:
+            raise ValueError(f"{name}: expected {setting} {value!r}, got {layer[setting]!r}")
+    if not layer.get("use_bias", True) and not layer.get("reset_after", True):
+        raise ValueError(f"{name}: expected a bias or reset_after, got neither: the arrays do not tell it apart")
 
 
 def _layers(part: Any, name: str = "", backward: bool = False) -> Iterator[tuple[str, dict]]:
@@ -51,7 +59,7 @@ def _layers(part: Any, name: str = "", backward: bool = False) -> Iterator[tuple
     elif isinstance(part, dict):
         config = part.get("config")
         name = str(config.get("name", name)) if isinstance(config, dict) else name
-        if isinstance(config, dict) and str(part.get("class_name")) in ("LSTM", "LSTMCell"):
+        if isinstance(config, dict) and str(part.get("class_name")) in CELLS:
             yield name, {**config, "go_backwards": config.get("go_backwards", False) and not backward}
         for key, each in part.items():
             yield from _layers(each, name, key == "backward_layer" or (backward and key == "config"))
@@ -60,22 +68,30 @@ def _layers(part: Any, name: str = "", backward: bool = False) -> Iterator[tuple
 def _arrays(content: bytes) -> Params:
     import h5py
 
-    found: Params = {}
     with h5py.File(io.BytesIO(content), "r") as file:
         if settings := file.attrs.get("model_config"):
             check_settings(from_json(settings))
-
-        def add(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and not item.dtype.hasobject and item.dtype.names is None:
-                if item.id.get_storage_size() < item.nbytes or item.external:
-                    raise ValueError(f"{name}: expected numbers stored one by one, got an array in another form")
-                found[name] = np.asarray(item[()])
-
-        file.visititems(add)
-    return {_named(name, found): values for name, values in found.items()}
+        found = datasets(file)
+    return {named(name, found): values for name, values in found.items()}
 
 
-def _named(name: str, found: Params) -> str:
+def datasets(file: Any) -> Params:
+    """Return the arrays of numbers in an open file by path. Raises ValueError for those in another form."""
+    import h5py
+
+    found: Params = {}
+
+    def add(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not item.dtype.hasobject and item.dtype.names is None:
+            if item.id.get_storage_size() < item.nbytes or item.external:
+                raise ValueError(f"{name}: expected numbers stored one by one, got an array in another form")
+            found[name] = np.asarray(item[()])
+
+    file.visititems(add)
+    return found
+
+
+def named(name: str, found: Params) -> str:
     """Return "cell/kernel" for "cell/vars/0" if a cell's other arrays are there, else the name."""
     match = re.fullmatch(r"(.*)/vars/([012])", name)
     if match is None or f"{match[1]}/vars/1" not in found or found[f"{match[1]}/vars/1"].ndim != 2:

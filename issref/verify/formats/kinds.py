@@ -47,7 +47,8 @@ KINDS = (
     Kind(
         "GRU",
         r"op GRU|\S+ of 3 blocks|(gates|candidate)/(kernel|weights)|[ih][rzn]/kernel|"
-        r"in (.*/)?\w*gru_\w*cell\w*(/.*)?",
+        r"in (.*/)?(\w*gru_\w*cell\w*|gru\d*)(/.*)?",
+        reads=True,
     ),
     Kind("RNN", r"op RNN|\S+ of 1 block|in (.*/)?basic_rnn_cell\w*"),
     Kind("LSTM", r"op LSTM|\S+ of 4 blocks|i[ifgo]/kernel|in (.*/)?\w*lstm\w*", reads=True),

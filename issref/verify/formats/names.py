@@ -88,7 +88,7 @@ def _split(group: list[str], found: Places, rules: Rules) -> Iterator[Stack]:
     pattern = _pattern(group)
     layers = sorted(group, key=lambda place: _numbers(place, pattern))
     modules = {prefix(place): [one for one in layers if prefix(one) == prefix(place)] for place in layers}
-    twins = any(_twin(place) in found for place in layers)
+    twins = any(twin(place) in found for place in layers)
     known = len(modules) == 1 or (rules.chains and re.fullmatch(rules.chains, pattern))
     if len(layers) == 1 or (known and not twins):
         yield _stack(pattern, layers, found)
@@ -110,7 +110,7 @@ def _chained(layers: Sequence[str], pattern: str, rules: Rules) -> bool:
     return _count_up(layers, pattern) and all(rules.reads(upper, lower) for lower, upper in pairwise(layers))
 
 
-def _twin(place: str) -> str:
+def twin(place: str) -> str:
     """Return the place of the other direction: "*_l0_reverse" of "*_l0", "lstm0_reverse/*" of "lstm0/*"."""
     if "_reverse" in place:
         return place.replace("_reverse", "")

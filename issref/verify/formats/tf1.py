@@ -8,6 +8,7 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.verify.formats import files
+from issref.verify.formats.cells import GRU_RESET_BEFORE
 from issref.verify.formats.dialect import Arrays, Dialect
 
 GATES = ("input", "candidate", "forget", "output")
@@ -16,6 +17,17 @@ SPELLING = Dialect(
     {"weights": (("x", "h"), GATES), "biases": (GATES,)},
     r"(.*/)?multi_rnn_cell/cell_#/.*",
 )
+# GRUCell, from TensorFlow 1.2 on; the reset acts before the product.
+GRU_GATES = ("reset", "update", "candidate")
+SPELLING_GRU_BEFORE = Dialect(
+    "Model/RNN/multi_rnn_cell/cell_#/gru_cell/*",
+    {
+        "gates/kernel": (("x", "h"), GRU_GATES[:2]), "gates/bias": (GRU_GATES[:2],),
+        "candidate/kernel": (("x", "h"), GRU_GATES[2:]), "candidate/bias": (GRU_GATES[2:],),
+    },
+    SPELLING.chains,
+    cell=GRU_RESET_BEFORE,
+)  # fmt: skip
 axes, layout = SPELLING.axes, SPELLING.layout
 read, write = files.read, files.write
 

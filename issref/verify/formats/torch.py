@@ -17,14 +17,25 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
-from issref.verify.formats.dialect import Arrays, Dialect, Layer
-from issref.verify.formats.files import check_stored, reading, unreadable, widened
+from issref.verify.formats.cells import GRU
+from issref.verify.formats.dialect import Arrays, Dialect, Layer, find
+from issref.verify.formats.files import Keep, check_stored, reading, unreadable, widened
 
 GATES = ("input", "forget", "candidate", "output")
 SPELLING = Dialect(
     "*_l#",
     {"weight_ih": (GATES, ("x",)), "weight_hh": (GATES, ("h",)), "bias_ih": (GATES,), "bias_hh": (GATES,)},
 )
+# The reset acts after the product; the candidate's bias in bias_hh is inside the reset.
+GRU_GATES = ("reset", "update", "candidate")
+SPELLING_GRU = Dialect(
+    "*_l#",
+    {
+        "weight_ih": (GRU_GATES, ("x",)), "weight_hh": (GRU_GATES, ("h",)),
+        "bias_ih": (GRU_GATES,), "bias_hh": (("reset", "update", "recurrent"),),
+    },
+    cell=GRU,
+)  # fmt: skip
 axes, layout = SPELLING.axes, SPELLING.layout
 to_reference, from_reference = SPELLING.to_reference, SPELLING.from_reference
 
@@ -37,21 +48,22 @@ def arrays(state: Mapping[str, Any]) -> Params:
     """
     import torch
 
-    return {name: _array(name, value) for name, value in _flat(state) if isinstance(value, torch.Tensor)}
+    tensors = ((name, parent[key]) for name, parent, key in _flat(state))
+    return {name: _array(name, value) for name, value in tensors if isinstance(value, torch.Tensor)}
 
 
 def build(arrays: Arrays):
-    """Build one nn.LSTM if all layers have the same width, else an nn.ModuleList with an nn.LSTM for each layer.
+    """Build one nn.LSTM or nn.GRU if all layers have the same width, else an nn.ModuleList with one for each.
 
-    After compaction, layers have different widths, which one nn.LSTM cannot have. In the list, each module reads
+    After compaction, layers have different widths, which one module cannot have. In the list, each module reads
     the output of the previous one.
     """
     from torch import nn
 
-    layers = SPELLING.find(arrays)
-    if len({SPELLING.sizes(layer)["h"] for layer in layers}) == 1:
-        return _lstm(layers)
-    return nn.ModuleList([_lstm([layer]) for layer in layers])
+    spelling, layers = find(arrays, (SPELLING_GRU, SPELLING))
+    if len({spelling.sizes(layer)["h"] for layer in layers}) == 1:
+        return _module(layers, spelling)
+    return nn.ModuleList([_module([layer], spelling) for layer in layers])
 
 
 def read(path: Path | str) -> Params:
@@ -60,7 +72,6 @@ def read(path: Path | str) -> Params:
     Raises ValueError if the file is missing or incomplete, or if it is a pickle of more than tensors in
     dictionaries: such a file could run code, and torch.load(weights_only=True) refuses it.
     """
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -68,9 +79,40 @@ def read(path: Path | str) -> Params:
     if path.suffix == ".safetensors":
         with reading(path, "a whole safetensors file", SafetensorError):
             return arrays(load_file(path))
+    return arrays(_load(path))
+
+
+def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
+    """Return the content of a .pt file with some tensors cut, and under other names where `renamed`.
+
+    Everything else in the file stays as it is.
+    """
+    import torch
+
+    state, buffer = _load(path), io.BytesIO()
+    for name, parent, key in [*_flat(state)]:
+        if name in keep:
+            for axis, mask in enumerate(keep[name]):
+                parent[key] = parent[key].index_select(axis, torch.from_numpy(np.flatnonzero(mask)))
+        if name in renamed:
+            content = {_other(name, key, renamed) if one == key else one: part for one, part in parent.items()}
+            parent.clear()
+            parent.update(content)
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _other(name: str, key: str, renamed: Mapping[str, str]) -> str:
+    """Return the new key of a tensor, whose name ends in the old one."""
+    return renamed[name].removeprefix(name.removesuffix(key))
+
+
+def _load(path: Path) -> Any:
+    import torch
+
     try:
         _check_archive(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: expected tensors in dictionaries, as of torch.save(model.state_dict(), ...), "
@@ -80,7 +122,6 @@ def read(path: Path | str) -> Params:
         if str(error).startswith(str(path)):
             raise
         raise unreadable(path, "a whole file of torch.save", error) from error
-    return arrays(state)
 
 
 def write(path: Path | str, arrays: Arrays) -> None:
@@ -124,30 +165,33 @@ def _array(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name}: expected numbers that NumPy has, got {value.dtype}") from error
 
 
-def _lstm(layers: list[Layer]):
+def _module(layers: list[Layer], spelling: Dialect):
     import torch
 
-    sizes = SPELLING.sizes(layers[0])
+    sizes = spelling.sizes(layers[0])
     tensors = {
         f"{array}_l{number}": torch.tensor(values)
         for number, layer in enumerate(layers)
         for array, values in layer.items()
     }
-    lstm = torch.nn.LSTM(
-        sizes["x"], sizes["h"], len(layers), bias="bias_ih" in layers[0], dtype=tensors["weight_ih_l0"].dtype
-    )
-    lstm.load_state_dict(tensors)
-    return lstm
+    settings = {"bias": "bias_ih" in layers[0], "dtype": tensors["weight_ih_l0"].dtype}
+    module = getattr(torch.nn, spelling.cell.kind)(sizes["x"], sizes["h"], len(layers), **settings)
+    module.load_state_dict(tensors)
+    return module
 
 
-def _flat(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dictionaries and lists by dotted names; visit a repeated one once."""
-    stack, visited = [("", tree)], set()
+def _flat(tree: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the values of nested dictionaries and lists by dotted names, as a parent and a key there.
+
+    A repeated dictionary or list is visited once.
+    """
+    stack, visited = [("", [tree], 0)], set()
     while stack:
-        path, part = stack.pop()
+        path, parent, key = stack.pop()
+        part = parent[key]
         if not isinstance(part, Mapping | list | tuple):
-            yield path, part
+            yield path, parent, key
         elif id(part) not in visited:
             visited.add(id(part))
             items = part.items() if isinstance(part, Mapping) else enumerate(part)
-            stack += [(f"{path}.{key}" if path else str(key), value) for key, value in reversed([*items])]
+            stack += [(f"{path}.{key}" if path else str(key), part, key) for key, _ in reversed([*items])]

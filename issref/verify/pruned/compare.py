@@ -6,22 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from issref.ops.lstm import lstm
+from issref.models import ptb_lstm
+from issref.verify.formats.cells import cell_of
 from issref.verify.formats.convert import Checkpoint, describe, load, widths
-from issref.verify.formats.files import eps, rounded
-from issref.verify.pruned import matching, readers, verdict
+from issref.verify.formats.files import eps
+from issref.verify.pruned import matching, pairs, readers, verdict
 from issref.verify.pruned.defects import (
     Finding,
     Kept,
     Readout,
     compare_layer,
     compare_readout,
-    removed_but_read,
     silent,
 )
-from issref.verify.pruned.matching import Layer, spell
+from issref.verify.pruned.matching import spell
+from issref.verify.pruned.pairs import Pair
 
-STEPS, BATCH, SEED = 20, 4, 0
 EXACT = 1e-12  # of the largest output: allows another order of summation in float64
 ROUNDED = 64  # in eps of the files' dtype: allows other sums of two biases, if all other weights are equal
 
@@ -49,18 +49,6 @@ class Report(NamedTuple):
     largest: float
 
 
-class _Pair(NamedTuple):
-    """Both models in float64, rounded to the coarser dtype of the two files.
-
-    `readouts` are the linear maps that read the top layer, the second None if it has none of this size.
-    """
-
-    old: list[Layer]
-    new: list[Layer]
-    readouts: tuple[Readout, Readout | None] | None
-    dtype: str
-
-
 def compare_checkpoints(
     before: Path | str,
     after: Path | str,
@@ -81,9 +69,15 @@ def compare_checkpoints(
     """
     one, other = load(before, stack), load(after, stack_after)
     _check_comparable(one, other)
-    pair = _alike(one, other, _readouts(one, other, reader, reader_after))
-    kept, findings = _compare_all(pair, other)
-    difference, largest = _difference(pair, [each.units for each in kept])
+    pair = pairs.alike(one, other, _readouts(one, other, reader, reader_after))
+    return report(one, other, pair, *_compare_all(pair, other))
+
+
+def report(
+    one: Checkpoint, other: Checkpoint, pair: Pair, kept: Sequence[Kept], findings: list[Finding]
+) -> Report:
+    """Compare the outputs of both models, given what was kept of the input and of each layer, and all findings."""
+    difference, largest = pairs.difference(pair, [each.units for each in kept])
     relative = difference / largest if difference else 0.0
     tolerance = EXACT if findings else max(EXACT, ROUNDED * eps(pair.dtype))
     layers = [*_layers(pair, kept)]
@@ -113,7 +107,7 @@ def lines(report: Report) -> list[str]:
     written += [f"found      {each['text']}" for each in report.findings]
     written.append(
         f"outputs    differ by at most {report.difference:.3g}, relative to the largest ({report.largest:.3g}) "
-        f"{report.relative:.3g} ({STEPS} random steps, batch {BATCH}, in float64)"
+        f"{report.relative:.3g} ({pairs.STEPS} random steps, batch {pairs.BATCH}, in float64)"
     )
     changed = "weights changed, the outputs did not" if report.findings else "nothing else changed"
     word = {True: f"preserved  {changed}; compared: ", False: "NOT PRESERVED  compared: ", None: "UNDECIDED  "}
@@ -126,9 +120,12 @@ def _check_comparable(before: Checkpoint, after: Checkpoint) -> None:
         raise ValueError(f"{after.path}: expected {len(old) - 1} layers, as before, got {len(new) - 1}")
     if old[0] < new[0]:
         raise ValueError(f"{after.path}: expected an input of width {old[0]}, as before, got {new[0]}")
-    for number, (was, now) in enumerate(zip(old[1:], new[1:], strict=True)):
+    cell, other = cell_of(before.params), cell_of(after.params)
+    if cell != other:
+        raise ValueError(f"{after.path}: expected {cell.describe()}, as before, got {other.describe()}")
+    for layer, was, now in zip(ptb_lstm.spaces(before.params), old[1:], new[1:], strict=True):
         if now > was:
-            raise ValueError(f"{after.path}: expected at most {was} units in lstm{number}, as before, got {now}")
+            raise ValueError(f"{after.path}: expected at most {was} units in {layer}, as before, got {now}")
 
 
 def _readouts(
@@ -143,38 +140,19 @@ def _readouts(
     return old, new if new and new.bias.shape == old.bias.shape else None
 
 
-def _alike(before: Checkpoint, after: Checkpoint, readouts: tuple[Readout, Readout | None] | None) -> _Pair:
-    dtype = max((min(found.dtypes, key=eps) for found in (before, after)), key=eps)
-
-    def of(readout: Readout) -> Readout:
-        return Readout(readout.name, rounded(readout.kernel, dtype), rounded(readout.bias, dtype))
-
-    old, new = (
-        matching.layers({name: rounded(values, dtype) for name, values in found.params.items()})
-        for found in (before, after)
-    )
-    return _Pair(old, new, readouts and (of(readouts[0]), readouts[1] and of(readouts[1])), dtype)
-
-
-def _compare_all(pair: _Pair, after: Checkpoint) -> tuple[list[Kept], list[Finding]]:
+def _compare_all(pair: Pair, after: Checkpoint) -> tuple[list[Kept], list[Finding]]:
     """Return what was kept of the input and of each layer, and all findings."""
     inputs = _inputs(pair, after)
     kept, findings = [Kept(inputs, {tuple(inputs.tolist())})], []
     for number, (old, new) in enumerate(zip(pair.old, pair.new, strict=True)):
-        layer, found = compare_layer(f"lstm{number}", new, old, kept[-1], eps(pair.dtype))
+        layer, found = compare_layer(pair.names[number], new, old, kept[-1], eps(pair.dtype))
         kept, findings = [*kept, layer], [*findings, *found]
     if pair.readouts and pair.readouts[1]:
         findings += compare_readout(pair.readouts[1], pair.readouts[0], kept[-1], eps(pair.dtype))
-    reading = {"lstm0": pair.old[0].x[:, :, kept[1].units]}
-    removed = np.setdiff1d(np.arange(len(pair.old[0].x)), inputs)
-    findings += removed_but_read("input", removed, reading, "component")
-    for number, old in enumerate(pair.old):
-        removed = np.setdiff1d(np.flatnonzero(~silent(old)), kept[number + 1].units)
-        findings += removed_but_read(f"lstm{number}", removed, _readers(pair, kept, number), "unit")
-    return kept, findings
+    return kept, [*findings, *pairs.removed_reads(pair, kept)]
 
 
-def _inputs(pair: _Pair, after: Checkpoint) -> np.ndarray:
+def _inputs(pair: Pair, after: Checkpoint) -> np.ndarray:
     """Return the kept components of the input. Raises ValueError if they cannot be found by their weights."""
     (old, *_), (new, *_) = pair.old, pair.new
     inputs = np.arange(len(old.x)) if len(old.x) == len(new.x) else matching.inputs_of(new, old)
@@ -184,57 +162,23 @@ def _inputs(pair: _Pair, after: Checkpoint) -> np.ndarray:
     return inputs
 
 
-def _read_unseen(pair: _Pair, findings: Sequence[Finding]) -> bool:
+def _read_unseen(pair: Pair, findings: Sequence[Finding]) -> bool:
     """Return whether the top layer's removed units were read by a readout that the outputs leave out."""
-    unseen, top = pair.readouts is not None and pair.readouts[1] is None, f"lstm{len(pair.old) - 1}"
+    unseen, top = pair.readouts is not None and pair.readouts[1] is None, pair.names[-1]
     return unseen and any((each["kind"], each["layer"]) == ("read", top) for each in findings)
 
 
-def _readers(pair: _Pair, kept: Sequence[Kept], number: int) -> dict[str, np.ndarray]:
-    """Return the weights by which kept units and the readout read a layer, with a row for each old unit."""
-    readers = {f"lstm{number}": pair.old[number].h[:, :, kept[number + 1].units]}
-    if number + 1 < len(pair.old):
-        readers[f"lstm{number + 1}"] = pair.old[number + 1].x[:, :, kept[number + 2].units]
-    elif pair.readouts:
-        readers[pair.readouts[0].name] = pair.readouts[0].kernel
-    return readers
-
-
-def _difference(pair: _Pair, units: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Return the largest difference between the outputs, and the largest output."""
-    rng = np.random.default_rng(SEED)
-    x = rng.standard_normal((STEPS, BATCH, len(pair.old[0].x)))
-    small = [rng.standard_normal((2, BATCH, len(mine))) for mine in units[1:]]
-    large = [np.zeros((2, BATCH, layer.b.shape[1])) for layer in pair.old]
-    for whole, part, mine in zip(large, small, units[1:], strict=True):
-        whole[:, :, mine] = part
-    one, other = _hidden(pair.old, x, large), _hidden(pair.new, x[:, :, units[0]], small)
-    old, new = pair.readouts or (None, None)
-    if old and new:
-        one, other = one @ old.kernel + old.bias, other @ new.kernel + new.bias
-    else:
-        one = one[:, :, units[-1]]
-    return float(np.abs(one - other).max(initial=0)), float(np.abs((one, other)).max(initial=0))
-
-
-def _hidden(layers: Sequence[Layer], x: np.ndarray, states: Sequence[np.ndarray]) -> np.ndarray:
-    for layer, (h, c) in zip(layers, states, strict=True):
-        kernel = np.concatenate((layer.x, layer.h))
-        (x, *_), _ = lstm(x, h, c, kernel.reshape(len(kernel), layer.b.size), layer.b.ravel())
-    return x
-
-
-def _layers(pair: _Pair, kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:
+def _layers(pair: Pair, kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:
     for number, (old, mine) in enumerate(zip(pair.old, kept[1:], strict=True)):
         units = old.b.shape[1]
         removed = np.setdiff1d(np.arange(units), mine.units).tolist()
         yield {
-            "layer": f"lstm{number}", "before": units, "after": len(mine.units),
+            "layer": pair.names[number], "before": units, "after": len(mine.units),
             "kept": mine.units.tolist(), "removed": removed,
         }  # fmt: skip
 
 
-def _notes(pair: _Pair, kept: Sequence[Kept], before: Checkpoint, after: Checkpoint) -> Iterator[str]:
+def _notes(pair: Pair, kept: Sequence[Kept], before: Checkpoint, after: Checkpoint) -> Iterator[str]:
     """Yield remarks on the comparison."""
     yield from (f"{name}: {note}" for name, each in (("before", before), ("after", after)) for note in each.notes)
     if len({*before.dtypes, *after.dtypes}) > 1:
@@ -243,7 +187,7 @@ def _notes(pair: _Pair, kept: Sequence[Kept], before: Checkpoint, after: Checkpo
         yield f"of the input, components {spell(kept[0].units)} were kept, found by their weights"
     for number, (old, mine) in enumerate(zip(pair.old, kept[1:], strict=True)):
         if (np.diff(mine.units) < 0).any():
-            yield f"lstm{number}: units are in another order, {spell(mine.units)}"
+            yield f"{pair.names[number]}: units are in another order, {spell(mine.units)}"
         rest = np.setdiff1d(np.flatnonzero(silent(old)), mine.units)
-        if any(weights[rest].any() for weights in _readers(pair, kept, number).values()):
-            yield f"lstm{number}: some removed units were read, but stay at 0 from a zero state"
+        if any(weights[rest].any() for weights in pairs.readers(pair, kept, number).values()):
+            yield f"{pair.names[number]}: some removed units were read, but stay at 0 from a zero state"

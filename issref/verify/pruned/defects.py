@@ -5,13 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from issref.ops.lstm import GATES
 from issref.verify.pruned import matching
 from issref.verify.pruned.matching import Ids, Layer, Provenance, spell
 
 Finding = dict[str, Any]  # {"layer", "kind", "text", ...}
 Sets = set[tuple[int, ...]]
-CANDIDATE = GATES.index("candidate")
 ROUNDING = 4  # in eps of an array's largest number: two sums of the same two biases may differ by so much
 
 
@@ -35,6 +33,7 @@ def compare_layer(name: str, new: Layer, old: Layer, inputs: Kept, eps: float) -
     kept = matching.match(new, old, inputs.units)
     if same(new, matching.cut(old, inputs.units, kept), eps):
         return Kept(kept, {_key(kept)}), []
+    gates = matching.gate_names(new)
     pairs = [*zip(matching.gates(new), matching.gates(old), strict=True)]
     found = [matching.provenance(*pair) for pair in pairs]
     agreed = matching.consensus(found)
@@ -42,10 +41,10 @@ def compare_layer(name: str, new: Layer, old: Layer, inputs: Kept, eps: float) -
     found = [matching.filled(one, *pair, inputs.units, kept) for one, pair in zip(found, pairs, strict=True)]
     mine = Kept(kept, {_key(units) for gate in found for units in (gate.x, gate.h)})
     findings = [
-        *_out_of_step(name, found),
+        *_out_of_step(name, gates, found),
         *_other_rows(name, "rows", "recurrent rows", [gate.h_rows for gate in found], mine.sets),
         *_other_rows(name, "readers", "rows that read the input", [gate.x_rows for gate in found], inputs.sets),
-        *_other_biases(name, found),
+        *_other_biases(name, gates, found),
         *_changed(name, new, _expected(new, old, found), kept, eps),
     ]
     return mine, findings
@@ -81,8 +80,9 @@ def removed_but_read(name: str, removed: Ids, readers: Mapping[str, np.ndarray],
 
 
 def silent(layer: Layer) -> np.ndarray:
-    """Return the units that stay at 0 from a zero state, because c_t = f c_{t-1} + i tanh(0)."""
-    return ~(layer.x[:, CANDIDATE].any(axis=0) | layer.h[:, CANDIDATE].any(axis=0) | (layer.b[CANDIDATE] != 0))
+    """Return the units that stay at 0 from a zero state, because their candidate is tanh(0)."""
+    candidate = matching.gates(layer)[matching.gate_names(layer).index("candidate")]
+    return ~np.any([weights.any(axis=0) for weights in candidate], axis=0)
 
 
 def same(new: Layer, expected: Layer, eps: float) -> bool:
@@ -95,16 +95,16 @@ def finding(layer: str, kind: str, text: str, **data: Any) -> Finding:
     return {"layer": layer, "kind": kind, "text": f"{layer}: {text}", **data}
 
 
-def _out_of_step(name: str, found: Sequence[Provenance]) -> Iterator[Finding]:
+def _out_of_step(name: str, gates: Sequence[str], found: Sequence[Provenance]) -> Iterator[Finding]:
     together = all(np.array_equal(of.x, of.h) for of in found)
     columns = {
         source + gate: _key(units)
-        for gate, of in zip(GATES, found, strict=True)
+        for gate, of in zip(gates, found, strict=True)
         for source, units in ({"": of.x} if together else {"x to ": of.x, "h to ": of.h}).items()
     }
     if len(sets := {*columns.values()}) > 1:
         by_units = {units: ", ".join(gate for gate in columns if columns[gate] == units) for units in sorted(sets)}
-        text = "; ".join(f"{gates}: {spell(units)}" for units, gates in by_units.items())
+        text = "; ".join(f"{which}: {spell(units)}" for units, which in by_units.items())
         data = {gate: list(units) for gate, units in columns.items()}
         yield finding(name, "gates", f"gates kept different units: {text}", sets=data)
 
@@ -115,8 +115,8 @@ def _other_rows(name: str, kind: str, what: str, ids: Iterable[Ids], sets: Sets)
         yield finding(name, kind, f"{what} of units {spell(rows)} were kept, expected {kept}", rows=list(rows))
 
 
-def _other_biases(name: str, found: Sequence[Provenance]) -> Iterator[Finding]:
-    for gate, of in zip(GATES, found, strict=True):
+def _other_biases(name: str, gates: Sequence[str], found: Sequence[Provenance]) -> Iterator[Finding]:
+    for gate, of in zip(gates, found, strict=True):
         if _key(of.b) not in {_key(of.x), _key(of.h)}:
             text = f"biases of units {spell(of.b)} were kept in the {gate} gate, expected {spell(of.x)}"
             yield finding(name, "biases", text, gate=gate, units=of.b.tolist())
@@ -125,6 +125,7 @@ def _other_biases(name: str, found: Sequence[Provenance]) -> Iterator[Finding]:
 def _expected(new: Layer, old: Layer, found: Sequence[Provenance]) -> Layer:
     """Return the old layer cut by provenance. Biases of gates with two different choices are taken from `new`."""
     expected, torn = matching.cut_by_gate(old, found), [[_key(of.x) != _key(of.h)] for of in found]
+    torn += [torn[-1]] * (len(new.b) - len(torn))  # the second bias of a GRU's candidate
     return expected._replace(b=np.where(torn, new.b, expected.b))
 
 
@@ -134,9 +135,11 @@ def _changed(name: str, new: Layer, expected: Layer, kept: Ids, eps: float) -> I
         expected = expected._replace(b=new.b)
     gaps = [_gaps(one, other, eps) for one, other in zip(new, expected, strict=True)]
     if text := _extent(gaps, new):
-        worst = np.max([gap.reshape(-1, *new.b.shape).max(axis=0, initial=0) for gap in gaps], axis=0)
+        by_gate = [[part.max(axis=0, initial=0) for part in one] for one in matching.gates(Layer(*gaps))]
+        worst = np.max(by_gate, axis=1)
         gate, unit = np.unravel_index(worst.argmax(), worst.shape)
-        text += f", most in the {GATES[gate]} gate of unit {unit}, matched with unit {kept[unit]} before"
+        text += f", most in the {matching.gate_names(new)[gate]} gate of unit {unit}, "
+        text += f"matched with unit {kept[unit]} before"
         yield finding(name, "values", text, largest=float(worst.max()), unit=int(unit), nearest=int(kept[unit]))
 
 

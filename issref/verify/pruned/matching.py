@@ -1,5 +1,6 @@
 """Match the units of a pruned LSTM layer with the units of the layer before, by their weights."""
 
+import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -8,13 +9,17 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.models import ptb_lstm
-from issref.ops.lstm import GATES
+from issref.ops import gru, lstm
+from issref.verify.formats.cells import cell_of
 
 Ids = np.ndarray  # positions in the layer before pruning, -1 if unknown
 
 
 class Layer(NamedTuple):
-    """The weights of a layer by gate: of the input x (D, 4, H), of its own output h (H, 4, H), biases b (4, H)."""
+    """The weights of a layer by gate: of the input x (D, 4, H), of its own output h (H, 4, H), biases b (4, H).
+
+    A GRU has 3 gates. Its candidate, the last one, has two biases if the reset acts after the product.
+    """
 
     x: np.ndarray
     h: np.ndarray
@@ -35,11 +40,17 @@ def layers(params: Params) -> list[Layer]:
     """Return the layers of a stack, from the input up."""
     found = []
     for layer in ptb_lstm.spaces(params):
-        kernel, bias = params[f"{layer}/kernel"], params[f"{layer}/bias"].reshape(len(GATES), -1)
-        blocks = kernel.reshape(len(kernel), *bias.shape)
-        inputs = len(kernel) - bias.shape[1]
+        kernel, count = params[f"{layer}/kernel"], len(cell_of(params).gates)
+        units = kernel.shape[1] // count
+        blocks, inputs = kernel.reshape(len(kernel), count, units), len(kernel) - units
+        bias = params[f"{layer}/bias"].reshape(len(cell_of(params).biases), units)
         found.append(Layer(blocks[:inputs], blocks[inputs:], bias))
     return found
+
+
+def gate_names(layer: Layer) -> tuple[str, ...]:
+    """Return the names of a layer's gates."""
+    return {len(one.GATES): one.GATES for one in (lstm, gru)}[layer.h.shape[1]]
 
 
 def cut(layer: Layer, rows: Ids, units: Ids) -> Layer:
@@ -48,8 +59,9 @@ def cut(layer: Layer, rows: Ids, units: Ids) -> Layer:
 
 
 def gates(layer: Layer) -> list[Layer]:
-    """Return the four gates of a layer, each with x (D, H), h (H, H) and b (H,)."""
-    return [Layer(layer.x[:, gate], layer.h[:, gate], layer.b[gate]) for gate in range(len(GATES))]
+    """Return the gates of a layer, each with x (D, H), h (H, H) and b (1, H), or (2, H) for two biases."""
+    ends = [*range(1, layer.h.shape[1]), len(layer.b)]
+    return [Layer(layer.x[:, gate], layer.h[:, gate], layer.b[gate:end]) for gate, end in enumerate(ends)]
 
 
 def match(new: Layer, old: Layer, inputs: Ids) -> Ids:
@@ -75,7 +87,7 @@ def inputs_of(new: Layer, old: Layer) -> Ids | None:
 
     Components that nothing reads any more are matched with the free ones that are read least.
     """
-    mine, theirs = (layer.x.reshape(len(layer.x), layer.b.size) for layer in (new, old))
+    mine, theirs = (layer.x.reshape(len(layer.x), math.prod(layer.x.shape[1:])) for layer in (new, old))
     rows, columns = _locate_rows_and_columns(mine, theirs)
     unread = ~mine.any(axis=1)
     if not is_choice(rows[~unread]):
@@ -90,7 +102,7 @@ def provenance(new: Layer, old: Layer) -> Provenance:
     """Return where the blocks of a gate were cut from, found by looking up their numbers in the old blocks."""
     x_rows, x = _locate_rows_and_columns(new.x, old.x)
     h_rows, h = _locate_rows_and_columns(new.h, old.h)
-    return Provenance(x_rows, x, h_rows, h, _locate_rows_and_columns(new.b[None], old.b[None])[1])
+    return Provenance(x_rows, x, h_rows, h, _locate_rows_and_columns(new.b, old.b)[1])
 
 
 def consensus(found: Sequence[Provenance]) -> Ids | None:
@@ -113,11 +125,11 @@ def filled(found: Provenance, new: Layer, old: Layer, inputs: Ids, units: Ids) -
 def cut_by_gate(old: Layer, found: Sequence[Provenance]) -> Layer:
     """Return the old layer with each gate cut to the rows and columns of its provenance."""
     cuts = [
-        Layer(gate.x[np.ix_(of.x_rows, of.x)], gate.h[np.ix_(of.h_rows, of.h)], gate.b[of.b])
+        Layer(gate.x[np.ix_(of.x_rows, of.x)], gate.h[np.ix_(of.h_rows, of.h)], gate.b[:, of.b])
         for gate, of in zip(gates(old), found, strict=True)
     ]
     x, h, b = zip(*cuts, strict=True)
-    return Layer(np.stack(x, axis=1), np.stack(h, axis=1), np.stack(b))
+    return Layer(np.stack(x, axis=1), np.stack(h, axis=1), np.concatenate(b))
 
 
 def rows_of(new: np.ndarray, old: np.ndarray) -> Ids:
@@ -153,9 +165,9 @@ def _complete(ids: Ids, should: Ids, new: np.ndarray, old: np.ndarray) -> Ids:
 
 
 def _signatures(layer: Layer, inputs: np.ndarray) -> np.ndarray:
-    """Return the weights (H, 4 (D + 2)) to compare, a row for each unit."""
+    """Return the weights (H, 4 (D + 2)) of an LSTM to compare, a row for each unit."""
     itself = layer.h.diagonal(axis1=0, axis2=2)
-    return np.concatenate((inputs.reshape(4 * len(inputs), layer.b.shape[1]), itself, layer.b)).T
+    return np.concatenate((inputs.reshape(math.prod(inputs.shape[:2]), layer.b.shape[1]), itself, layer.b)).T
 
 
 def _nearest(units: Ids, mine: np.ndarray, theirs: np.ndarray) -> Ids:

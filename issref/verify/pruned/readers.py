@@ -1,12 +1,14 @@
 """Find what reads the top layer of an LSTM: the array that the user names, or that of issref's own models."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from issref.verify.formats import tf1
+from issref.verify.formats.cells import GRU
 from issref.verify.formats.convert import Checkpoint, widths
-from issref.verify.formats.dialect import REFERENCE
+from issref.verify.formats.dialect import REFERENCE, reference
 from issref.verify.pruned.defects import Readout
 
 # Endings of the names of a matrix and its bias; of matrices that read along axis 1.
@@ -15,31 +17,43 @@ _COLUMNS = ("weight", "weight_ih", "W")
 
 
 class Model(NamedTuple):
-    """A model whose program is known: the place of its LSTM, the reader of its top layer, and all other arrays."""
+    """A model whose program is known: places of its layers, the reader of the top one, and all other arrays."""
 
-    place: str
+    places: tuple[str, ...]
     reader: str
     others: frozenset[str]
 
 
 MODELS = {
     "issref": Model(
-        REFERENCE.place, "softmax/kernel", frozenset(("embed/kernel", "softmax/kernel", "softmax/bias"))
+        (REFERENCE.place, reference(GRU).place),
+        "softmax/kernel",
+        frozenset(("embed/kernel", "softmax/kernel", "softmax/bias")),
     ),
     "tf1": Model(
-        tf1.SPELLING.place,
+        (tf1.SPELLING.place,),
         "Model/softmax_w",
         frozenset(("Model/embedding", "Model/softmax_w", "Model/softmax_b")),
     ),
 }
 
 
+def named(found: Checkpoint, names: Sequence[str]) -> Readout:
+    """Return the linear maps of these names as one, side by side. Raises ValueError as `read`."""
+    maps = [read(found, name) for name in names]
+    return Readout(
+        " and ".join(names),
+        np.concatenate([one.kernel for one in maps], axis=1),
+        np.concatenate([one.bias for one in maps]),
+    )
+
+
 def known(found: Checkpoint) -> str | None:
     """Return the reader's name if the file holds a language model of issref or of the released code, else None."""
     model = MODELS.get(found.framework)
-    if model is None or not found.stack.endswith(model.place):
+    if model is None or not found.stack.endswith(model.places):
         return None
-    prefix = found.stack.removesuffix(model.place)
+    prefix = next(found.stack.removesuffix(place) for place in model.places if found.stack.endswith(place))
     names = {name.removeprefix(prefix) for name in found.rest if name.startswith(prefix)}
     return prefix + model.reader if model.reader in names and names <= model.others else None
 
@@ -62,7 +76,7 @@ def read(found: Checkpoint, name: str) -> Readout:
     if not _fits(name, values, units):
         wanted = f"a matrix of floating point numbers with an axis of {units}, the units of the top layer"
         raise ValueError(f"{found.path}: {name}: expected {wanted}, got {values.dtype} of shape {values.shape}")
-    kernel = values.T if _transposed(name) else values
+    kernel = values.T if reads_columns(name) else values
     ends = [end for end in BIASES if name.endswith(end)]
     bias = found.rest.get(name.removesuffix(ends[0]) + BIASES[ends[0]]) if ends else None
     bias = bias if bias is not None and bias.shape == kernel.shape[1:] else np.zeros(kernel.shape[1], kernel.dtype)
@@ -72,9 +86,10 @@ def read(found: Checkpoint, name: str) -> Readout:
 
 
 def _fits(name: str, values: np.ndarray, units: int) -> bool:
-    return values.ndim == 2 and values.shape[_transposed(name)] == units and values.dtype.kind == "f"
+    return values.ndim == 2 and values.shape[reads_columns(name)] == units and values.dtype.kind == "f"
 
 
-def _transposed(name: str) -> bool:
+def reads_columns(name: str) -> bool:
+    """Return whether a matrix of this name reads along axis 1, as PyTorch's do."""
     ending = name.replace("/", ".").rpartition(".")[2]
     return ending.partition("_l")[0] in _COLUMNS
