@@ -161,8 +161,8 @@ def _thinned(values: np.ndarray, axis: int, grouped: bool) -> tuple[np.ndarray, 
 
 def _names(segments: list[Segment], norms: Norms, step: int, rows: bool, apart: str) -> list[str]:
     """Return the label of each segment: its gate, its number of components alive, or its size."""
-    if not rows and len(segments) in GATES and len({segment.space for segment in segments}) == 1:
-        return [f"{one.space}{apart}{gate} gate" for one, gate in zip(segments, GATES[len(segments)], strict=True)]
+    if not rows and (blocks := gates(segments)):
+        return [f"{one.space}{apart}{gate} gate" for one, gate in zip(segments, blocks, strict=True)]
     if rows and len(segments) > 4:
         few = {space: f"{np.count_nonzero(values)}/{len(values)}" for space, values in norms.items()}
         return [f"{space} {few.get(space, stop - start)}" for space, start, stop, _ in segments]
@@ -172,6 +172,11 @@ def _names(segments: list[Segment], norms: Norms, step: int, rows: bool, apart: 
         space: f"{gap}{np.count_nonzero(values):,} of {len(values):,}{gap}alive" for space, values in norms.items()
     }
     return [space + alive.get(space, f" {stop - start:,}{pooled}") for space, start, stop, _ in segments]
+
+
+def gates(segments: list[Segment]) -> Sequence[str]:
+    """Return the names of the gates whose columns the segments are; none if they are others."""
+    return GATES.get(len(segments), ()) if len({segment.space for segment in segments}) == 1 else ()
 
 
 @rc_context(STYLE)
