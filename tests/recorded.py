@@ -1,4 +1,4 @@
-"""A run's folder with a history, as training writes it, but without training: units fade until they are removed."""
+"""A run's folder with a history, as training writes it, without training: units fade until they are removed."""
 
 import json
 

@@ -90,5 +90,3 @@ def _draw_all_alive(axes: Axes, runs: Mapping[str, Rows]) -> None:
         for space, x, counts in alive_curves(rows)
     ]
     alive_axis(axes, lines, max(map(len, runs.values())))
-
-

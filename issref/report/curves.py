@@ -91,7 +91,9 @@ def draw_alive(axes: Axes, rows: Rows, sizes: Mapping[str, int]) -> None:
     lines = [(*curve, colour) for curve, colour in zip(named, cycle(COLOURS), strict=False)]
     alive_axis(axes, lines, len(rows))
     if cuts := _cuts(rows):
-        axes.plot(cuts, np.zeros(len(cuts)), "|", color=DEAD, markersize=7, clip_on=False, zorder=3)
+        axes.plot(
+            cuts, np.zeros(len(cuts)), "|", color=DEAD, markersize=7, markeredgewidth=0.6, clip_on=False, zorder=3
+        )
         axes.set_title(f"components alive ({CUTS})")
 
 
@@ -104,7 +106,9 @@ def _traced(rows: Rows) -> Iterator[tuple[float, Mapping[str, Any]]]:
 
 def _cuts(rows: Rows) -> list[float]:
     """Return the position of each cut in epochs."""
-    return [row["epoch"] - 1 + cut["step"] / row["trace"][-1]["step"] for row in rows for cut in row.get("cuts", ())]
+    return [
+        row["epoch"] - 1 + cut["step"] / row["trace"][-1]["step"] for row in rows for cut in row.get("cuts", ())
+    ]
 
 
 def valid_curve(rows: Rows) -> Curve:

@@ -1,4 +1,4 @@
-"""A short animated picture of a run: its matrices at the recorded steps, its curves, and the position in training."""
+"""A short animated picture of a run: matrices at the recorded steps, curves, the position in training."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from issref.report.player import SHADES, opacity
 from issref.report.run import Run
 from issref.report.style import COLOURS, STYLE, ZERO
 
-A_SECOND, REPEATS = 8, 20  # steps a second; times that the last one is shown
+EVERY, A_SECOND, REPEATS = 2, 5, 12  # of the steps; shown in a second; times that the last one is shown
 MATRICES = 3  # side by side
 LOOK: dict[Any, Any] = {**STYLE, "figure.dpi": 100, "font.size": 8, "axes.titlesize": 8.5}
 WHITE = np.ones(3)
@@ -40,7 +40,7 @@ def draw_film(run: Run, history: History, path: Path) -> None:
     figure.set_layout_engine("none")  # nothing moves from step to step
     writer = PillowWriter(fps=A_SECOND)
     with writer.saving(figure, path, dpi=100):
-        for step in [*range(len(history.frames)), *[-1] * REPEATS]:
+        for step in [*range(0, len(history.frames), EVERY), *[-1] * REPEATS]:
             for image, name in zip(images, names, strict=True):
                 image.set_data(opacity(history, name, step))
             for line in cursors:
@@ -59,7 +59,7 @@ def _draw_matrix(axes: Axes, history: History, name: str) -> AxesImage:
         for segment in (rows, columns)[number][1:]:
             line(segment.start - 0.5, color="black", linewidth=0.6)
     axes.set_yticks([(one.start + one.stop) / 2 for one in rows], [one.space for one in rows])
-    axes.set(xticks=[], title=f"{name}   {' × '.join(map(str, history.layout.shape(name)))}")
+    axes.set(xticks=[], title=f"{name}   {' × '.join(f'{length:,}' for length in history.layout.shape(name))}")
     axes.tick_params(length=0)
     axes.grid(visible=False)
     return image

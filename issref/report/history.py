@@ -1,7 +1,6 @@
 """Read a run's history.jsonl: the norms of rows and columns at recorded steps."""
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +16,8 @@ MOST = 1000  # recorded steps that are drawn
 
 
 class History(NamedTuple):
-    """The layouts of the network, and of the recorded bins of each axis of its matrices; for each recorded step its
-    position in epochs and its line, and the norms, with a row for each step.
+    """The layouts of the network and of the bins of each axis of its matrices; the spaces of components; the
+    line of each recorded step; the norms by array and axis, with a row for each step.
     """
 
     layout: Layout
@@ -57,7 +56,8 @@ def read_history(run: Run) -> History | None:
     bins = binned(lines(layout, head["spaces"]))
     frames: list[Any] = [parse(f"{path}, line {n}", schema.Frame, line) for n, line in enumerate(rest, start=2)]
     norms = [_norms(f"{path}, line {n}", frame, bins) for n, frame in enumerate(frames, start=2)]
-    return History(layout, bins, head["spaces"], frames, {name: np.stack([one[name] for one in norms]) for name in bins.axes})
+    stacked = {name: np.stack([one[name] for one in norms]) for name in bins.axes}
+    return History(layout, bins, head["spaces"], frames, stacked)
 
 
 def _norms(place: str, frame: dict[str, Any], bins: Layout) -> dict[str, np.ndarray]:

@@ -121,7 +121,7 @@ def _themed(text: str) -> str:
 
 
 def defined(text: str) -> str:
-    """Return a text as HTML in which the first use of each term has its definition, shown on hover and on focus."""
+    """Return a text as HTML in which the first use of each term shows its definition on hover and on focus."""
     marked, terms = escape(text), "|".join(map(re.escape, texts.TERMS))
     seen: set[str] = set()
 
@@ -130,7 +130,9 @@ def defined(text: str) -> str:
         if term in seen:
             return term
         seen.add(term)
-        return f'<span class="term" tabindex="0">{term}<span role="note"> ({escape(texts.TERMS[term])})</span></span>'
+        return (
+            f'<span class="term" tabindex="0">{term}<span role="note"> ({escape(texts.TERMS[term])})</span></span>'
+        )
 
     return re.sub(rf"\b({terms})\b", mark, marked)
 
@@ -151,7 +153,11 @@ def _training(run: Run, twin: Run | None) -> list[Plot]:
     if twin and twin.measure != run.measure:
         raise ValueError(f"--against: expected a run with {name}, got one with {twin.measure.name}")
     figures = [
-        (measure_figure(rows, twin and twin.rows), texts.describe_measure(rows), f"{name} while the network trains. {WINDOW}"),
+        (
+            measure_figure(rows, twin and twin.rows),
+            texts.describe_measure(rows),
+            f"{name} while the network trains. {WINDOW}",
+        ),
         (alive_figure(rows, run.sizes), texts.describe_alive(rows), "Components that still have weights."),
     ]
     if run.measure.rising and train_curve(rows)[1]:

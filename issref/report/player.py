@@ -11,7 +11,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from issref.iss.layout import Layout
 from issref.report.curves import train_curve, valid_curve
 from issref.report.history import History
 from issref.report.run import Run
@@ -23,7 +22,7 @@ SHADES = 16  # of a picture: few shades make a small file
 
 
 class Picture(NamedTuple):
-    """A matrix at the last recorded step, for readers without scripts: name, size, width by height, PNG in base64."""
+    """A matrix at the last recorded step, for a page without scripts: name, size, aspect ratio, PNG in base64."""
 
     name: str
     size: str
@@ -86,9 +85,9 @@ def pictures(history: History) -> list[Picture]:
     """Return each matrix at the last recorded step."""
     found = []
     for name in history.matrices:
-        shade = opacity(history, name, -1)
-        height = min(max(len(shade) / max(shade.shape[1], 1), 0.3), 1.2)
-        size = " × ".join(f"{length:,}" for length in history.layout.shape(name))
+        shade, full = opacity(history, name, -1), history.layout.shape(name)
+        height = min(max(full[0] / max(full[1], 1), 0.4), 1.0)
+        size = " × ".join(f"{length:,}" for length in full)
         found.append(Picture(name, size, f"1 / {height:.3f}", _png(shade)))
     return found
 
@@ -117,4 +116,5 @@ def _axis(history: History, vector: str) -> dict[str, Any]:
 def cursor(figure: Figure) -> str:
     """Return the place of a figure's axes as CSS lengths, in percent of the figure."""
     box = figure.axes[0].get_position()
-    return f"left:{100 * box.x0:.2f}%;width:{100 * box.width:.2f}%;top:{100 * (1 - box.y1):.2f}%;height:{100 * box.height:.2f}%"
+    lengths = {"left": box.x0, "width": box.width, "top": 1 - box.y1, "height": box.height}
+    return ";".join(f"{name}:{100 * length:.2f}%" for name, length in lengths.items())

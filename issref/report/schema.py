@@ -60,7 +60,7 @@ class Row(Measures, total=False):
 
 
 class Head(TypedDict):
-    """The first line of history.jsonl: the layout of the whole network, and the spaces whose components are groups."""
+    """The first line of history.jsonl: the layout of the whole network, and the spaces of components."""
 
     layout: dict[str, Any]
     spaces: Annotated[list[Name], Field(max_length=200)]

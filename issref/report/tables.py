@@ -83,7 +83,14 @@ def epochs_table(run: Run) -> Table:
     words = (run.result or {}).get("corpus", {}).get("train") if measure.unit == "words" else None
     ends = [0.0, *(row["seconds"] for row in run.rows)]
     spent = [max(end - start, 0.0) for start, end in pairwise(ends)]
-    head = ["epoch", "rate", "training loss" if measure.rising else "train", "valid", *(f"alive, {space}" for space in run.rows[-1]["alive"]), "seconds"]
+    head = [
+        "epoch",
+        "rate",
+        "training loss" if measure.rising else "train",
+        "valid",
+        *(f"alive, {space}" for space in run.rows[-1]["alive"]),
+        "seconds",
+    ]
     rows = [
         [
             str(row["epoch"]),

@@ -10,19 +10,18 @@ from issref.report.run import Run
 from issref.report.style import Norms, Rows
 from issref.report.tables import BOTH, change, listed, total
 
-TERMS = {  # shown where a page first uses the word
-    "components": "A component is one hidden unit with all its weights: its columns of each gate, its recurrent row, and "
-    "its row in each matrix that reads it.",
-    "perplexity": "The exponential of the mean loss of a word: as uncertain as a choice between so many words. Lower is "
-    "better.",
+TERMS = {  # a page explains them where it first uses them
+    "components": "A component is one hidden unit with all its weights: its columns of each gate, its recurrent "
+    "row, and its row in each matrix that reads it.",
+    "perplexity": "The exponential of the mean loss of a word: the number of equally likely words among which a "
+    "choice is as uncertain. Lower is better.",
     "multiply-adds": "Products of a weight and an activation, for one word.",
-    "compact model": "The network without its dead components: smaller, dense, and with the same outputs.",
+    "compact model": "The network without its dead components: smaller, dense, with the same outputs.",
     "dense": "Trained without a penalty: nothing is removed.",
-    "prox": "After each gradient step the proximal operator of the group lasso shortens the norm of every component's "
-    "weights; a component that is short enough becomes exactly zero.",
-    "strength": "The factor of the group norms in the objective. A larger one removes more components.",
+    "prox": "After each gradient step the proximal operator of the group lasso shortens the weights of every "
+    "component; a component that is short enough becomes exactly zero.",
     "F1": "The overlap of the predicted and the true answer's words, from 0 to 100. Higher is better.",
-    "norm": "The square root of the sum of the squares of all weights of a component.",
+    "norm": "The square root of the sum of the squared weights.",
 }
 METHODS = {"prox": "ISS (prox, the exact proximal step)", "released": "ISS as in the released code"}
 METHODS |= {"l1": "an l1 penalty on single weights", "dense": "no penalty (dense)"}

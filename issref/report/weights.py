@@ -17,6 +17,7 @@ from issref.models import LANGUAGE_MODELS
 from issref.report.style import COLOURS, DEAD, NARROW, STYLE, WIDE, ZERO, Norms
 
 GATES = {len(model.GATES): model.GATES for model in LANGUAGE_MODELS.values()}  # by the number of column blocks
+APART = 3.5  # widths of a bar from the exact zeros of a histogram to its origin
 CELLS = (400, 800)  # maximum rows and columns of an image
 KEY = {"extendrect": True, "extend": "min"}
 Weights = tuple[Params, Layout]
@@ -188,10 +189,12 @@ def norms_figure(norms: Norms) -> Figure:
     for axes, (space, values), colour in zip(panels, norms.items(), cycle(COLOURS), strict=False):
         dead = np.count_nonzero(values == 0)
         axes.hist(values[values > 0], edges, color=colour, rwidth=0.85)
-        axes.bar(-edges[1], dead, 0.85 * edges[1], color=DEAD)
-        axes.text(-0.4 * edges[1], dead, f" {dead} dead", color=DEAD, va="top" if dead else "bottom")
+        axes.bar(-APART * edges[1], dead, edges[1], color=DEAD)
+        axes.text((0.6 - APART) * edges[1], dead, f" {dead} dead", color=DEAD, va="top" if dead else "bottom")
         axes.set_title(f"{space}: {len(values) - dead} of {len(values)} alive", color=colour)
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    ticks = [tick for tick in MaxNLocator(4).tick_values(0, edges[-1]) if 0 <= tick <= edges[-1]]
+    panels[-1].set_xticks([-APART * edges[1], *ticks], ["exactly 0", *(f"{tick:g}" for tick in ticks)])
     panels[-1].set_xlabel("group norm of a component")
     figure.supylabel("components", size=9)
     return figure

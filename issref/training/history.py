@@ -42,8 +42,8 @@ def first_line(run: RunState, layout: Layout) -> dict[str, Any]:
 def frame(run: RunState, layout: Layout, steps: int) -> dict[str, Any]:
     """Return the line of a step: its epoch and step, both from 1, the steps of the epoch, and the norms.
 
-    The norms are float16, the lower byte first, in base64, in the order of `binned(lines(...))`. The value of a bin
-    is the root of the mean of the squared norms. Zeros are exact: a positive norm is at least the smallest float16.
+    The norms are float16, the lower byte first, in base64, in the order of `binned(lines(...))`. The value of a
+    bin is the root of the mean of the squared norms. Zeros are exact: no positive norm is rounded to 0.
     """
     vectors = lines(layout, run.alive)
     full = _full(run, vectors)
@@ -63,7 +63,10 @@ def read_norms(text: str, bins: Layout) -> dict[str, np.ndarray]:
     Raises ValueError unless they are as many as the layout has, finite and not negative.
     """
     sizes = [bins.shape(name)[0] for name in bins.axes]
-    content = b64decode(text, validate=True)
+    try:
+        content = b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(f"norms: expected base64, got something else ({error})") from error
     if len(content) != 2 * sum(sizes):
         raise ValueError(f"norms: expected {sum(sizes)} of two bytes, got {len(content)} bytes")
     values = np.frombuffer(content, "<f2").astype(np.float32)
@@ -103,7 +106,9 @@ def _norms(matrix: np.ndarray, axis: int) -> np.ndarray:
 
 def _pooled(norms: np.ndarray, full: Layout, bins: Layout, name: str) -> np.ndarray:
     found = [np.zeros(0)]
-    for (_, start, stop, _), (_, first, last, _) in zip(full.segments(name, 0), bins.segments(name, 0), strict=True):
+    for (_, start, stop, _), (_, first, last, _) in zip(
+        full.segments(name, 0), bins.segments(name, 0), strict=True
+    ):
         edges = np.arange(last - first) * (stop - start) // max(last - first, 1)
         sums = np.add.reduceat(norms[start:stop] ** 2, edges) if stop > start else np.zeros(0)
         found.append(np.sqrt(sums / np.diff(edges, append=stop - start)))

@@ -61,8 +61,8 @@ class Recorder:
         self.started = time.perf_counter() - self.seconds
 
     def record(self, run: RunState, loss: float, groups: Groups, layout: Layout) -> None:
-        """Add the loss of a step; at 50 to 100 of the epoch's steps, add a point to its curve; at about 60 steps of
-        the run, add the norms of rows and columns to its history. `layout` is that of run.params.
+        """Add the loss of a step; at 50 to 100 of the epoch's steps, add a point to its curve; at about 60 steps
+        of the run, add the norms of rows and columns to its history. `layout` is the layout of run.params.
 
         Raises FloatingPointError for a loss that is not finite.
         """
