@@ -4,10 +4,13 @@ const wait = time => new Promise(done => setTimeout(done, time));
 function cells(canvas, [rows, columns]) { // of a matrix: 0 for the colour of exact zeros, 1 for blue, 2 for lit
   const context = canvas.getContext("2d"), left = 78, top = 44, scale = canvas.width / canvas.clientWidth;
   const high = (canvas.clientHeight - top) / rows, wide = (canvas.clientWidth - left) / columns;
-  const kind = ([red, green]) => red > 220 && green > 180 ? 0 : red > 150 ? 2 : 1;
-  const at = (row, column) => context.getImageData(
-    Math.floor(scale * (left + (column + 0.5) * wide)), Math.floor(scale * (top + (row + 0.5) * high)), 1, 1).data;
-  return Array.from({length: rows}, (_, row) => Array.from({length: columns}, (_, column) => kind(at(row, column))).join(""));
+  const image = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  const kind = (row, column) => {
+    const [y, x] = [top + (row + 0.5) * high, left + (column + 0.5) * wide].map(place => Math.floor(scale * place));
+    const [red, green] = image.subarray(4 * (y * canvas.width + x));
+    return red > 220 && green > 180 ? 0 : red > 150 ? 2 : 1;
+  };
+  return Array.from({length: rows}, (_, row) => Array.from({length: columns}, (_, column) => kind(row, column)).join(""));
 }
 
 async function drive(frame) {

@@ -122,19 +122,11 @@ def _themed(text: str) -> str:
 
 def defined(text: str) -> str:
     """Return a text as HTML in which the first use of each term shows its definition on hover and on focus."""
-    marked, terms = escape(text), "|".join(map(re.escape, texts.TERMS))
-    seen: set[str] = set()
-
-    def mark(found: re.Match) -> str:
-        term = found[0]
-        if term in seen:
-            return term
-        seen.add(term)
-        return (
-            f'<span class="term" tabindex="0">{term}<span role="note"> ({escape(texts.TERMS[term])})</span></span>'
-        )
-
-    return re.sub(rf"\b({terms})\b", mark, marked)
+    found = escape(text)
+    for term, note in texts.TERMS.items():
+        marked = f'<span class="term" tabindex="0" data-note="{escape(note)}">{term}</span>'
+        found = re.sub(rf"(?<![\w-]){term}(?![^<]*>)\b", lambda _, marked=marked: marked, found, count=1)
+    return found
 
 
 ENVIRONMENT.filters["defined"] = defined
