@@ -204,7 +204,8 @@ def describe_measure(rows: Rows) -> str:
 
 def describe_loss(rows: Rows) -> str:
     """Return the training loss over the last epoch."""
-    return f"Training loss over {len(rows)} epochs: {rows[-1][measure_of(rows).train]:.4g} in the last."
+    last = rows[-1]["trace"][-1][measure_of(rows).train]
+    return f"Training loss over {len(rows)} epochs: {last:.4g} in the last."
 
 
 def describe_alive(rows: Rows) -> str:
