@@ -64,7 +64,7 @@ def run_page(run: Run, twin: Run | None = None) -> str:
 
 def player_page(run: Run, twin: Run | None = None) -> str:
     """Return a page with a run's title, its main result and its player, which plays once when it is opened."""
-    return ENVIRONMENT.get_template("tour.html").render(
+    return ENVIRONMENT.get_template("alone.html").render(
         run=run,
         texts=texts,
         figures=_training(run, twin),

@@ -40,7 +40,7 @@ def title(run: Run) -> str:
 
 
 def sentences(run: Run, twin: Run | None = None) -> list[str]:
-    """Return what was trained, what was removed, what it cost and what it gained, in a sentence or two each."""
+    """Return what was trained, what was removed, what it cost, what it gained: a text for each."""
     return [text for text in (_trained(run), *(_ended(run, run.result, twin) if run.result else ())) if text]
 
 
