@@ -238,8 +238,24 @@ BLOCKS: dict[str, Callable[[], str]] = {
 }
 
 
+def picture() -> str:
+    """Return the picture of the quick run: the animated one, if the stored run has a history."""
+    return "film.gif" if (RESULTS / "small" / "film.gif").exists() else "training.png"
+
+
+def draw_picture() -> None:
+    """Draw the animated picture of the quick run, if the stored run has a history."""
+    from issref.report.film import draw_film
+    from issref.report.history import read_history
+    from issref.report.run import read_run
+
+    if history := read_history(run := read_run(RESULTS / "small")):
+        draw_film(run, history, RESULTS / "small" / "film.gif")
+
+
 def written(page: str) -> str:
-    """Return the text of a page with each marked block generated anew from its source."""
+    """Return the text of a page with its picture, and with each marked block generated anew from its source."""
+    page = re.sub(r"(results/small/)(training\.png|film\.gif)", rf"\1{picture()}", page)
     for name in re.findall(r"<!-- /(\w+) -->", page):
         block = f"<!-- {name} -->\n{BLOCKS[name]()}\n<!-- /{name} -->"
         page = re.sub(f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, text=block: text, page, flags=re.DOTALL)
@@ -248,5 +264,6 @@ def written(page: str) -> str:
 
 if __name__ == "__main__":
     full_length.draw()
+    draw_picture()
     for path in PAGES:
         path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")

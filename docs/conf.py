@@ -8,16 +8,24 @@ from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 
 import issref
+from issref.report.page import player_page, run_page
+from issref.report.run import read_run
 
 HERE = Path(__file__).parent
 shutil.rmtree(HERE / "tutorials", ignore_errors=True)  # Sphinx reads only its own folder
 shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials", ignore=lambda *_: {"figures", "__pycache__"})
+
+(HERE / "quick_run").mkdir(exist_ok=True)  # the quick run, played on the first page
+runs = [read_run(HERE.parent / "benchmarks" / "results" / name) for name in ("small", "small-dense")]
+(HERE / "quick_run" / "player.html").write_text(player_page(*runs), encoding="utf-8")
+(HERE / "quick_run" / "report.html").write_text(run_page(*runs), encoding="utf-8")
 
 project, author, copyright = "issref", "the authors of issref", "the authors of issref, MIT licence"
 version = release = issref.__version__
 html_title, html_theme, html_math_renderer = "issref", "furo", "mathml"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
 exclude_patterns = ["conf.py"]
+html_extra_path = ["quick_run"]
 html_static_path, html_css_files = ["static"], ["site.css"]
 
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}

@@ -72,7 +72,7 @@ def train(settings: Settings, run: RunState, recorder: Recorder, corpus: Corpus,
             if died.any():  # cut them out: every later step is cheaper
                 layout = prune(run, layout, penalty.groups.split(~died))
                 penalty = group_penalty(settings, model, layout, run.epoch)
-            recorder.record(run, loss, penalty.groups)
+            recorder.record(run, loss, penalty.groups, layout)
         valid = perplexity(model, run.params, corpus.valid, schedule.batch, schedule.steps)
         console.note_divergence(valid, len(corpus.words))
         if schedule.selection == "best" and recorder.is_lowest("valid_perplexity", valid):

@@ -84,7 +84,7 @@ def train(settings: SquadSettings, run: RunState, recorder: Recorder, corpus: Co
             if died.any():  # cut them out: every later step is cheaper
                 layout = prune(run, layout, penalty.groups.split(~died))
                 penalty = group_penalty(settings, layout)
-            recorder.record(run, loss, penalty.groups)
+            recorder.record(run, loss, penalty.groups, layout)
         average = strip_prefix(run.optimizer_state, "average")
         exact_match, f1 = evaluated(predict(average, sample, vectors, corpus.code), sample)
         rate = settings.schedule.rate(first_step + run.step - 1)

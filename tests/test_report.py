@@ -9,13 +9,13 @@ import shlex
 import shutil
 import stat
 import struct
-import subprocess
 import sys
 from html import escape
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from browser import chromium
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
@@ -24,7 +24,8 @@ from issref import compact, group_norms, iss_groups, report, train_ptb, zero_dea
 from issref.models import LANGUAGE_MODELS
 from issref.models import ptb_lstm as model
 from issref.ptb.settings import PRESETS, Settings
-from issref.report import curves, style, tables, weights
+from issref.report import comparison, curves, style, weights
+from issref.report import texts as texts_of
 from issref.report.__main__ import main
 from issref.report.reproduce import command
 from issref.report.run import Run
@@ -117,7 +118,7 @@ def assert_png(path):
 def test_training_labels_and_shares_the_epochs():
     _, layout, _ = network()
     above, below = curves.training_figure(metrics(), layout.sizes).axes
-    assert texts(above) == ["train 80.04", "valid 116.7"]
+    assert texts(above) == ["train 79.92", "valid 116.7"]
     assert texts(below) == ["lstm0: 10 of 20", "lstm1: 14 of 20"]
     assert above.get_xlim() == below.get_xlim() == (0, 3)
     assert below.get_ylim()[0] == 0
@@ -129,9 +130,49 @@ def test_the_first_windows_do_not_squash_the_picture():
     _, layout, _ = network()
     above = curves.training_figure(metrics(), layout.sizes).axes[0]
     assert above.get_ylim()[1] < 1000
-    train = above.lines[0].get_ydata()
-    assert np.isnan(train).sum() == 2 * 3  # steps 1 and 10 of 120
-    assert np.nanmax(train) < 10_000
+    epochs, train = above.lines[0].get_data()
+    assert 0.1 <= epochs[0] < 0.2  # the first point with a window of 12 steps
+    assert train.max() < 10_000
+
+
+@given(st.lists(st.lists(st.floats(0.1, 8), min_size=1, max_size=60), min_size=1, max_size=4), st.data())
+def test_the_training_curve_is_the_mean_of_the_losses_of_the_last_tenth_of_an_epoch(losses, data):
+    rows = []
+    for number, epoch in enumerate(losses):
+        marked = data.draw(st.sets(st.integers(1, len(epoch)))) | {len(epoch)}
+        trace = [
+            {"step": s, "train_perplexity": math.exp(np.mean(epoch[:s])), "alive": {}} for s in sorted(marked)
+        ]
+        rows.append({"epoch": number + 1, "valid_perplexity": 1.0, "trace": trace})
+    every, width = np.concatenate(losses), max(1, round(0.1 * len(losses[0])))
+    ends = np.cumsum([0, *map(len, losses)])
+    points = [0, *(ends[row["epoch"] - 1] + point["step"] for row in rows for point in row["trace"])]
+    drawn = iter(zip(*curves.train_curve(rows), strict=True))
+    for end in points[1:]:
+        starts = [start for start in points if start <= end - width]
+        if starts:
+            x, mean = next(drawn)
+            epoch = np.searchsorted(ends, end)
+            assert x == pytest.approx(epoch - 1 + (end - ends[epoch - 1]) / len(losses[epoch - 1]))
+            window = every[starts[-1] : end]  # the longest sum is of 240 losses of at most 8, twice
+            assert math.log(mean) == pytest.approx(window.mean(), abs=4 * 240**2 * 8 * 2.0**-53)
+    assert not [*drawn]
+
+
+def test_each_cut_is_a_tick():
+    rows = metrics()
+    rows[1]["cuts"] = [{"step": 30}, {"step": 90}]
+    _, layout, _ = network()
+    ticks = curves.alive_figure(rows, layout.sizes).axes[0].lines[-1]
+    assert ticks.get_xdata().tolist() == [1.25, 1.75]
+    assert ticks.get_marker() == "|"
+
+
+def test_a_dense_run_has_a_line_of_its_own():
+    dense = [{**row, "valid_perplexity": 90.0 + row["epoch"]} for row in metrics()]
+    (axes,) = curves.measure_figure(metrics(), dense).axes
+    assert texts(axes) == ["train 79.92", "dense 93", "valid 116.7"]
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 91], [2, 92], [3, 93]])
 
 
 def test_ticks_are_plain_numbers_on_a_log_axis():
@@ -142,19 +183,19 @@ def test_ticks_are_plain_numbers_on_a_log_axis():
     low, high = above.get_ylim()
     shown = [tick.get_text() for tick in above.get_yticklabels() if low <= float(tick.get_text()) <= high]
     assert above.get_yscale() == "log"
-    assert shown == ["100", "200"]
+    assert shown == ["70", "100", "200"]
 
 
 def test_labels_keep_their_distance():
     alike = metrics(final=(12, 12))
-    below = curves.comparison_figure({"a": alike, "b": alike, "c": alike}).axes[1]
+    below = comparison.comparison_figure({"a": alike, "b": alike, "c": alike}).axes[1]
     heights = [text.get_position()[1] for text in below.texts]
     assert len(heights) == 6
     assert np.diff(sorted(heights)).min() > 0.1
 
 
 def test_a_comparison_has_one_colour_for_each_run():
-    figure = curves.comparison_figure({"dense": metrics(final=(20, 20)), "ISS": metrics()})
+    figure = comparison.comparison_figure({"dense": metrics(final=(20, 20)), "ISS": metrics()})
     above, below = figure.axes
     assert sorted(texts(above)) == ["ISS 116.7", "dense 116.7"]
     assert texts(below)[:2] == ["ISS, lstm0: 10", "ISS, lstm1: 14"]
@@ -233,7 +274,10 @@ def test_the_histogram_counts_every_component_once_and_the_dead_apart():
         *bars, last = axes.patches
         assert sum(bar.get_height() for bar in bars) == 20 - dead
         assert (last.get_height(), last.get_facecolor()) == (dead, to_rgba(style.DEAD))
-        assert last.get_x() + last.get_width() < min(bar.get_x() for bar in bars)
+        assert last.get_x() + 2 * last.get_width() < min(bar.get_x() for bar in bars)
+        centre = last.get_x() + last.get_width() / 2
+        assert panels[-1].get_xticks()[0] == pytest.approx(centre)
+    assert panels[-1].get_xticklabels()[0].get_text() == "exactly 0"
 
 
 def before_and_after(sizes=(20, 20), dead=(10, 6)):
@@ -266,7 +310,9 @@ def test_what_is_left_is_drawn_to_the_same_scale():
 
 
 def test_sizes_against_the_measure_show_both_models_of_each_run():
-    figure = curves.sizes_figure({"a": ((200, 9.0), (100, 9.1)), "b": ((50, 12.0), (50, 12.0))}, "test perplexity")
+    figure = comparison.sizes_figure(
+        {"a": ((200, 9.0), (100, 9.1)), "b": ((50, 12.0), (50, 12.0))}, "test perplexity"
+    )
     (axes,) = figure.axes
     assert sorted(texts(axes)) == ["a", "b"]
     np.testing.assert_array_equal([line.get_xydata()[0] for line in axes.lines[1:3]], [(200, 9), (100, 9.1)])
@@ -437,14 +483,17 @@ def page(source):
     ],
 )
 def test_the_method_is_told_with_its_last_epoch_or_step(options, said, tmp_path):
-    assert tables.about(Run(tmp_path, options.flat(), [], None, ""))["Method"] == said
+    assert texts_of.about(Run(tmp_path, options.flat(), [], None, ""))["Method"] == said
 
 
 def test_the_header_says_what_ran_and_when(page):
     said = " ".join(page.text.split())
     for words in (
         "a <b>run & more",
-        "LSTM of 20 and 20 units",
+        "LSTM of 20 and 20 units, embedding 20, trained down to 10 + 14",
+        "trained on Penn TreeBank for 3 epochs with ISS (prox, the exact proximal step), in 1.5 minutes.",
+        "The compact model has test perplexity 120.50.",
+        "It needs 1.4 times fewer multiply-adds and was evaluated 1.5 times as fast.",
         "prox, strength 0.003 and 0.0024",
         "Seed7",
         "finished 2026-01-31 10:15",
@@ -693,6 +742,47 @@ def test_runs_are_compared(tmp_path):
     assert "young 116.7" in page.svg
 
 
+def test_a_run_is_compared_with_its_dense_twin(tmp_path, capsys):
+    folder = write_run(tmp_path / "iss", drawn=False)
+    scores = {key: {"full": 119.0, "compact": 119.0} for key in ("valid_perplexity", "test_perplexity")}
+    dense = write_run(tmp_path / "dense", RUN.replaced(method="dense"), result={**RESULT, **scores}, drawn=False)
+    assert main([str(folder), "--against", str(dense)]) == 0
+    page = Page((folder / "report.html").read_text())
+    assert "The compact model has test perplexity 120.50, the dense network 119.00: 1.50 worse." in page.text
+    assert "dense 116.7" in page.svg
+    reader = write_run(tmp_path / "reader", SquadSettings(), as_bidaf(metrics()), BIDAF, drawn=False)
+    assert main([str(folder), "--against", str(reader)]) == 2
+    assert "--against: expected a run with perplexity, got one with F1" in capsys.readouterr().err
+    assert main([str(folder), str(dense), "--against", str(dense)]) == 2
+    assert "--against: expected one RUN, got 2" in capsys.readouterr().err
+
+
+def test_compared_runs_are_named_by_the_settings_in_which_they_differ(tmp_path):
+    options = [RUN, RUN.replaced(method="dense"), RUN.replaced(strength=(0.1,)), RUN.replaced(seed=3)]
+    runs = [write_run(tmp_path / f"r{n}", one, drawn=False) for n, one in enumerate(options)]
+    (table,) = Page(reported(*runs)).tables.values()
+    expected = ["ISS 0.003 + 0.0024, seed 7", "dense, seed 7", "ISS 0.1, seed 7", "ISS 0.003 + 0.0024, seed 3"]
+    assert [row[0] for row in table[1:]] == expected
+
+
+def test_terms_are_defined_where_they_are_first_used_for_the_keyboard_too(page, source):
+    terms = [each for each in page.named("span") if each.get("class") == "term"]
+    assert len(terms) >= 4
+    assert all(each["tabindex"] == "0" and each["data-note"].endswith(".") for each in terms)
+    assert source.count(">components</span>") == source.count(">perplexity</span>") == 1
+
+
+def test_bidaf_has_a_curve_of_its_training_loss(tmp_path):
+    rows = as_bidaf(metrics())
+    for row in rows:
+        for point in row["trace"]:
+            point["train_loss"] = 9.0 - row["epoch"]
+    folder = write_run(tmp_path / "run", SquadSettings(), rows, BIDAF, drawn=False)
+    page = Page(reported(folder))
+    assert "training loss (moving average)" in page.svg
+    assert "train 6" in page.svg
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path, capsys):
     runs = [write_run(tmp_path / place / "run", drawn=False) for place in "ab"]
     assert main([*map(str, runs), "--out", str(tmp_path / "both.html")]) == 0
@@ -869,15 +959,6 @@ onload = () => {
   document.body.replaceChildren(Object.assign(document.createElement("pre"), {textContent: JSON.stringify(seen)}));
 };
 </script>"""
-
-
-def chromium(folder, *arguments):
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("Chromium is not installed")
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    flags += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=2000"]
-    return subprocess.run([browser, *flags, *arguments], check=True, capture_output=True, text=True, timeout=100)
 
 
 def test_the_page_fits_a_phone_and_a_desktop(tmp_path, source):

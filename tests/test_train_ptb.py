@@ -79,7 +79,14 @@ def sentence(capsys):
 
 def test_a_run_learns_its_size_and_writes_all_of_it(finished):
     names = set(os.listdir(finished))
-    assert names >= {"config.json", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors", "result.json"}
+    assert names >= {
+        "config.json",
+        "metrics.jsonl",
+        "history.jsonl",
+        "model.safetensors",
+        "checkpoint.safetensors",
+        "result.json",
+    }
     assert {"training.png", "weights.png", "norms.png"} <= names
     assert not [name for name in names if name.endswith(".partial")]
     result = json.loads((finished / "result.json").read_text())
@@ -261,6 +268,7 @@ def same_run(one, other):
     first, second = map(rows_of, (one, other))
     measured = {"seconds": 0, "resident_mb": 0}
     assert [{**row, **measured} for row in first] == [{**row, **measured} for row in second]
+    assert (one / "history.jsonl").read_text() == (other / "history.jsonl").read_text()
 
 
 def interrupt_after(steps, number, monkeypatch):

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from issref import train_ptb, train_squad
 from issref.iss.groups import Groups
+from issref.iss.layout import Layout
 from issref.ptb import console as ptb_console
 from issref.ptb.settings import PRESETS
 from issref.training import checkpoint, console
@@ -205,7 +206,7 @@ def test_the_clock_of_a_restored_recorder_goes_on_from_the_saved_seconds(tmp_pat
     load_last(tmp_path, recorder)
     assert recorder.to_dict() == recorder_of(seconds=1000.0, loss_sum=2.5, rows=[{"epoch": 1}]).to_dict()
     groups = Groups({}, 0, {})
-    recorder.record(state_of(0), 0.5, groups)
+    recorder.record(state_of(0), 0.5, groups, Layout({}, {}))
     assert 1000 <= recorder.seconds < 1010
     assert recorder.loss_sum == 3.0
 

@@ -423,7 +423,8 @@ def test_a_compared_pruning_records_the_difference_it_made():
         {"step": 5, "alive": counts, "max_output_difference": 0.75},
         {"step": 5, "alive": counts, "max_output_difference": 0.0},
     ]
-    measured.record(run, 1.0, GROUPS)
+    measured.steps = 5
+    measured.record(run, 1.0, GROUPS, LAYOUT)
     measured.end_epoch(run, 0.1)
     assert measured.cuts == []
     assert measured.all_cuts() == {"count": 2, "max_output_difference": 0.75}
@@ -445,7 +446,7 @@ def test_the_curve_of_an_epoch_has_its_first_and_last_step_and_about_fifty_more(
     measured, run = recorder(), run_of(arrays(0))
     measured.steps = steps
     for run.step in range(steps):
-        measured.record(run, run.step + 1.0, GROUPS)
+        measured.record(run, run.step + 1.0, GROUPS, LAYOUT)
     found = [point["step"] for point in measured.trace]
     assert found[0] == 1
     assert found[-1] == steps
@@ -464,4 +465,4 @@ def test_the_curve_of_an_epoch_has_its_first_and_last_step_and_about_fifty_more(
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_refused(loss):
     with pytest.raises(FloatingPointError, match=f"the loss is {loss}"):
-        recorder().record(run_of(arrays(0)), loss, GROUPS)
+        recorder().record(run_of(arrays(0)), loss, GROUPS, LAYOUT)

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from issref.iss.groups import group_norms, iss_groups
 from issref.iss.layout import Layout, Params
-from issref.report.curves import comparison_figure, training_figure
+from issref.report.comparison import comparison_figure
+from issref.report.curves import training_figure
 from issref.report.style import COLOURS, STYLE, Rows
 from issref.report.weights import norms_figure, weights_figure
 from issref.training.checkpoint import write_whole

@@ -1,7 +1,8 @@
 """Write a run's report as one HTML file, or a comparison of several runs.
 
-python -m issref.report RUN                  RUN/report.html
-python -m issref.report RUN1 RUN2 ...        a comparison: report.html in the folder above RUN1
+python -m issref.report RUN                     RUN/report.html
+python -m issref.report RUN --against DENSE     the same, with the curve and the score of a dense run
+python -m issref.report RUN1 RUN2 ...           a comparison: report.html in the folder above RUN1
 """
 
 import sys
@@ -12,6 +13,7 @@ import tyro
 
 from issref.report.page import comparison_page, run_page
 from issref.report.run import labelled, read_run
+from issref.report.texts import labels
 from issref.training.checkpoint import write_whole
 from issref.training.console import failed, log, prepare_streams
 
@@ -24,22 +26,26 @@ class Command:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of one or more runs."""
+    against: Path | None = None
+    """Folder of a dense run, whose curve and score the page of one run shows too."""
     out: Path | None = None
     """File to write; RUN/report.html if not given, or report.html in the folder above the first of several."""
 
 
-def report(folders: tuple[Path, ...], out: Path | None = None) -> Path:
+def report(folders: tuple[Path, ...], out: Path | None = None, against: Path | None = None) -> Path:
     """Write the page of one run, or of several, and return its path.
 
     Raises ValueError if a folder holds no run or a damaged one, or if the runs have different measures.
     """
     if not folders:
         raise ValueError("RUN: expected the folder of a run, got none")
-    runs = [read_run(folder) for folder in folders]
+    if against and len(folders) > 1:
+        raise ValueError(f"--against: expected one RUN, got {len(folders)}")
+    runs, twin = [read_run(folder) for folder in folders], read_run(against) if against else None
     if len(runs) == 1:
-        out, page = out or folders[0] / "report.html", run_page(runs[0])
+        out, page = out or folders[0] / "report.html", run_page(runs[0], twin)
     else:
-        out, page = out or folders[0].resolve().parent / "report.html", comparison_page(labelled(runs))
+        out, page = out or folders[0].resolve().parent / "report.html", comparison_page(labels(labelled(runs)))
     write_whole(out, page.encode(errors="backslashreplace"))
     return out
 
@@ -49,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     prepare_streams()
     try:
         command = tyro.cli(Command, args=arguments, prog=PROGRAM)
-        log(f"written: {report(command.runs, command.out)}")
+        log(f"written: {report(command.runs, command.out, command.against)}")
     except (ValueError, OSError) as error:
         return failed(str(error), 2)
     return 0

@@ -7,7 +7,7 @@ from issref.report.style import Rows
 
 class Measure(NamedTuple):
     """A measure: its name, its keys in metrics.jsonl (train may be absent) and in result.json (test), the unit in
-    which the text is counted, and whether higher is better (then it is at most 100)."""
+    which the text is counted, and whether higher is better (then it is at most 100, and train is a loss)."""
 
     name: str
     train: str
@@ -19,7 +19,7 @@ class Measure(NamedTuple):
 
 MEASURES = (
     Measure("perplexity", "train_perplexity", "valid_perplexity", "test_perplexity", "words", rising=False),
-    Measure("F1", "train_f1", "valid_f1", "dev_f1", "questions", rising=True),
+    Measure("F1", "train_loss", "valid_f1", "dev_f1", "questions", rising=True),
 )
 WORDS = {"f1": "F1", "em": "exact match"}
 

@@ -1,24 +1,25 @@
-"""A report as one HTML file: no scripts, nothing to download, figures inline as SVG."""
+"""A report as one HTML file: nothing to download, figures inline as SVG, one script of its own for the player."""
 
+import hashlib
 import io
 import re
+from base64 import b64encode
 from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from issref.report import tables
-from issref.report.curves import (
-    Point,
-    alive_figure,
-    all_alive_figure,
-    measure_figure,
-    measures_figure,
-    sizes_figure,
-)
+from issref.report import tables, texts
+from issref.report.comparison import Point, all_alive_figure, measures_figure, sizes_figure
+from issref.report.curves import AVERAGED, alive_figure, loss_figure, measure_figure, train_curve
+from issref.report.history import History, read_history
 from issref.report.measures import in_words
+from issref.report.player import cursor, pictures, player_data
 from issref.report.reproduce import command, nearest
 from issref.report.run import Run, Weights, read_weights
 from issref.report.style import COLOURS, DEAD, INK, LINE, MUTED, STYLE, Rows
@@ -37,17 +38,38 @@ ENVIRONMENT = Environment(
 )
 
 
-def run_page(run: Run) -> str:
-    """Return the page of a run. Raises ValueError if the file of its model is damaged."""
+WINDOW = f"The training curve is the mean over the last {AVERAGED:.0%} of an epoch."
+
+
+def run_page(run: Run, twin: Run | None = None) -> str:
+    """Return the page of a run, compared with a dense run, its twin, if given.
+
+    Raises ValueError if its history or the file of its model is damaged, or for a twin with another measure.
+    """
     weights = read_weights(run)
     return ENVIRONMENT.get_template("run.html").render(
         run=run,
         tables=tables,
-        training=_training(run) if run.rows else {},
+        texts=texts,
+        sentences=texts.sentences(run, twin),
+        figures=_training(run, twin) if run.rows else [],
+        player=_player(read_history(run), run) if run.rows else None,
         weights=_matrices(weights) if weights else {},
         norms=_norms(weights) if weights else "",
         command=_command(run),
         module=nearest(run.settings),
+        **_script(),
+    )
+
+
+def player_page(run: Run, twin: Run | None = None) -> str:
+    """Return a page with a run's title, its main result and its player, which plays once when it is opened."""
+    return ENVIRONMENT.get_template("alone.html").render(
+        run=run,
+        texts=texts,
+        figures=_training(run, twin),
+        player=_player(read_history(run), run),
+        **_script(),
     )
 
 
@@ -61,6 +83,7 @@ def comparison_page(runs: Mapping[str, Run]) -> str:
     begun = {short[label]: run.rows for label, run in runs.items() if run.rows}
     return ENVIRONMENT.get_template("comparison.html").render(
         runs=runs,
+        policy="",
         table=tables.comparison_table(runs),
         figures=[figure for figure in (_sizes(runs, short), *(_comparison(begun) if begun else ())) if figure],
     )
@@ -97,11 +120,60 @@ def _themed(text: str) -> str:
     return text
 
 
-def _training(run: Run) -> dict[str, str]:
-    return {
-        "measure": inline(measure_figure(run.rows), "measure", tables.describe_measure(run.rows)),
-        "alive": inline(alive_figure(run.rows, run.sizes), "alive", tables.describe_alive(run.rows)),
-    }
+def defined(text: str) -> str:
+    """Return a text as HTML in which the first use of each term shows its definition on hover and on focus."""
+    found = escape(text)
+    for term, note in texts.TERMS.items():
+        marked = f'<span class="term" tabindex="0" data-note="{escape(note)}">{term}</span>'
+        found = re.sub(rf"(?<![\w-]){term}(?![^<]*>)\b", lambda _, marked=marked: marked, found, count=1)
+    return found
+
+
+ENVIRONMENT.filters["defined"] = defined
+
+
+class Plot(NamedTuple):
+    """A figure of training: the SVG, its caption, and the place of its axes as CSS lengths."""
+
+    svg: str
+    caption: str
+    place: str
+
+
+def _training(run: Run, twin: Run | None) -> list[Plot]:
+    name, rows = run.measure.name, run.rows
+    if twin and twin.measure != run.measure:
+        raise ValueError(f"--against: expected a run with {name}, got one with {twin.measure.name}")
+    figures = [
+        (
+            measure_figure(rows, twin and twin.rows),
+            texts.describe_measure(rows),
+            f"{name} while the network trains. {WINDOW}",
+        ),
+        (alive_figure(rows, run.sizes), texts.describe_alive(rows), "Components that still have weights."),
+    ]
+    if run.measure.rising and train_curve(rows)[1]:
+        figures.append((loss_figure(rows), texts.describe_loss(rows), f"The loss of a training step. {WINDOW}"))
+    names = ("measure", "alive", "loss")
+    return [
+        Plot(inline(figure, name, alt), caption[:1].upper() + caption[1:], cursor(figure))
+        for name, (figure, alt, caption) in zip(names, figures, strict=False)
+    ]
+
+
+def _player(history: History | None, run: Run) -> dict[str, Any] | None:
+    """Return what the template of the player needs; None for a run without a history."""
+    if history is None:
+        return None
+    pooled = history.bins.sizes != history.layout.sizes
+    return {"data": player_data(run, history), "pictures": pictures(history), "pooled": pooled}
+
+
+def _script() -> dict[str, str]:
+    """Return the script of the player, and the hash by which the page's policy allows it and no other."""
+    script = files("issref.report").joinpath("templates/player.js").read_text(encoding="utf-8")
+    digest = hashlib.sha256(script.encode()).digest()
+    return {"script": script, "policy": f"script-src 'sha256-{b64encode(digest).decode()}'"}
 
 
 def _shortened(labels: list[str]) -> dict[str, str]:
@@ -111,8 +183,8 @@ def _shortened(labels: list[str]) -> dict[str, str]:
 
 
 def _comparison(runs: Mapping[str, Rows]) -> list[str]:
-    measures = " ".join(f"{label}: {tables.describe_measure(rows)}" for label, rows in runs.items())
-    left = " ".join(f"{label}: {tables.describe_alive(rows)}" for label, rows in runs.items())
+    measures = " ".join(f"{label}: {texts.describe_measure(rows)}" for label, rows in runs.items())
+    left = " ".join(f"{label}: {texts.describe_alive(rows)}" for label, rows in runs.items())
     return [inline(measures_figure(runs), "measure", measures), inline(all_alive_figure(runs), "alive", left)]
 
 
@@ -138,7 +210,7 @@ def _describe_matrix(array: str, weights: Weights) -> str:
 
 
 def _norms(weights: Weights) -> str:
-    return inline(norms_figure(weights.norms), "norms", tables.describe_norms(weights.norms))
+    return inline(norms_figure(weights.norms), "norms", texts.describe_norms(weights.norms))
 
 
 def _command(run: Run) -> str:

@@ -138,14 +138,19 @@ def read_weights(run: Run) -> Weights | None:
     layout, alive = Layout.from_json(json.dumps(about["layout"])), alive_masks(str(path), about["alive"])
     if sizes := {space: len(mask) for space, mask in alive.items() if len(mask) != run.sizes.get(space)}:
         raise ValueError(f"{path}, alive: expected the run's components, {run.sizes}, got {sizes}")
-    if strange := [name for name in (*layout.axes, *layout.sizes) if not re.fullmatch(schema.NAME, name)]:
-        raise ValueError(f"{path}, layout: expected names that can be printed, got {strange[0]!r:.60}")
+    check_names(path, layout)
     layout.check(small)
     if (count := layout.resized({space: len(mask) for space, mask in alive.items()}).parameters()) > MOST:
         raise ValueError(f"{path}: expected a full model of at most {MOST:,} weights, got {count:,}")
     full, full_layout = expand(small, layout, alive)
     groups = iss_groups(full_layout, alive)
     return Weights((small, layout), (full, full_layout), groups.split(group_norms(full, groups)))
+
+
+def check_names(path: Path, layout: Layout) -> None:
+    """Raise ValueError for a name of an array or a space that cannot be printed."""
+    if strange := [name for name in (*layout.axes, *layout.sizes) if not re.fullmatch(schema.NAME, name)]:
+        raise ValueError(f"{path}, layout: expected names that can be printed, got {strange[0]!r:.60}")
 
 
 def _when(folder: Path, result: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,7 @@ Position = Annotated[int, Field(ge=1, le=2**53)]
 Amount = Annotated[float, Field(ge=0, le=1e300, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Perplexity = Annotated[float, Field(ge=0.5, le=1e305, allow_inf_nan=False)]
+Loss = Annotated[float, Field(ge=-1e300, le=1e300, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Sizes = dict[Name, Size]
 T = TypeVar("T")
@@ -26,10 +27,10 @@ class Both(TypedDict, Generic[T]):
 
 
 class Measures(TypedDict, total=False):
-    """The measures of a point of the curves; F1 has no training curve."""
+    """The training score of a point of the curves: a mean over the epoch so far."""
 
     train_perplexity: Perplexity
-    train_f1: Percent
+    train_loss: Loss
 
 
 class Point(Measures):
@@ -39,6 +40,12 @@ class Point(Measures):
     alive: Sizes
 
 
+class Cut(TypedDict):
+    """A step at which components were cut out."""
+
+    step: Position
+
+
 class Row(Measures, total=False):
     """A line of metrics.jsonl, about one epoch."""
 
@@ -46,9 +53,27 @@ class Row(Measures, total=False):
     alive: Required[Sizes]
     seconds: Required[Seconds]
     trace: Required[Annotated[list[Point], Field(min_length=1)]]
+    cuts: list[Cut]
     learning_rate: Amount
     valid_perplexity: Perplexity
     valid_f1: Percent
+
+
+class Head(TypedDict):
+    """The first line of history.jsonl: the layout of the whole network, and the spaces of components."""
+
+    layout: dict[str, Any]
+    spaces: Annotated[list[Name], Field(max_length=200)]
+
+
+class Frame(TypedDict):
+    """Another line of history.jsonl: the norms of rows and columns after a step."""
+
+    epoch: Position
+    step: Position
+    steps: Position
+    alive: Sizes
+    norms: Annotated[str, Field(max_length=100_000)]
 
 
 class Times(TypedDict, total=False):

@@ -17,6 +17,7 @@ from issref.models import LANGUAGE_MODELS
 from issref.report.style import COLOURS, DEAD, NARROW, STYLE, WIDE, ZERO, Norms
 
 GATES = {len(model.GATES): model.GATES for model in LANGUAGE_MODELS.values()}  # by the number of column blocks
+APART = 3.5  # widths of a bar from the exact zeros of a histogram to its origin
 CELLS = (400, 800)  # maximum rows and columns of an image
 KEY = {"extendrect": True, "extend": "min"}
 Weights = tuple[Params, Layout]
@@ -161,8 +162,8 @@ def _thinned(values: np.ndarray, axis: int, grouped: bool) -> tuple[np.ndarray, 
 
 def _names(segments: list[Segment], norms: Norms, step: int, rows: bool, apart: str) -> list[str]:
     """Return the label of each segment: its gate, its number of components alive, or its size."""
-    if not rows and len(segments) in GATES and len({segment.space for segment in segments}) == 1:
-        return [f"{one.space}{apart}{gate} gate" for one, gate in zip(segments, GATES[len(segments)], strict=True)]
+    if not rows and (blocks := gates(segments)):
+        return [f"{one.space}{apart}{gate} gate" for one, gate in zip(segments, blocks, strict=True)]
     if rows and len(segments) > 4:
         few = {space: f"{np.count_nonzero(values)}/{len(values)}" for space, values in norms.items()}
         return [f"{space} {few.get(space, stop - start)}" for space, start, stop, _ in segments]
@@ -174,6 +175,11 @@ def _names(segments: list[Segment], norms: Norms, step: int, rows: bool, apart: 
     return [space + alive.get(space, f" {stop - start:,}{pooled}") for space, start, stop, _ in segments]
 
 
+def gates(segments: list[Segment]) -> Sequence[str]:
+    """Return the names of the gates whose columns the segments are; none if they are others."""
+    return GATES.get(len(segments), ()) if len({segment.space for segment in segments}) == 1 else ()
+
+
 @rc_context(STYLE)
 def norms_figure(norms: Norms) -> Figure:
     """Draw a histogram of the group norms of each space; norms of exactly zero have a colour of their own."""
@@ -183,10 +189,12 @@ def norms_figure(norms: Norms) -> Figure:
     for axes, (space, values), colour in zip(panels, norms.items(), cycle(COLOURS), strict=False):
         dead = np.count_nonzero(values == 0)
         axes.hist(values[values > 0], edges, color=colour, rwidth=0.85)
-        axes.bar(-edges[1], dead, 0.85 * edges[1], color=DEAD)
-        axes.text(-0.4 * edges[1], dead, f" {dead} dead", color=DEAD, va="top" if dead else "bottom")
+        axes.bar(-APART * edges[1], dead, edges[1], color=DEAD)
+        axes.text((0.6 - APART) * edges[1], dead, f" {dead} dead", color=DEAD, va="top" if dead else "bottom")
         axes.set_title(f"{space}: {len(values) - dead} of {len(values)} alive", color=colour)
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    ticks = [tick for tick in MaxNLocator(4).tick_values(0, edges[-1]) if 0 <= tick <= edges[-1]]
+    panels[-1].set_xticks([-APART * edges[1], *ticks], ["exactly 0", *(f"{tick:g}" for tick in ticks)])
     panels[-1].set_xlabel("group norm of a component")
     figure.supylabel("components", size=9)
     return figure

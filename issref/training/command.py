@@ -13,7 +13,7 @@ import tyro
 from issref.iss.layout import Layout
 from issref.kernels import parallel
 from issref.models.protocol import Network
-from issref.training import console
+from issref.training import console, history
 from issref.training.checkpoint import remove_partial, write_json
 from issref.training.models import init_params, load_initial_params
 from issref.training.options import InvalidSettings, Options
@@ -156,11 +156,12 @@ def check_corpus(corpus: Any, sha256: str) -> None:
 
 
 def next_epoch(run: RunState, recorder: Recorder, folder: Path, save: Callable[[], None], epochs: int) -> None:
-    """Print the last row, advance to the next epoch, write metrics.jsonl and a checkpoint, release memory."""
+    """Print the last row, advance to the next epoch, write what was measured and a checkpoint, release memory."""
     console.log_epoch(recorder.rows[-1], epochs)
     trim_malloc()
     run.epoch, run.step = run.epoch + 1, 0
     write_json(folder / "metrics.jsonl", recorder.rows)
+    write_json(folder / history.FILE, recorder.history)
     save()
 
 

@@ -11,13 +11,14 @@ import numpy as np
 from issref.iss.compact import Alive
 from issref.iss.groups import Groups, alive
 from issref.iss.layout import Layout
+from issref.training import history
 from issref.training.process import resident_mb
 from issref.training.state import RunState
 
 Measure = Callable[[float, int], dict[str, float]]  # of the sum of an epoch's losses and its steps so far
 Prune = Callable[[RunState, Layout, Alive], Layout]
 POINTS = 50  # of the curve of an epoch
-SAVED = ("loss_sum", "seconds", "trace", "cuts", "rows")
+SAVED = ("loss_sum", "seconds", "trace", "cuts", "rows", "history")
 
 
 @dataclass
@@ -25,7 +26,8 @@ class Recorder:
     """Measure a run. `measure` gives the training scores from the sum of the losses and the number of steps.
 
     loss_sum, trace and cuts are of the epoch in progress: the sum of its losses, its curve, and the output
-    differences at its prunings; seconds is the time of training; rows holds one dictionary for each epoch done.
+    differences at its prunings; seconds is the time of training; rows holds one dictionary for each epoch done;
+    history holds the lines of history.jsonl.
     """
 
     measure: Measure
@@ -38,8 +40,11 @@ class Recorder:
     trace: list[dict[str, Any]] = field(default_factory=list)
     cuts: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     steps: int = 0
     """Steps of the epoch in progress."""
+    epochs: int = 1
+    """Epochs of the run."""
     scores: dict[str, float] = field(default_factory=dict)
     """The training loss, a mean over the epoch so far, and the scores made of it."""
 
@@ -55,8 +60,9 @@ class Recorder:
         vars(self).update(saved)
         self.started = time.perf_counter() - self.seconds
 
-    def record(self, run: RunState, loss: float, groups: Groups) -> None:
-        """Add the loss of a step; at 50 to 100 of the epoch's steps, add a point to its curve.
+    def record(self, run: RunState, loss: float, groups: Groups, layout: Layout) -> None:
+        """Add the loss of a step; at 50 to 100 of the epoch's steps, add a point to its curve; at about 60 steps
+        of the run, add the norms of rows and columns to its history. `layout` is the layout of run.params.
 
         Raises FloatingPointError for a loss that is not finite.
         """
@@ -67,9 +73,14 @@ class Recorder:
         self.seconds = time.perf_counter() - self.started
         measured = self.measure(self.loss_sum, step)
         self.scores = {"loss": self.loss_sum / step, **measured}
-        if step == 1 or step % max(1, self.steps // POINTS) == 0 or step == self.steps:
-            counts = {space: int(mask.sum()) for space, mask in alive(run.params, groups).items()}
+        traced = step == 1 or step % max(1, self.steps // POINTS) == 0 or step == self.steps
+        recorded = history.is_recorded(run.epoch, step, self.steps, self.epochs)
+        counts = count_alive(run, groups) if traced or recorded else {}
+        if traced:
             self.trace.append({"step": step, **measured, "alive": counts})
+        if recorded:
+            self.history = self.history or [history.first_line(run, layout)]
+            self.history.append({"alive": counts, **history.frame(run, layout, self.steps)})
 
     def compared(self, prune: Prune, outputs: Callable[[RunState], np.ndarray]) -> Prune:
         """Return `prune` with a record of the largest difference it makes to `outputs(run)`."""
@@ -114,3 +125,8 @@ def check_measured(saved: dict[str, Any]) -> None:
                 raise ValueError(f"{name}: expected a finite number, got {str(value)[:60]}")
         elif not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
             raise ValueError(f"{name}: expected a list of objects, got {str(value)[:60]}")
+
+
+def count_alive(run: RunState, groups: Groups) -> dict[str, int]:
+    """Return the number of components alive in each space."""
+    return {space: int(mask.sum()) for space, mask in alive(run.params, groups).items()}

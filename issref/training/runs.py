@@ -139,7 +139,7 @@ def training_steps(
     Between two steps the progress bar moves; the run is saved every two minutes and after the last step.
     After Ctrl-C, SIGTERM or SIGHUP the current step is completed, the run is saved, and Interrupted is raised.
     """
-    due, recorder.steps = Throttle(CHECKPOINT_SECONDS), len(batches)
+    due, recorder.steps, recorder.epochs = Throttle(CHECKPOINT_SECONDS), len(batches), epochs
     with (
         defer_interrupts() as interrupted,
         console.progress_bar(recorder, f"{run.epoch + 1}/{epochs}", run.step) as bar,
