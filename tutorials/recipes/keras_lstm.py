@@ -15,7 +15,7 @@ import onnxruntime
 from issref import compact, iss_groups, prox  # ISS
 from issref.verify.layouts import check_layout, layout_of  # ISS
 
-UNITS, EPOCHS, RATE, STRENGTH = 24, 60, 1e-2, 3.0  # the strength was chosen by the loss on VALID
+UNITS, EPOCHS, RATE, STRENGTH = 24, 150, 1e-2, 4.0  # the strength was chosen by the loss on VALID
 
 
 def Model(units):
