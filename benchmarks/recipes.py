@@ -38,6 +38,7 @@ NAMES = {  # in the order of the page
     "jax_lstm": "JAX (Flax NNX): LSTM",
     "keras_lstm": "Keras 3: LSTM",
 }
+PICTURE = "![Units left and loss, relative to the dense twin](../benchmarks/results/recipes/recipes.png)"
 SEEDS = 3
 PACKAGES = ("numpy", "numba", "torch", "jax", "flax", "keras", "onnxruntime")
 Result = dict[str, Any]
@@ -78,8 +79,10 @@ def _timed(function: Callable[..., Any], seconds: dict[str, float]) -> Callable[
 
 
 def table_of_results() -> str:
-    """Return the table of docs/recipes.md: means over the seeds."""
+    """Return the picture and the table of docs/recipes.md: means over the seeds."""
     rows, stored = [], load()
+    if not stored:
+        return "Not measured yet: `python -m benchmarks.recipes`."
     for name, result in stored.items():
         dense, iss = np.mean([run["losses"] for run in result["runs"]], axis=0)
         changed = " / ".join(f"{difference:.0e}" for difference in result["differences"])
@@ -102,12 +105,12 @@ def table_of_results() -> str:
         "between the trained and the smaller model, in the framework / in ONNX Runtime. "
         f"`python -m benchmarks.recipes`, {', '.join(f'{package} {one}' for package, one in versions.items())}."
     )
-    return "\n\n".join([table(head, rows), wrapped(note)])
+    return "\n\n".join([PICTURE, table(head, rows), wrapped(note)])
 
 
 def load() -> dict[str, Result]:
-    """Return the stored results in the order of the page."""
-    stored = json.loads((STORED / "result.json").read_text())
+    """Return the stored results in the order of the page, none if nothing is stored."""
+    stored = json.loads((STORED / "result.json").read_text()) if (STORED / "result.json").exists() else {}
     return {name: stored[name] for name in NAMES if name in stored}
 
 
@@ -163,8 +166,7 @@ def main(names: list[str]) -> None:
             code = f"from benchmarks import recipes; recipes.write_json('result.json', recipes.measure({name!r}))"
             subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, env=environment, check=True)
             result = json.loads((Path(folder) / "result.json").read_text())
-        stored = load() if (STORED / "result.json").exists() else {}
-        write_json(STORED / "result.json", {**stored, name: result})
+        write_json(STORED / "result.json", {**load(), name: result})
     draw()
 
 

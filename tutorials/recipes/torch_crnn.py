@@ -41,7 +41,7 @@ def loss_of(model, data):
     return nn.functional.mse_loss(model(data[0]), data[1])
 
 
-TRAIN, VALID, TEST = draw(15, 1), draw(500, 2), draw(500, 3)
+TRAIN, VALID, TEST = draw(10, 1), draw(500, 2), draw(500, 3)
 
 
 def arrays_of(model):  # shares memory; the convolution as a matrix, one row for each filter
