@@ -3,4 +3,8 @@
 from issref.models import ptb_gru, ptb_lstm, ptb_rhn
 from issref.models.protocol import LanguageModel
 
-LANGUAGE_MODELS: dict[str, LanguageModel] = {model.NAME: model for model in (ptb_lstm, ptb_rhn, ptb_gru)}
+LANGUAGE_MODELS: dict[str, LanguageModel] = {
+    ptb_lstm.NAME: ptb_lstm,
+    ptb_rhn.NAME: ptb_rhn,
+    ptb_gru.NAME: ptb_gru,
+}

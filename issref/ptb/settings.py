@@ -143,7 +143,7 @@ class Settings(Options):
 # strength.
 _ZAREMBA_SMALL = Settings()
 _SMALL = _ZAREMBA_SMALL.replaced(
-    epochs=2, learning_rate=1.4, schedule="linear", flat_epochs=1, strength=(0.0033, 0.0039), penalty_epochs=1
+    epochs=2, learning_rate=1.4, schedule="linear", flat_epochs=1, strength=(0.0035, 0.0041), penalty_epochs=1
 )
 _ZAREMBA_MEDIUM = _ZAREMBA_SMALL.replaced(
     hidden_sizes=(650, 650), init_scale=0.05, steps=35, keep=0.5, epochs=39, flat_epochs=6, decay=0.8,

@@ -39,13 +39,14 @@ def report(folders: tuple[Path, ...], out: Path | None = None, against: Path | N
     """
     if not folders:
         raise ValueError("RUN: expected the folder of a run, got none")
-    if against and len(folders) > 1:
+    first, *others = folders
+    if against and others:
         raise ValueError(f"--against: expected one RUN, got {len(folders)}")
     runs, twin = [read_run(folder) for folder in folders], read_run(against) if against else None
-    if len(runs) == 1:
-        out, page = out or folders[0] / "report.html", run_page(runs[0], twin)
+    if others:
+        out, page = out or first.resolve().parent / "report.html", comparison_page(labels(labelled(runs)))
     else:
-        out, page = out or folders[0].resolve().parent / "report.html", comparison_page(labels(labelled(runs)))
+        out, page = out or first / "report.html", run_page(runs[0], twin)
     write_whole(out, page.encode(errors="backslashreplace"))
     return out
 

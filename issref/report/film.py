@@ -27,7 +27,7 @@ WHITE = np.ones(3)
 def draw_film(run: Run, history: History, path: Path) -> None:
     """Write an animated picture: the first matrices of a run above, the measure and the components alive below."""
     figure = Figure(figsize=(8, 4.4))
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1))
+    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
     names = history.matrices[:MATRICES]
     panels = above.subplots(1, len(names), squeeze=False)[0]
     images = [_draw_matrix(axes, history, name) for axes, name in zip(panels, names, strict=True)]

@@ -196,8 +196,8 @@ class Dialect(NamedTuple):
             raise ValueError(f"{array}: expected {len(axes)} axes, got shape {layer[array].shape}")
         ends = zip(layer[array].shape, axes, strict=True)
         (rows, blocks), (columns, gates) = sorted(ends, key=lambda end: end[1][0] in BLOCKS)
-        units = columns // len(gates)
-        return {"x": max(0, rows - units * (len(blocks) - 1)), **dict.fromkeys(("h", *BLOCKS), units)}
+        units = int(columns // len(gates))
+        return {"x": max(0, int(rows) - units * (len(blocks) - 1)), **dict.fromkeys(("h", *BLOCKS), units)}
 
 
 def reference(cell: Cell) -> Dialect:

@@ -109,7 +109,7 @@ def _alive(found: Checkpoint, readout: Readout | None) -> Alive:
     read = np.ones(len(layers[-1].h), bool) if readout is None else readout.kernel.any(axis=1)
     alive = {}
     for number, name in reversed([*enumerate(spaces(found.params))]):
-        alive[name] = mine = _reached(layers[number].h, read)
+        alive[name] = mine = _reached(layers[number].h, np.asarray(read))
         below = layers[number].x[:, :, mine].any(axis=(1, 2))  # of lstm0, the input
         read = np.ones(len(below), bool) if found.assumed else below
     return dict(reversed(alive.items()))
@@ -117,7 +117,7 @@ def _alive(found: Checkpoint, readout: Readout | None) -> Alive:
 
 def _reached(weights: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """Return the units that are alive, or that such a unit reads by recurrent weights; the first if none is."""
-    while (grown := alive | weights[:, :, alive].any((1, 2))).sum() > alive.sum():
+    while (grown := np.logical_or(alive, weights[:, :, alive].any(axis=(1, 2)))).sum() > alive.sum():
         alive = grown
     return alive if alive.any() else np.arange(len(alive)) == 0
 

@@ -78,7 +78,8 @@ def _biases(change: Callable[[list[np.ndarray]], Iterable[np.ndarray]], **keywor
 
 def _gru_orders() -> dict[str, Change]:
     """Return the mistakes of the five wrong gate orders; a second bias of the candidate stays the last."""
-    table, frameworks = {}, {("update", "reset", "candidate"): " (Keras, ONNX)"}
+    table: dict[str, Change] = {}
+    frameworks: dict[tuple[str, ...], str] = {("update", "reset", "candidate"): " (Keras, ONNX)"}
     for order in list(itertools.permutations(GATES))[1:]:
         read = [order.index(gate) for gate in GATES]
         table[f"gates in the order {', '.join(order)}{frameworks.get(order, '')}"] = _gru(
@@ -100,11 +101,13 @@ OTHERS: dict[str, dict[str, Change]] = {
     },
     "gru": {
         **_gru_orders(),
-        "reset before the product": _biases(lambda b: (*b[:2], sum(b[2:])), reset_after=False),
+        "reset before the product": _biases(lambda b: (*b[:2], np.sum(b[2:], axis=0)), reset_after=False),
         "reset after the product": _biases(lambda b: (*b[:3], *(b[3:] or [0 * b[0]])), reset_after=True),
         "update gate and its complement exchanged": _gru(lambda r, z, *n: (r, -z, *n)),
         "the product's bias left out": _biases(lambda b: (*b[:3], *(0 * one for one in b[3:]))),
-        "the product's bias outside the reset": _biases(lambda b: (*b[:2], sum(b[2:]), *(0 * c for c in b[3:]))),
+        "the product's bias outside the reset": _biases(
+            lambda b: (*b[:2], np.sum(b[2:], axis=0), *(0 * c for c in b[3:]))
+        ),
         "both biases of the candidate inside the reset": _biases(
             lambda b: (*b[:2], 0 * b[2], b[2] + b[3]) if b[3:] else b
         ),
