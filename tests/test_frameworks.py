@@ -548,7 +548,7 @@ def spoiled(**changes):
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({}, "arrays: expected the arrays weight_ih, weight_hh, bias_ih, bias_hh of an LSTM, got none of them"),
+        ({}, "arrays: expected the arrays weight_ih, weight_hh, bias_ih, bias_hh, got none of them"),
         (spoiled(weight_hh_l1=None), r"weight_hh_l1: expected this array, got \['bias_hh_l1', 'bias_ih_l1', 'w"),
         (spoiled(bias_hh_l0=None), r"bias_hh_l0: expected this array, got \['bias_ih_l0', 'weight_hh_l0', 'w"),
         (spoiled(bias_hh_l0=None, bias_ih_l0=None), "bias_ih_l0: expected this array"),
