@@ -15,7 +15,7 @@ import onnxruntime
 from issref import compact, iss_groups, prox  # ISS
 from issref.verify.layouts import check_layout, layout_of  # ISS
 
-UNITS, EPOCHS, RATE, STRENGTH = 24, 150, 1e-2, 4.0  # the strength was chosen by the loss on VALID
+UNITS, EPOCHS, RATE, STRENGTH = 24, 400, 1e-2, 3.5  # the strength was chosen by the loss on VALID
 
 
 def Model(units):
@@ -74,7 +74,7 @@ def train(strength, seed=0):
         strengths[certificate.dead] = 1e3  # more than any step, so momentum revives no unit
 
     after_batch = keras.callbacks.LambdaCallback(on_train_batch_end=shrink)  # ISS
-    model.fit(*TRAIN, batch_size=30, epochs=EPOCHS, callbacks=[after_batch], verbose=0)
+    model.fit(*TRAIN, batch_size=60, epochs=EPOCHS, callbacks=[after_batch], verbose=0)
     return model, groups.split(strengths < 1e3)
 
 
