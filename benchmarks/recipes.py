@@ -60,6 +60,11 @@ def measure(name: str) -> Result:
     return {**cost, "differences": differences, "runs": runs, "versions": _versions()}
 
 
+def measure_into(file: str, name: str) -> None:
+    """Write what `measure` returns."""
+    write_json(Path(file), measure(name))
+
+
 def _run(recipe: dict[str, Any], dense: Any, pruned: Any, alive: dict[str, np.ndarray]) -> Result:
     losses = [float(recipe["loss_of"](model, recipe["TEST"])) for model in (dense, pruned)]
     return {"units": {space: [len(mask), int(mask.sum())] for space, mask in alive.items()}, "losses": losses}
@@ -81,8 +86,6 @@ def _timed(function: Callable[..., Any], seconds: dict[str, float]) -> Callable[
 def table_of_results() -> str:
     """Return the picture and the table of docs/recipes.md: means over the seeds."""
     rows, stored = [], load()
-    if not stored:
-        return "Not measured yet: `python -m benchmarks.recipes`."
     for name, result in stored.items():
         dense, iss = np.mean([run["losses"] for run in result["runs"]], axis=0)
         changed = " / ".join(f"{difference:.0e}" for difference in result["differences"])
@@ -163,7 +166,7 @@ def main(names: list[str]) -> None:
     environment["PYTHONPATH"] = str(SCRIPTS.parents[1])
     for name in names or NAMES:
         with tempfile.TemporaryDirectory() as folder:
-            code = f"from benchmarks import recipes; recipes.write_json('result.json', recipes.measure({name!r}))"
+            code = f"from benchmarks import recipes; recipes.measure_into('result.json', {name!r})"
             subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, env=environment, check=True)
             result = json.loads((Path(folder) / "result.json").read_text())
         write_json(STORED / "result.json", {**load(), name: result})

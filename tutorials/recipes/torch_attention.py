@@ -13,7 +13,7 @@ from torch import nn
 from issref import Layout, compact, iss_groups, prox  # ISS
 from issref.verify.layouts import check_layout  # ISS
 
-UNITS, STEPS, RATE, STRENGTH = 32, 1000, 1e-2, 4.0  # the strength was chosen by the loss on VALID
+UNITS, STEPS, RATE, STRENGTH = 32, 1500, 1e-2, 4.0  # the strength was chosen by the loss on VALID
 
 
 class Model(nn.Module):
