@@ -18,7 +18,7 @@ from benchmarks import flags, full_length, recipes, record
 from benchmarks.kept import RESULTS, load, units
 from benchmarks.targets import TARGETS, values
 from benchmarks.words import number, table, wrapped
-from issref.ptb.settings import QUICK
+from issref.ptb.settings import EMBEDDED, QUICK
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("results", "settings", "recipes")))
@@ -116,7 +116,7 @@ def mutations() -> str:
 
 def measured() -> str:
     """The quick runs of the language models, dense and with ISS, and their commands."""
-    names = sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
+    names = sorted(path.parent.name for path in RESULTS.glob("*/metrics.jsonl"))
     names = [name for name in names if not name.startswith("squad")]
     rows = [_row(name) for name in names]
     text = [
@@ -135,6 +135,8 @@ def measured() -> str:
     for model, name in QUICK.items():
         if name in names:
             text += [_quick_run(name, "`--small`" if name == "small" else f"`--small --model {model}`"), ""]
+        if name + EMBEDDED in names:
+            text += [_quick_run(name + EMBEDDED, "`--small --corpus embedded`"), ""]
     return "\n".join(text[:-1])
 
 

@@ -258,7 +258,7 @@ def test_the_elementwise_methods_make_exact_zeros(method, text, tmp_path):
 # ---------------------------------------------------------------- resume
 
 
-def same_run(one, other):
+def same_run(one, other, planned_alike=True):
     """All numbers of two runs are the same, bit for bit; only their times differ."""
     for name in ("model.safetensors", "checkpoint.safetensors"):
         first, second = checkpoint.load(one / name)[0], checkpoint.load(other / name)[0]
@@ -268,7 +268,8 @@ def same_run(one, other):
     first, second = map(rows_of, (one, other))
     measured = {"seconds": 0, "resident_mb": 0}
     assert [{**row, **measured} for row in first] == [{**row, **measured} for row in second]
-    assert (one / "history.jsonl").read_text() == (other / "history.jsonl").read_text()
+    if planned_alike:  # the steps whose norms are recorded depend on the number of epochs at the start
+        assert (one / "history.jsonl").read_text() == (other / "history.jsonl").read_text()
 
 
 def interrupt_after(steps, number, monkeypatch):
@@ -352,7 +353,7 @@ def test_a_run_can_be_resumed_for_more_epochs_but_not_with_other_settings(text, 
     assert command.main(["--resume", str(out), "--strength", "0.5"]) == 2
     assert sentence(capsys) == "--resume: expected the run's own settings, got other values for ['strength']"
     assert command.main(["--resume", str(out), "--epochs", "3"]) == 0
-    same_run(out, finished)
+    same_run(out, finished, planned_alike=False)
 
 
 def test_a_resumed_run_needs_the_same_text(text, finished, tmp_path, capsys):

@@ -37,24 +37,17 @@ def load(corpus: str = "auto", data_dir: Path | None = None, *, log: Callable[[s
     train.txt, valid.txt and test.txt, with one sentence per line. Raises ValueError if anything is wrong with a
     file.
     """
-    choice = choose(corpus, data_dir, log=log)
-    if choice == "embedded":
-        return _embedded()
-    if choice != "ptb":
-        return _folder(Path(choice).expanduser())
-    return _corpus("ptb", "Penn TreeBank", *ptb.read(data_dir))
+    if corpus not in ("auto", "ptb", "embedded"):
+        return _folder(Path(corpus).expanduser())
+    found = None if corpus == "embedded" else _penn_treebank(corpus, data_dir, log)
+    return _corpus("ptb", "Penn TreeBank", *found) if found else _embedded()
 
 
 def choose(corpus: str, data_dir: Path | None = None, *, log: Callable[[str], None] = print) -> str:
     """Return what "auto" stands for, "ptb", or "embedded" if the download fails; other names are returned."""
     if corpus != "auto":
         return corpus
-    try:
-        ptb.read(data_dir)
-    except download.NotDownloaded as error:
-        log(f"No Penn TreeBank ({error}): using the text embedded in Python, whose results are not comparable.")
-        return "embedded"
-    return "ptb"
+    return "ptb" if _penn_treebank(corpus, data_dir, log) else "embedded"
 
 
 def windows(tokens: np.ndarray, batch: int, steps: int, *, tail: bool = False) -> Windows:
@@ -73,6 +66,17 @@ def windows(tokens: np.ndarray, batch: int, steps: int, *, tail: bool = False) -
     stream = np.ascontiguousarray(tokens[: batch * length].reshape(batch, length).T)
     inputs, targets = stream[:stop], stream[1 : stop + 1]
     return [(inputs[at : at + steps], targets[at : at + steps]) for at in range(0, stop, steps)]
+
+
+def _penn_treebank(corpus: str, data_dir: Path | None, log: Callable[[str], None]) -> tuple | None:
+    """Return what `ptb.read` does; None, and say so, if it cannot be downloaded and the corpus is "auto"."""
+    try:
+        return ptb.read(data_dir)
+    except download.NotDownloaded as error:
+        if corpus == "ptb":
+            raise
+        log(f"No Penn TreeBank ({error}): using the text embedded in Python, whose results are not comparable.")
+        return None
 
 
 def _embedded() -> Corpus:

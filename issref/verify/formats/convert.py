@@ -164,7 +164,7 @@ def _recognise(arrays: Params, stack: str | None) -> tuple[str, Dialect, Stack]:
     """Return the framework and the dialect that use these names, LSTMs first, and the layers."""
     others = []
     for framework, dialect in DIALECTS:
-        if dialect.places(arrays, stack) and framework in (others or [(framework,)])[0]:
+        if dialect.places(arrays, stack) and (stack or framework in (others or [(framework,)])[0]):
             try:
                 return framework, dialect, dialect.choose(arrays, stack)
             except OtherKind as error:

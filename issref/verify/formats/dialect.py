@@ -103,7 +103,7 @@ class Dialect(NamedTuple):
             choice = f"one {self.cell.kind}, or a choice by stack"
             raise error(f"arrays: expected {choice}, got {[one.name for one in plain]}")
         if chosen is None:
-            raise ValueError(f"stack: expected one of {[one.name for one in plain]}, got {stack!r}")
+            raise OtherKind(f"stack: expected one of {[one.name for one in plain]}, got {stack!r}")
         if other := self._other(arrays, chosen):
             only = f"only {', '.join(self.arrays)} in a plain {self.cell.kind}"
             raise OtherKind(f"{other[0]}: expected {only}, got {other[1]}")
