@@ -15,7 +15,7 @@ GRUS = {
     ),
     "gru-square": case("gru", gated(3, 3, 3, 3), "square", "transposes", "gates", **AFTER),
     "gru-before-square": case("gru", gated(3, 3, 3, 3, biases=3), "square", "transposes", "gates", **BEFORE),
-    "gru-one-step": case("gru", gated(1, 2, 3, 2), "one step", "states", **AFTER),
+    "gru-one-step": case("gru", gated(1, 2, 3, 3), "one step", "states", **AFTER),
     "gru-one-unit": case("gru", gated(4, 2, 3, 1), "one unit", "gates", **AFTER),
     "gru-one-sequence": case("gru", gated(4, 1, 3, 2), "one sequence", **AFTER),
     "gru-saturated": case("gru", inputs.saturated(gated(4, 3, 3, 4), 4), "saturated", **AFTER),
