@@ -111,7 +111,7 @@ RHN = (
 )
 CALM = {  # a path on which rounding does not grow fast
     "lstm": "--dtype float64 --keep 0.9 --learning-rate 0.4 --strength 0.013 0.013",
-    "gru": "--model gru --dtype float64 --keep 0.9 --learning-rate 0.4 --strength 0.03 0.03",
+    "gru": "--model gru --dtype float64 --keep 0.9 --learning-rate 0.15 --strength 0.05 0.05",
     "rhn": f"{RHN} --dtype float64 --selection last",
 }
 
