@@ -113,7 +113,7 @@ def table_of_results() -> str:
 
 def load() -> dict[str, Result]:
     """Return the stored results in the order of the page, none if nothing is stored."""
-    stored = json.loads((STORED / "result.json").read_text()) if (STORED / "result.json").exists() else {}
+    stored = json.loads((STORED / "recipes.json").read_text()) if (STORED / "recipes.json").exists() else {}
     return {name: stored[name] for name in NAMES if name in stored}
 
 
@@ -169,7 +169,7 @@ def main(names: list[str]) -> None:
             code = f"from benchmarks import recipes; recipes.measure_into('result.json', {name!r})"
             subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, env=environment, check=True)
             result = json.loads((Path(folder) / "result.json").read_text())
-        write_json(STORED / "result.json", {**load(), name: result})
+        write_json(STORED / "recipes.json", {**load(), name: result})
     draw()
 
 

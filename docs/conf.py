@@ -14,6 +14,9 @@ from issref.report.run import read_run
 HERE = Path(__file__).parent
 shutil.rmtree(HERE / "tutorials", ignore_errors=True)  # Sphinx reads only its own folder
 shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials", ignore=lambda *_: {"figures", "__pycache__"})
+for recipe in (HERE / "tutorials" / "recipes").glob("*.py"):  # not executed, so no kernel names the language
+    head = "# ---\n# jupyter:\n#   language_info:\n#     name: python\n#     pygments_lexer: python\n# ---\n\n"
+    recipe.write_text(head + recipe.read_text(encoding="utf-8"), encoding="utf-8")
 
 (HERE / "quick_run").mkdir(exist_ok=True)  # the quick run, played on the first page
 runs = [read_run(HERE.parent / "benchmarks" / "results" / name) for name in ("small", "small-dense")]

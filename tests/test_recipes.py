@@ -15,6 +15,7 @@ each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.s
 @each_recipe
 def test_a_recipe_removes_units_without_loss(recipe, tmp_path, monkeypatch, capsys):
     """30 % of the units, a loss on new data that is no higher than the dense twin's, and outputs equal to 1e-5."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
     for package in (*NEEDS[recipe.stem.partition("_")[0]], "onnx", "onnxruntime"):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)

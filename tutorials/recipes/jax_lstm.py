@@ -19,7 +19,7 @@ from issref.verify.formats import onnx as onnx_format
 from issref.verify.formats.dialect import convert
 from issref.verify.layouts import check_layout, layout_of  # ISS
 
-UNITS, STEPS, RATE, STRENGTH = 32, 450, 1e-2, 1.0  # the strength was chosen by the loss on VALID
+UNITS, STEPS, RATE, STRENGTH = 32, 450, 1e-2, 1.0  # the strength was chosen on VALID
 
 
 class Model(nnx.Module):
@@ -43,7 +43,7 @@ def loss_of(model, data):
     return ((model(data[0])[:, -1] - data[1]) ** 2).mean()
 
 
-TRAIN, VALID, TEST = draw(50, 1), draw(500, 2), draw(500, 3)
+TRAIN, VALID, TEST = draw(50, 1), draw(500, 2), draw(500, 4)
 
 
 def arrays_of(model):

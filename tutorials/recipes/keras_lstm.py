@@ -15,7 +15,7 @@ import onnxruntime
 from issref import compact, iss_groups, prox  # ISS
 from issref.verify.layouts import check_layout, layout_of  # ISS
 
-UNITS, EPOCHS, RATE, STRENGTH = 24, 400, 1e-2, 3.5  # the strength was chosen by the loss on VALID
+UNITS, EPOCHS, RATE, STRENGTH = 24, 400, 1e-2, 3.5  # the strength was chosen on VALID
 
 
 def Model(units):
@@ -37,7 +37,7 @@ def loss_of(model, data):
 
 
 cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-TRAIN, VALID, TEST = draw(60, 1), draw(500, 2), draw(500, 3)
+TRAIN, VALID, TEST = draw(60, 1), draw(500, 2), draw(500, 4)
 
 
 def arrays_of(model):

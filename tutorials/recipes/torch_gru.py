@@ -13,7 +13,7 @@ from torch import nn
 from issref import Layout, compact, iss_groups, prox  # ISS
 from issref.verify.layouts import check_layout  # ISS
 
-UNITS, STEPS, RATE, STRENGTH = 24, 600, 1e-2, 3.0  # the strength was chosen by the loss on VALID
+UNITS, STEPS, RATE, STRENGTH = 24, 600, 1e-2, 3.0  # the strength was chosen on VALID
 
 
 class Model(nn.Module):
@@ -37,7 +37,7 @@ def loss_of(model, data):
     return nn.functional.mse_loss(model(data[0]), data[1])
 
 
-TRAIN, VALID, TEST = draw(20, 1), draw(500, 2), draw(500, 3)
+TRAIN, VALID, TEST = draw(20, 1), draw(500, 2), draw(500, 4)
 
 
 def arrays_of(model):

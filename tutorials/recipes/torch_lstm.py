@@ -13,7 +13,7 @@ from torch import nn
 from issref import compact, iss_groups, prox  # ISS
 from issref.verify.layouts import check_layout, layout_of  # ISS
 
-UNITS, STEPS, RATE, STRENGTH = 32, 400, 1e-2, 4.0  # the strength was chosen by the loss on VALID
+UNITS, STEPS, RATE, STRENGTH = 32, 400, 1e-2, 4.0  # the strength was chosen on VALID
 
 
 class Model(nn.Module):
@@ -37,7 +37,7 @@ def loss_of(model, x):
     return nn.functional.mse_loss(model(x[:, :-1]), x[:, 1:])
 
 
-TRAIN, VALID, TEST = draw(20, 1), draw(500, 2), draw(500, 3)
+TRAIN, VALID, TEST = draw(20, 1), draw(500, 2), draw(500, 4)
 
 
 def arrays_of(model):
