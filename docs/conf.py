@@ -34,7 +34,6 @@ html_static_path, html_css_files = ["static"], ["site.css"]
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_excludepatterns = ["tutorials/recipes/*"]  # they need all frameworks; their results are stored
 nb_execution_mode, nb_execution_in_temp, nb_execution_timeout = "force", True, 300
-suppress_warnings = ["myst-nb.lexer"]  # recipes are not executed: frameworks would be needed
 nb_execution_show_tb = nb_merge_streams = True
 nb_render_markdown_format = "myst"
 smartquotes_action = "qe"  # keep the two dashes of a flag

@@ -115,8 +115,9 @@ assert entropy < dense_loss < entropy + 0.06
 #
 # The training loss of a window is compared with $\lambda$ times the norms of the units. So
 # **$\lambda$ is a price**: the nats that a unit has to save in each window for every unit of its
-# norm. At the minimum, the data gradient along the unit's own direction equals the price, and a
-# unit that cannot pay it at any norm is zero.
+# norm. At the minimum, the loss would fall by exactly the price if the unit grew a little, apart
+# from the weights that it shares with other units, which pay for both. A unit that cannot pay at
+# any norm is zero.
 #
 # A price depends on the currency. issref follows the paper: the loss is *summed* over the steps of
 # a window and averaged over the batch. Most programs average over the steps as well. Their loss is
@@ -144,7 +145,9 @@ groups = iss_groups(layout, ["lstm0"])
 initial = ptb_lstm.init_params(config_of(32), layout, np.random.default_rng(0))
 first = {"tokens": train_text[:WINDOW], "targets": train_text[1 : WINDOW + 1]}
 _, backward = ptb_lstm.loss(initial, zero_state(layout), **first)
-bound = strength_bound(initial, backward(1.0)[0], groups, RATE)
+gradient, _ = backward(1.0)
+bound = strength_bound(initial, gradient, groups, RATE)
+_, certificate = prox(sgd(initial, gradient, RATE), groups, RATE * bound)
 
 norm = group_norms(initial, groups).mean()
 smallest = norm / rates.sum()
@@ -154,6 +157,7 @@ assert f"{norm:.2f}" == "2.15"
 assert f"{rates.sum():.0f}" == "150"
 assert 0.013 < smallest < 0.016
 assert bound > 100 * smallest
+assert certificate.dead.all()
 
 # %% [markdown]
 # The two ends are far apart, and the useful strengths are near the lower end: the bound is the

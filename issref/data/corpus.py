@@ -13,6 +13,7 @@ import numpy as np
 
 from issref.data import download, embedded, ptb
 
+Found = tuple[dict[str, bytes], str]  # the bytes of train, valid and test, and where they were found
 Windows = list[tuple[np.ndarray, np.ndarray]]
 
 
@@ -68,7 +69,7 @@ def windows(tokens: np.ndarray, batch: int, steps: int, *, tail: bool = False) -
     return [(inputs[at : at + steps], targets[at : at + steps]) for at in range(0, stop, steps)]
 
 
-def _penn_treebank(corpus: str, data_dir: Path | None, log: Callable[[str], None]) -> tuple | None:
+def _penn_treebank(corpus: str, data_dir: Path | None, log: Callable[[str], None]) -> Found | None:
     """Return what `ptb.read` does; None, and say so, if it cannot be downloaded and the corpus is "auto"."""
     try:
         return ptb.read(data_dir)
