@@ -341,6 +341,29 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert int(second_misses) == 0
 
 
+FINGERPRINT = """
+import hashlib, numpy as np, test_kernels
+from issref.kernels import jitted
+for name, make in test_kernels.TWINS.items():
+    arguments = make(np.random.default_rng(0), np.float32, 40, 257, 3)
+    found = test_kernels.effects(getattr(jitted, name), arguments)
+    print(name, hashlib.sha256(b"".join(values.tobytes() for values in found)).hexdigest())
+"""
+
+
+def test_loops_just_compiled_and_stored_ones_compute_the_same_bits(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", FINGERPRINT]
+    compiled, stored = (
+        subprocess.run(
+            command, env=environment, cwd=os.path.dirname(__file__), check=True, capture_output=True, text=True
+        )
+        for _ in range(2)
+    )
+    assert len(stored.stdout.splitlines()) == len(TWINS)
+    assert stored.stdout == compiled.stdout
+
+
 # what happens without a place for compiled loops, or with damaged ones
 # ----------------------------------------------------------------------
 

@@ -2,25 +2,25 @@
 
 import numpy as np
 
-from issref.kernels.jitted.compiled import jit
+from issref.kernels.jitted.compiled import inlined, jit
 from issref.kernels.jitted.vector_math import ONE, sigmoid, tanh
 
 # ---------------------------------------------------------------- one step of an LSTM (ops.lstm)
 
 
-@jit
+@inlined
 def _apply_sigmoid(x, y):
     for k in range(x.size):
         y[k] = sigmoid(x[k])
 
 
-@jit
+@inlined
 def _apply_tanh(x, y):
     for k in range(x.size):
         y[k] = tanh(x[k])
 
 
-@jit
+@inlined
 def lstm_row(a, before, gate, after, out):
     hidden = before.size  # loops over slices from 0: LLVM vectorises those
     _apply_sigmoid(a[:hidden], gate[:hidden])
@@ -32,7 +32,7 @@ def lstm_row(a, before, gate, after, out):
         out[k] = o[k] * tanh(after[k])
 
 
-@jit
+@inlined
 def lstm_row_backward(dh, dc, gate, before, after, da, dbefore):
     hidden = before.size
     i, g, f, o = gate[:hidden], gate[hidden : 2 * hidden], gate[2 * hidden : 3 * hidden], gate[3 * hidden :]
@@ -68,7 +68,7 @@ def lstm_cell_backward(dhidden, dcell, gates, previous, cell):
 # ---------------------------------------------------------------- one step of a GRU (ops.gru)
 
 
-@jit
+@inlined
 def gru_row_gates(gate, before, reset_after, read):
     hidden = before.size
     _apply_sigmoid(gate[: 2 * hidden], gate[: 2 * hidden])
@@ -77,7 +77,7 @@ def gru_row_gates(gate, before, reset_after, read):
         read[k] = before[k] if reset_after else r[k] * before[k]
 
 
-@jit
+@inlined
 def gru_row(gate, product, before, reset_after, after):
     hidden = before.size
     r, z, n = gate[:hidden], gate[hidden : 2 * hidden], gate[2 * hidden :]
@@ -88,7 +88,7 @@ def gru_row(gate, product, before, reset_after, after):
         after[k] = n[k] + z[k] * (before[k] - n[k])
 
 
-@jit
+@inlined
 def gru_row_backward(dh, gate, product, before, reset_after, da, dproduct):
     hidden = before.size
     r, z, n = gate[:hidden], gate[hidden : 2 * hidden], gate[2 * hidden :]
@@ -102,7 +102,7 @@ def gru_row_backward(dh, gate, product, before, reset_after, da, dproduct):
         dr[k] = dn[k] * product[k] * r[k] * (ONE - r[k])  # replaced if the reset acts before the product
 
 
-@jit
+@inlined
 def gru_row_backward_reset(dread, gate, before, dr):
     for k in range(before.size):
         r = gate[k]

@@ -88,3 +88,7 @@ def compiled(**flags) -> Any:
 # contract: a * b + c is rounded once. reassoc: a sum is kept in several lanes. Both change last digits only.
 jit = compiled(nogil=True, fastmath={"contract"})
 jit_sum = compiled(nogil=True, fastmath={"contract", "reassoc", "nsz"})
+# For functions that loops call: they become part of each loop. Else a process that compiles calls the function's
+# own code, and one that reads the stored loop the copy in it, which may sum in other lanes: other last digits.
+inlined = compiled(nogil=True, fastmath={"contract"}, forceinline=True)
+inlined_sum = compiled(nogil=True, fastmath={"contract", "reassoc", "nsz"}, forceinline=True)

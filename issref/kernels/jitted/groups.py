@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from issref.kernels.jitted.compiled import jit, jit_sum
+from issref.kernels.jitted.compiled import inlined, inlined_sum, jit, jit_sum
 from issref.kernels.jitted.vector_math import ONE
 
 TILE = 64  # columns copied at a time: reading a table column by column would miss the cache at every entry
@@ -10,13 +10,13 @@ TILE = 64  # columns copied at a time: reading a table column by column would mi
 # ---------------------------------------------------------------- groups of weights
 
 
-@jit
+@inlined
 def _scatter_squares(row, columns, table_row):
     for j in range(row.size):
         table_row[columns[j]] += np.float64(row[j]) * np.float64(row[j])
 
 
-@jit_sum
+@inlined_sum
 def _sum_of_squares(row):
     total = 0.0
     for j in range(row.size):
@@ -34,7 +34,7 @@ def add_pair_squared_norms(weights, rows, columns, table):
             _scatter_squares(weights[i], columns, table[rows[i]])
 
 
-@jit
+@inlined
 def _scale(row, factor, scaled):
     for j in range(row.size):
         scaled[j] = factor * row[j]
@@ -57,7 +57,7 @@ def scale_by_pair(weights, rows, columns, factors):
 # ---------------------------------------------------------------- the proximal operator's dual (iss.dual)
 
 
-@jit_sum
+@inlined_sum
 def _rest_squared_norm(squared_norms, rest):
     total = 0.0
     for h in range(rest.size):
@@ -65,7 +65,7 @@ def _rest_squared_norm(squared_norms, rest):
     return total
 
 
-@jit
+@inlined
 def _columns(table, start, stop):
     columns = np.empty((stop - start, len(table)), table.dtype)
     for h in range(len(table)):

@@ -8,13 +8,13 @@ import numpy as np
 
 from issref.kernels.inference import once, weights_are_fixed
 from issref.kernels.jitted import microkernel
-from issref.kernels.jitted.compiled import jit
+from issref.kernels.jitted.compiled import inlined, jit
 from issref.kernels.parallel import parallel_for
 
 BLOCK = 8  # panels that are filled together, so that each row of the weights is read in long pieces
 
 
-@jit
+@inlined
 def _copy(source, target):
     for c in range(target.size):
         target[c] = source[c]
@@ -46,7 +46,7 @@ def packed(weights):
     return once(_packed, weights)
 
 
-@jit
+@jit  # not inlined: its code is long, and fixes the order of its sums
 def multiply(start, rows, panels, out):
     """Write start + rows @ weights to out (B, K), which may be start. Each row of all three is contiguous."""
     width, tiles = panels.shape[2], -(-len(rows) // microkernel.ROWS)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from issref.kernels import reference
-from issref.kernels.jitted.compiled import jit, jit_sum
+from issref.kernels.jitted.compiled import inlined, inlined_sum, jit
 from issref.kernels.jitted.vector_math import exp, reordered
 from issref.kernels.parallel import parallel_for
 
@@ -15,7 +15,7 @@ def add_rows(table, ids, rows):
             table[ids[n], k] += rows[n, k]
 
 
-@jit
+@inlined
 def _largest(row):
     """Return the largest entry of a row; LLVM vectorises this search among integers only."""
     largest = reordered(row[0])
@@ -25,7 +25,7 @@ def _largest(row):
     return reordered(largest)
 
 
-@jit_sum
+@inlined_sum
 def _sum_exp(row, shift):
     total = row.dtype.type(0)
     for k in range(row.size):

@@ -21,7 +21,7 @@ from numba.extending import intrinsic, overload
 from issref.kernels.jitted.compiled import compiled
 
 # contract: a * b + c is rounded once, which changes last digits only.
-_scalar = compiled(fastmath={"contract"})
+_scalar = compiled(fastmath={"contract"}, forceinline=True)
 
 LN2 = Decimal("0.693147180559945309417232121458176568075500134360255254120680")
 ONE, TWO = np.int8(1), np.int8(2)  # int8, because numba makes float32 + int64 a float64
