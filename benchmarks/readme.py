@@ -19,6 +19,7 @@ from benchmarks.kept import RESULTS, load, units
 from benchmarks.targets import TARGETS, values
 from benchmarks.words import number, table, wrapped
 from issref.ptb.settings import EMBEDDED, QUICK
+from issref.training.console import difference_phrase
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("results", "settings", "recipes")))
@@ -86,7 +87,8 @@ def small() -> str:
         "seconds to evaluate both": [f"{result['seconds'][f'evaluate_{one}']:.1f}" for one in ("full", "compact")],
     }
     table = [f"| {name} | {full} | {compact} |" for name, (full, compact) in rows.items()]
-    difference = f"{result['max_output_difference']:.1e}; the largest logit is {result['largest_logit']:.1f}"
+    found = difference_phrase(result["max_output_difference"])
+    largest = f"the largest logit is {result['largest_logit']:.1f}"
     return "\n".join(
         [
             f"`{command}`, {_setup(result)}:",
@@ -95,7 +97,7 @@ def small() -> str:
             "|---|---|---|",
             *table,
             "",
-            f"Over {result['compared_words']:,} words the outputs of both models differ by at most {difference}.",
+            f"Over {result['compared_words']:,} words the outputs of both models {found}; {largest}.",
         ]
     )
 
@@ -162,7 +164,7 @@ def squad() -> str:
         f"ISS removes {1 - left / full:.0%} of the {full} grouped units; its F1 is {abs(below):.2f} "
         f"{'below' if below > 0 else 'above'} the dense model's. Target: remove a third for at most 1 F1. "
         f"{'Met' if below <= 1 and 3 * left <= 2 * full else 'Missed'}. The logits of the full and the compact "
-        f"model differ by at most {iss['max_output_difference']:.1e}.",
+        f"model {difference_phrase(iss['max_output_difference'])}.",
     ]
     return "\n".join(lines)
 

@@ -132,6 +132,13 @@ def test_the_page_runs_one_script_and_no_other(page):
     assert re.fullmatch(r"default-src 'none'; .*; script-src 'sha256-[\w+/=]{44}'", policy)
 
 
+def test_a_printed_page_has_no_controls(page):
+    printed = page.partition("@media print")[2]
+    (hidden,) = re.findall(r"([^{};]*){ display: none; }", printed.partition("</style>")[0])
+    assert [each.strip() for each in hidden.split(",")] == [".controls button", ".controls input", ".spot", ".hint"]
+    assert '<p class="hint">Drag the slider' in page
+
+
 def test_an_old_run_without_a_history_has_a_page_without_a_player(folder, tmp_path, page):
     for name in ("config.json", "metrics.jsonl"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())

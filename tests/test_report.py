@@ -436,6 +436,7 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if "style" in self.open:
             return
+        data = data.replace("\N{NO-BREAK SPACE}", " ")
         self.text += data
         if "svg" in self.open:
             self.svg += data + " "
@@ -733,7 +734,7 @@ def test_runs_are_compared(tmp_path):
     assert head[:4] == ["run", "components", "parameters", "change"]
     assert first[:4] == ["iss", "20 + 20 → 10 + 14", "64,120", "\N{MINUS SIGN}31 %"]
     assert first[head.index("test perplexity")] == "120.50"
-    assert first[head.index("strength")] == "0.003, 0.0024"
+    assert first[head.index("method")] == "prox 0.003, 0.0024"
     assert second[:2] == ["young", "not finished"]
     sizes, measure, alive = (attributes["aria-label"] for attributes in page.named("svg"))
     assert sizes == "Parameters of the compact models against test perplexity: iss, 64,120 parameters, 120.5."

@@ -31,10 +31,10 @@ def total(sizes: Mapping[str, int]) -> str:
 
 
 def change(both: Mapping[str, float]) -> str:
-    """Return a change as -47 %, with the minus sign of Unicode."""
+    """Return a change as -47 %, with the minus sign and the unbreakable space of Unicode."""
     if not both["full"] or both["full"] == both["compact"]:
         return "0 %"
-    return f"{100 * (both['compact'] / both['full'] - 1):+.0f} %".replace("-", "\N{MINUS SIGN}")
+    return f"{100 * (both['compact'] / both['full'] - 1):+.0f}\N{NO-BREAK SPACE}%".replace("-", "\N{MINUS SIGN}")
 
 
 def result_table(run: Run, result: Mapping[str, Any]) -> Table:
@@ -116,18 +116,18 @@ def settings_table(run: Run) -> Table:
 
 
 def comparison_table(runs: Mapping[str, Run]) -> Table:
-    """Return a row for each run: the size of its compact model, the model's measures, method, strength, seed."""
+    """Return a row for each run: size and measures of its compact model, method with strength, seed."""
     keys = list(dict.fromkeys(key for run in runs.values() if run.result for key in measured(run.result)))
-    head = ["run", "components", "parameters", "change", "multiply-adds", *map(in_words, keys), "minutes"]
+    head = ["run", "components", "parameters", "change", "multiply-adds", *map(in_words, keys), "minutes to train"]
     rows = []
     for label, run in runs.items():
         of = run.settings
         strength = of.get("strength", "") if of.get("method") in ("prox", "released") else ""
         strength = ", ".join(map(str, strength)) if isinstance(strength, list) else str(strength)
-        how = [str(of.get("method", "")), strength, str(of.get("seed", ""))]
+        how = [f"{of.get('method', '')} {strength}".strip(), str(of.get("seed", ""))]
         found = _found(run.result, keys) if run.result else ["not finished", *[""] * (len(keys) + 4)]
         rows.append([label, *found, *how])
-    return Table([*head, "method", "strength", "seed"], rows)
+    return Table([*head, "method", "seed"], rows)
 
 
 def _found(result: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
@@ -138,5 +138,5 @@ def _found(result: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
         change(result["parameters"]),
         f"{result['multiply_adds']['compact']:,}" if "multiply_adds" in result else "",
         *(f"{result[key]['compact']:.2f}" if key in result else "" for key in keys),
-        f"{sum(result['seconds'].values()) / 60:.1f}",
+        f"{result['seconds']['train'] / 60:.1f}",
     ]

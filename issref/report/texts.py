@@ -9,6 +9,7 @@ from issref.report.measures import in_words, measure_of
 from issref.report.run import Run
 from issref.report.style import Norms, Rows
 from issref.report.tables import BOTH, change, listed, total
+from issref.training.console import difference_phrase
 
 TERMS = {  # a page explains them where it first uses them
     "components": "A component is one hidden unit with all its weights: its columns of each gate, its recurrent "
@@ -171,8 +172,8 @@ def verdict(result: Mapping[str, Any]) -> str:
     if "max_output_difference" in result:
         words = f"Over {result['compared_words']:,} words the" if "compared_words" in result else "The"
         most = f"the largest output is {result['largest_logit']:.1f}" if "largest_logit" in result else ""
-        same = f" {words} outputs of the full and the compact model differ by at most "
-        same += f"{result['max_output_difference']:.1e}{most and '; '}{most}."
+        found = difference_phrase(result["max_output_difference"])
+        same = f" {words} outputs of the full and the compact model {found}{most and '; '}{most}."
     return f"{left}.{same}"
 
 
