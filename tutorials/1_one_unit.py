@@ -49,7 +49,7 @@ FIGURES.mkdir(exist_ok=True)
 #
 # $$[\,a_i \;\; a_g \;\; a_f \;\; a_o\,] = [\,x_t,\; h_{t-1}]\, K + b, \qquad
 #   i = \sigma(a_i), \quad g = \tanh(a_g), \quad f = \sigma(a_f), \quad o = \sigma(a_o),$$
-# $$c_t = f\, c_{t-1} + i\, g, \qquad h_t = o \tanh(c_t).$$
+# $$c_t = f\, c_{t-1} + i\, g, \qquad h_t = o\, \tanh(c_t).$$
 #
 # Here $[x_t, h_{t-1}]$ is one row vector of length $D + H$; $K$ is the *kernel*, of shape $(D +
 # H,\, 4H)$; $b$ is the bias, of length $4H$; $\sigma$ is the logistic function; products of vectors

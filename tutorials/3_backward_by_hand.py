@@ -171,13 +171,13 @@ assert max(checked.values()) < 1e-14
 # and these into the new state:
 #
 # $$i = \sigma(a_i), \quad g = \tanh(a_g), \quad f = \sigma(a_f), \quad o = \sigma(a_o), \qquad
-#   c = f\, c_{t-1} + i\, g, \qquad h = o \tanh(c).$$
+#   c = f\, c_{t-1} + i\, g, \qquad h = o\, \tanh(c).$$
 #
 # Now backward. Two gradients arrive, $\mathrm{d}h$ and $\mathrm{d}c$; the second because the next
 # step uses $c$ as well. All products are entry by entry, so the gradient of each factor is the
 # arriving gradient times the other factor:
 #
-# - from $h = o \tanh(c)$: $\;\mathrm{d}o = \mathrm{d}h \tanh(c)$, and $c$ is used here *too*, so
+# - from $h = o\, \tanh(c)$: $\;\mathrm{d}o = \mathrm{d}h \tanh(c)$, and $c$ is used here *too*, so
 #   its total gradient is $\mathrm{d}c + \mathrm{d}h\, o\, (1 - \tanh^2 c)$. Call this $\mathrm{d}c$
 #   from now on.
 # - from $c = f\, c_{t-1} + i\, g$: $\;\mathrm{d}f = \mathrm{d}c\, c_{t-1}$,

@@ -243,7 +243,7 @@ assert small_layout.parameters() == 268
 # well. Then, in the uncut network:
 #
 # 1. *Its output is zero.* Its preactivations are 0, its candidate is $g = \tanh(0) = 0$, so its
-#    cell stays $f \cdot 0 + i \cdot 0 = 0$, and its output is $o \tanh(0) = 0$.
+#    cell stays $f \cdot 0 + i \cdot 0 = 0$, and its output is $o\, \tanh(0) = 0$.
 # 2. *The gradients of its readers are zero.* The gradient of a weight that reads the unit is a sum
 #    of terms that contain the unit's output as a factor.
 # 3. *Its own gradients are zero.* The gradient of its output is a sum of terms with the weights of
