@@ -68,7 +68,7 @@ def metrics(epochs=3, windows=120, full=(20, 20), final=(10, 14)):
 @pytest.fixture
 def coarse(monkeypatch):
     """Few pixels: quicker."""
-    monkeypatch.setitem(report.STYLE, "figure.dpi", 40)
+    monkeypatch.setitem(report.RUN_STYLE, "figure.dpi", 40)
 
 
 def texts(axes):

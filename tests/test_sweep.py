@@ -85,13 +85,14 @@ def sentences(capsys):
 @settings(max_examples=6)  # the training command reads each run's settings: a slow reader
 @given(st.sets(st.integers(0, 99), min_size=1, max_size=3), st.sets(st.integers(1, 9), min_size=1, max_size=2))
 def test_every_combination_is_one_run_with_a_name_of_its_own(seeds, batches):
-    runs = runs_of(f"--seed {' '.join(map(str, seeds))} --batch {' '.join(map(str, batches))}")
+    chosen = f"--corpus embedded --seed {' '.join(map(str, seeds))} --batch {' '.join(map(str, batches))}"
+    runs = runs_of(chosen)
     assert {(run.settings.run.seed, run.settings.schedule.batch) for run in runs} == {
         (s, b) for s in seeds for b in batches
     }
     assert len({run.name for run in runs}) == len(runs) == len(seeds) * len(batches)
     for run in runs:
-        assert run.settings.changed(PRESETS["small"]) <= {"seed", "batch"}
+        assert run.settings.changed(PRESETS["small-embedded"]) <= {"seed", "batch"}
         assert ("seed=" in run.name, "batch=" in run.name) == (len(seeds) > 1, len(batches) > 1)
 
 

@@ -173,7 +173,7 @@ PRESETS = {
     "small-embedded": _SMALL.replaced(  # a text half as long: as many steps
         corpus="embedded", epochs=4, learning_rate=2.0, flat_epochs=2, strength=(0.0045, 0.004), penalty_epochs=2
     ),
-    "gru-small": _SMALL.replaced(model="gru", learning_rate=0.5, strength=(0.0105, 0.009)),
+    "gru-small": _SMALL.replaced(model="gru", learning_rate=0.8, strength=(0.004, 0.0045)),
     "rhn-small": _RHN_SMALL,
     "rhn-sota": _RHN_SOTA,
     "rhn-iss": _RHN_SOTA.replaced(method="prox", drops=(0.15, 0.45, 0.15, 0.45)),

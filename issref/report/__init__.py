@@ -11,7 +11,7 @@ from issref.iss.groups import group_norms, iss_groups
 from issref.iss.layout import Layout, Params
 from issref.report.comparison import comparison_figure
 from issref.report.curves import training_figure
-from issref.report.style import COLOURS, STYLE, Rows
+from issref.report.style import COLOURS, RUN_STYLE, STYLE, Rows
 from issref.report.weights import norms_figure, weights_figure
 from issref.training.checkpoint import write_whole
 
@@ -37,7 +37,7 @@ def compare_training(runs: Mapping[str, Rows], path: Path) -> Path:
 
 def _write(figure: Figure, path: Path) -> Path:
     content = io.BytesIO()
-    with rc_context(STYLE):
+    with rc_context(RUN_STYLE):
         figure.savefig(content, format="png")
     write_whole(path, content.getvalue())
     return path

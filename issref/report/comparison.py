@@ -20,12 +20,12 @@ from issref.report.curves import (
     valid_curve,
 )
 from issref.report.measures import measure_of
-from issref.report.style import COLOURS, STYLE, Rows
+from issref.report.style import COLOURS, RUN_STYLE, Rows
 
 Point = tuple[float, float]  # parameters, measure
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def comparison_figure(runs: Mapping[str, Rows]) -> Figure:
     """Draw the measure (above) and the components alive (below) over the epochs, a colour for each run."""
     figure, above, below = two_panels()
@@ -34,7 +34,7 @@ def comparison_figure(runs: Mapping[str, Rows]) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def measures_figure(runs: Mapping[str, Rows]) -> Figure:
     """Draw the measure over the epochs of several runs, a colour for each run."""
     figure, axes = panel(height=3.4)
@@ -43,7 +43,7 @@ def measures_figure(runs: Mapping[str, Rows]) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def all_alive_figure(runs: Mapping[str, Rows]) -> Figure:
     """Draw the components alive over the epochs of several runs, a colour for each run."""
     figure, axes = panel(height=3.4)
@@ -51,7 +51,7 @@ def all_alive_figure(runs: Mapping[str, Rows]) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def sizes_figure(runs: Mapping[str, tuple[Point, Point]], name: str) -> Figure:
     """Draw the measure `name` over the parameters: a ring for each full model, a dot for each compact model."""
     figure, axes = panel(height=3.4)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from issref.report.measures import measure_of
-from issref.report.style import COLOURS, DEAD, INK, MUTED, NARROW, STYLE, WIDE, Rows
+from issref.report.style import COLOURS, DEAD, INK, MUTED, NARROW, RUN_STYLE, WIDE, Rows
 
 Curve = tuple[Sequence[float], Sequence[float]]
 Lines = Sequence[tuple[Sequence[float], Sequence[float], str, str]]  # x, y, label at the end, colour
@@ -19,7 +19,7 @@ AVERAGED = 0.1  # of an epoch: the window of the moving average
 CUTS = "ticks: components cut out"
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def training_figure(rows: Rows, sizes: Mapping[str, int]) -> Figure:
     """Draw the measure (above) and the components alive (below) over the epochs of one run."""
     figure, above, below = two_panels()
@@ -28,7 +28,7 @@ def training_figure(rows: Rows, sizes: Mapping[str, int]) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def measure_figure(rows: Rows, twin: Rows | None = None) -> Figure:
     """Draw the measure over the epochs of one run, and that of a dense run with a dashed line, if given."""
     figure, axes = panel()
@@ -37,7 +37,7 @@ def measure_figure(rows: Rows, twin: Rows | None = None) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def alive_figure(rows: Rows, sizes: Mapping[str, int]) -> Figure:
     """Draw the components alive over the epochs of one run, a line for each space, a tick for each cut."""
     figure, axes = panel()
@@ -45,7 +45,7 @@ def alive_figure(rows: Rows, sizes: Mapping[str, int]) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def loss_figure(rows: Rows) -> Figure:
     """Draw the training loss of a run whose measure has no training curve."""
     figure, axes = panel()

@@ -15,11 +15,11 @@ from issref.report.curves import draw_alive, draw_measure, epochs_axis
 from issref.report.history import History
 from issref.report.player import SHADES, opacity
 from issref.report.run import Run
-from issref.report.style import COLOURS, STYLE, ZERO
+from issref.report.style import COLOURS, RUN_STYLE, ZERO
 
 EVERY, A_SECOND, REPEATS = 2, 5, 12  # of the steps; shown in a second; times that the last one is shown
 MATRICES = 3  # side by side
-LOOK: dict[Any, Any] = {**STYLE, "figure.dpi": 100, "font.size": 8, "axes.titlesize": 8.5}
+LOOK: dict[Any, Any] = {**RUN_STYLE, "figure.dpi": 100, "font.size": 8, "axes.titlesize": 8.5}
 WHITE = np.ones(3)
 
 

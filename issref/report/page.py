@@ -22,7 +22,7 @@ from issref.report.measures import in_words
 from issref.report.player import cursor, pictures, player_data
 from issref.report.reproduce import command, nearest
 from issref.report.run import Run, Weights, read_weights
-from issref.report.style import COLOURS, DEAD, INK, LINE, MUTED, STYLE, Rows
+from issref.report.style import COLOURS, DEAD, INK, LINE, MUTED, RUN_STYLE, Rows
 from issref.report.weights import before_after_figure, matrices_with_groups, norms_figure
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -92,7 +92,7 @@ def comparison_page(runs: Mapping[str, Run]) -> str:
 def inline(figure: Figure, name: str, alt: str) -> str:
     """Return a figure as an SVG element with an alternative text, in the colours of the page's theme."""
     content = io.BytesIO()
-    with rc_context(STYLE):
+    with rc_context(RUN_STYLE):
         figure.savefig(content, format="svg", transparent=True)
     root = ElementTree.fromstring(content.getvalue())
     for parent in list(root.iter()):

@@ -30,7 +30,7 @@ STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "lines.markersize": 4,
-    "text.parse_math": False,  # the $ of a name is a $
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "issref",  # the same file each time
 }
+RUN_STYLE: dict[Any, Any] = {**STYLE, "text.parse_math": False}  # for figures of runs: the $ of a name is a $

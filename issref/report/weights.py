@@ -14,14 +14,14 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from issref.iss.layout import Layout, Params, Segment
 from issref.models import LANGUAGE_MODELS
-from issref.report.style import COLOURS, DEAD, NARROW, STYLE, WIDE, ZERO, Norms
+from issref.report.style import COLOURS, DEAD, NARROW, RUN_STYLE, WIDE, ZERO, Norms
 
 GATES = {len(model.GATES): model.GATES for model in LANGUAGE_MODELS.values()}  # by the number of column blocks
 APART = 3.5  # widths of a bar from the exact zeros of a histogram to its origin
 CELLS = (400, 800)  # maximum rows and columns of an image
 KEY = {"extendrect": True, "extend": "min"}
 Weights = tuple[Params, Layout]
-BARE = {**STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}
+BARE = {**RUN_STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}
 
 
 @rc_context(BARE)
@@ -180,7 +180,7 @@ def gates(segments: list[Segment]) -> Sequence[str]:
     return GATES.get(len(segments), ()) if len({segment.space for segment in segments}) == 1 else ()
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def norms_figure(norms: Norms) -> Figure:
     """Draw a histogram of the group norms of each space; norms of exactly zero have a colour of their own."""
     figure = Figure(figsize=(NARROW, 1.1 + 1.0 * max(len(norms), 1)))

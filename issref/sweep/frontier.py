@@ -14,7 +14,7 @@ from matplotlib.ticker import StrMethodFormatter
 from tabulate import tabulate
 
 from issref.report.curves import log_if_wide
-from issref.report.style import COLOURS, INK, STYLE
+from issref.report.style import COLOURS, INK, RUN_STYLE
 from issref.training.checkpoint import write_whole
 
 Row = Mapping[str, Any]  # a run in sweep.json
@@ -49,13 +49,13 @@ def write_tables(folder: Path, sweep: Mapping[str, Any]) -> list[Path]:
     if not any(row["result"] for row in sweep["runs"]):
         return [folder / "sweep.md"]
     content = io.BytesIO()
-    with rc_context(STYLE):
+    with rc_context(RUN_STYLE):
         frontier_figure(sweep).savefig(content, format="png")
     write_whole(folder / "sweep.png", content.getvalue())
     return [folder / "sweep.md", folder / "sweep.png"]
 
 
-@rc_context(STYLE)
+@rc_context(RUN_STYLE)
 def frontier_figure(sweep: Mapping[str, Any]) -> Figure:
     """Draw the last score over the parameters of the compact model: a dot for each run, a line through the means
     over the seeds along the strengths, diamonds for the dense runs, and a dashed line at their mean."""
