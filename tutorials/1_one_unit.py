@@ -5,16 +5,17 @@
 # scattered weights to zero, but by removing whole hidden units, so that the result is an ordinary,
 # smaller LSTM with the same outputs. Wen et al. (ICLR 2018, arXiv 1709.05027) observed why this is
 # difficult: the weights of one hidden unit are spread over several matrices, and all of them have
-# to be removed together. They call all the weights of one unit an *intrinsic sparse structure*
-# (ISS).
+# to be removed together. They call these weights the *intrinsic sparse structure* (ISS) of the
+# unit.
 #
-# **You will learn** to find every slice that belongs to one unit, in a language model that is small
-# enough to draw; to remove the unit by hand; what goes wrong when a slice is forgotten; and how to
-# do the same with one function call. The next tutorials explain how to *train* a network so that
-# units can be removed.
+# **You will learn** to find every slice (row, column or bias entry) that belongs to one unit, in a
+# language model that is small enough to draw; to remove the unit by hand; what goes wrong when a
+# slice is forgotten; and how to do the same with one function call. The next tutorials explain how
+# to *train* a network so that units can be removed.
 #
-# **You need** to know what an LSTM is; nothing else is assumed. It takes 20 minutes to read and
-# seconds to run. Every number in the text is computed below, and an `assert` next to it checks it.
+# **You need** to know what an LSTM is; nothing else is assumed. It takes about 40 minutes to read,
+# with the exercise, and seconds to run. Numbers about our own networks are computed below, and most
+# are checked by an `assert`. Numbers of the paper are quoted.
 
 # %%
 import math
@@ -65,12 +66,15 @@ for array in layout.axes:
     print(f"{array:15} {layout.shape(array)!s:9} axes: {layout.spell(array)}")
 
 # %% [markdown]
-# This table is the *layout*. For each axis of each array, it lists the families of components along
-# it, in order; we call such a family a *space*. There are four spaces: `word` (7 words), `embed` (3
-# embedding dimensions), `lstm0` (the 4 units of the lower layer) and `lstm1` (the 4 units of the
-# upper layer). Read the second line: the rows of `lstm0/kernel` are the 3 embedding dimensions
-# followed by the 4 units of the layer itself (the recurrent part); its columns are the 4 units,
-# four times, once for each gate. The sign `~` before a space is explained below.
+# This table is the *layout*. For each axis of each array, it lists the *spaces* along it, in order.
+# There are four spaces: `word` (7 words), `embed` (3 embedding dimensions), `lstm0` (the 4 units of
+# the lower layer) and `lstm1` (the 4 units of the upper layer). An entry of a space is called a
+# *component*: in `lstm0` it is a hidden unit, in `word` a word. Read the second line: the rows of
+# `lstm0/kernel` are the 3 embedding dimensions followed by the 4 units of the layer itself (the
+# recurrent part); its columns are the 4 units, four times, once for each gate.
+#
+# The *group* of a unit is the part of its weights that training penalises: everything except its
+# biases. The sign `~` marks entries that are removed with the component, but are not in its group.
 #
 # We fill all arrays with random numbers, including the biases and the *carried state*: the $h$ and
 # $c$ of both layers that the network starts from. (A long text is read piece by piece, and the
@@ -108,10 +112,10 @@ assert outputs(params, state).shape == (12, 5, 7)
 #
 # - **Four gate columns.** The unit has one entry in each of the four blocks $a_i, a_g, a_f, a_o$.
 #   Each is computed from one column of the kernel: columns 2, 4 + 2, 8 + 2 and 12 + 2.
-# - **One recurrent row.** At the next time step its output $h_{t-1}[2]$ is multiplied by row 3 + 2
-#   of the layer's own kernel, below the 3 rows of the embedding.
-# - **The reader rows.** The layer above reads its output: here, row 2 of the kernel of the upper
-#   layer.
+# - **The rows that read it.** Its own layer reads its output at the next time step: $h_{t-1}[2]$ is
+#   multiplied by row 3 + 2 of the layer's own kernel, below the 3 rows of the embedding (the
+#   *recurrent row*). The layer above reads it at the same step, with row 2 of its kernel (the *row
+#   above*). Both rows are called *readers* of the unit.
 # - **Four bias entries**, one for each gate.
 #
 # The layout contains all this information. `layout.occurrences("lstm0")` lists every place of the
@@ -137,12 +141,12 @@ assert len(places) == 10
 # as they are.
 
 # %% tags=["hide-input"]
-COLUMN, RECURRENT, READER, SELF, BIAS = 1, 2, 3, 4, 5
+COLUMN, RECURRENT, ABOVE, SELF, BIAS = 1, 2, 3, 4, 5
 KIND_COLOURS = ["#E6E6E6", COLOURS[0], COLOURS[4], COLOURS[2], "#1B1B3A", COLOURS[5]]
 KIND_NAMES = {
     COLUMN: "gate columns: compute the unit",
-    RECURRENT: "recurrent row: read by its own layer",
-    READER: "reader row: read by the layer above",
+    RECURRENT: "recurrent row: its own layer reads it",
+    ABOVE: "row above: the next layer reads it",
     SELF: "both: the unit reads itself",
     BIAS: "bias entries: removed, not penalised",
 }
@@ -156,7 +160,7 @@ def kinds_of(array, space, unit):
             on_axis[axis][segment.start + unit] = True
     if len(on_axis) == 1:
         return np.where(on_axis[0], BIAS, 0)
-    row_kind = RECURRENT if array == f"{space}/kernel" else READER
+    row_kind = RECURRENT if array == f"{space}/kernel" else ABOVE
     rows, columns = on_axis[0][:, None], on_axis[1][None, :]
     return np.select([rows & columns, columns, rows], [SELF, COLUMN, row_kind])
 
@@ -210,9 +214,8 @@ figure.savefig(FIGURES / "1_slices.png")
 # unit reads its own previous output. They belong to the unit once, not twice.
 #
 # The bias entries have a colour of their own. When the unit is removed they are removed too, but
-# biases are traditionally not penalised in training. So they do not count as part of the *group*,
-# the weights that training pushes towards zero. This is the meaning of `~lstm0` in the layout:
-# "remove along this axis, but do not count".
+# biases are traditionally not penalised in training, so they are not in the group (`~lstm0` in the
+# layout).
 #
 # The number of coloured cells follows from the sizes.
 
@@ -230,7 +233,7 @@ assert removed == 60
 # ## Removing a unit by hand
 #
 # When can the unit be removed without changing the network's outputs? Its output is multiplied by
-# the recurrent row and by the reader row, and by nothing else. **If those rows are zero, the unit
+# the recurrent row and by the row above, and by nothing else. **If those rows are zero, the unit
 # adds $h[2] \cdot 0 = 0$ to every sum it enters**, at every time step, whatever the value of
 # $h[2]$. All other units then compute the same with it or without it. The unit's own columns and
 # biases do not matter, because nothing reads its output.
@@ -319,8 +322,8 @@ assert f"{mixed_up:.2f}" == "0.28"
 # ### Forgetting what reads the unit
 #
 # The third mistake is the most tempting. Set the unit's four gate *columns* to zero, so that no
-# input and no previous output reaches it, but leave its recurrent row and its reader row as they
-# are. Is a unit without inputs not dead?
+# input and no previous output reaches it, but leave the two rows that read it as they are. Is a
+# unit without inputs not dead?
 #
 # It is not, because its biases are not zero. With zero columns the preactivations are the biases:
 # $a_i = b_i$, $a_g = b_g$, $a_f = b_f$, $a_o = b_o$. So from $c_0 = 0$ the cell follows $c_t =
@@ -399,9 +402,10 @@ assert changes["zero biases"] < 1e-13
 assert np.all(unit_output(no_biases, sentences) == 0)
 
 # %% [markdown]
-# So the rule is: **a unit can be removed without loss if everything that reads it is zero.** Zero
-# columns are neither necessary nor sufficient. (If the *whole group* is zero, columns and rows,
-# then the readers are zero too, and the unit can be removed whatever its biases are.)
+# So the rule is: **a unit can be removed without loss if everything that reads it is zero.** This
+# is sufficient, but not necessary (tutorial 6). Zero columns are neither. (If the *whole group* is
+# zero, columns and rows, then the readers are zero too, and the unit can be removed whatever its
+# biases are.)
 #
 # ## The same in one call
 #
@@ -450,8 +454,8 @@ assert difference(outputs(large, state), outputs(small, small_state)) < 1e-13
 # Two numbers describe the size of the network: its *parameters* (every entry of every array), and
 # its *multiply-adds* for one word (every entry of a kernel is used in one multiplication; the
 # embedding is a look-up and costs nothing). With $V$ words, embedding size $E$ and layers of $H_0$
-# and $H_1$ units the multiply-adds are $4 H_0 (E + H_0) + 4 H_1 (H_0 + H_1) + H_1 V$. (That 268
-# appears twice below, as parameters after and multiply-adds before, is a coincidence of our sizes.)
+# and $H_1$ units the multiply-adds are $4 H_0 (E + H_0) + 4 H_1 (H_0 + H_1) + H_1 V$. (That there
+# are 268 parameters after and 268 multiply-adds before is a coincidence of our sizes.)
 
 # %%
 before = layout.parameters(), ptb_lstm.multiply_adds(layout)
@@ -521,7 +525,7 @@ assert ptb_lstm.multiply_adds(scattered_layout) == 268
 figure, panels = plt.subplots(1, 2, figsize=(8.6, 4.6))
 one_unit = {array: kinds_of(array, "lstm0", UNIT) for array in kernels}
 at_random = {array: np.where(scattered[array] == 0, BIAS, 0) for array in kernels}
-titles = ("56 zeros in one unit: 212 multiply-adds", "56 zeros, scattered: still 268 multiply-adds")
+titles = ("56 zeros (blue) in one unit: 212 multiply-adds", "56 zeros, scattered: still 268")
 for axes, pattern, title in zip(panels, (one_unit, at_random), titles, strict=True):
     for array, corner in zip(kernels, ((0, 0), (0, 11), (0, 23)), strict=True):
         draw(axes, array, *corner, np.where(pattern[array] > 0, COLUMN, 0))
@@ -531,7 +535,7 @@ figure.savefig(FIGURES / "1_scattered.png")
 
 # %% [markdown]
 # Does it help to set many more weights to zero? At the paper's size, 12,000 weights read one unit
-# of the lower layer: its recurrent row and its reader row have $4 \cdot 1500$ weights each. If
+# of the lower layer: its recurrent row and the row above have $4 \cdot 1500$ weights each. If
 # each weight is zero with probability 0.95, independently, all 12,000 are zero with probability
 # $0.95^{12000}$.
 
@@ -543,9 +547,9 @@ assert f"{reading:,}" == "12,000"
 assert f"{exponent:.0f}" == "-267"
 
 # %% [markdown]
-# No unit will ever become removable by chance. Training has to push all weights of a unit to zero
-# *together*. The group lasso penalty does this, and this is why its groups must be exactly the
-# slices in the first figure.
+# So practically no unit becomes removable by chance. Training has to push all weights of a unit to
+# zero *together*. The group lasso penalty does this, and this is why its groups must be exactly the
+# slices in the first figure, without the biases.
 #
 # ## Exercise
 #
@@ -562,8 +566,8 @@ assert f"{exponent:.0f}" == "-267"
 #
 # An array reads a space if its rows (axis 0) contain the space, because rows correspond to inputs.
 # `lstm0` is read by `lstm0/kernel` and `lstm1/kernel`; `lstm1` by `lstm1/kernel` and
-# `softmax/kernel`. Each group has four columns as long as the kernel is high, one recurrent row and
-# one reader row; the four crossings of columns and recurrent row were counted twice, so
+# `softmax/kernel`. Each group has four columns as long as the kernel is high, the recurrent row and
+# the row above; the four crossings of columns and recurrent row were counted twice, so
 #
 # $$|G_0| = 4 (E + H_0) + 4 H_0 + 4 H_1 - 4, \qquad |G_1| = 4 (H_0 + H_1) + 4 H_1 + V - 4.$$
 #
@@ -609,8 +613,8 @@ assert with_skip == lower + V == 63
 # %% [markdown]
 # ## What to take away
 #
-# - A unit of an LSTM consists of four gate columns, one recurrent row, and the rows that read it in
-#   other arrays.
+# - The group of an LSTM unit consists of four gate columns and the rows that read the unit: the
+#   recurrent row and the row above. Its biases are removed with it, but are not in the group.
 # - It can be removed without loss if everything that reads it is zero. Zero columns are not enough,
 #   because the biases can still make the unit's output nonzero.
 # - The layout, a table of the spaces along each axis, contains all this. Removing units is then one

@@ -10,8 +10,9 @@
 # implementation in one line; where the authors' code differs from the formula; and what happens at
 # zero, where the gradient does not exist.
 #
-# **You need** [tutorial 1](1_one_unit.py) and derivatives. It takes 20 minutes to read and seconds
-# to run. Every number in the text is computed below, and an `assert` next to it checks it.
+# **You need** [tutorial 1](1_one_unit.py) and derivatives. It takes about 70 minutes to read, with
+# the exercise, and seconds to run. Numbers about our own networks are computed below, and most are
+# checked by an `assert`. Numbers of the paper are quoted.
 
 # %%
 from pathlib import Path
@@ -33,8 +34,9 @@ FIGURES.mkdir(exist_ok=True)
 # %% [markdown]
 # ## Three penalties
 #
-# Collect all weights of unit $g$ in one vector $w_g$, the *group* of the unit. We compare three
-# terms that could be added to the loss $F(w)$, each with a *strength* $\lambda \ge 0$:
+# Collect all weights of unit $g$ except its biases in one vector $w_g$, the *group* of the unit. We
+# compare three terms that could be added to the loss $F(w)$, each with a *strength* $\lambda \ge
+# 0$:
 #
 # $$\text{L2:}\;\; \frac{\lambda}{2} \sum_g |w_g|^2, \qquad
 #   \text{L1:}\;\; \lambda \sum_g \sum_{i} |w_{g,i}|, \qquad
@@ -98,23 +100,24 @@ figure.savefig(FIGURES / "2_three_penalties.png")
 #
 # ### Why: the slope at zero
 #
-# Whether a unit *stays* at zero depends on the slopes of loss and penalty at that point. Suppose
-# unit $g$ is zero, and we move its weights a small way $t$ in the direction $d$, with $|d| = 1$.
-# The loss falls with the slope $\langle -\nabla F_g, d \rangle$, which is at most $|\nabla F_g|$.
-# The penalty rises:
+# Whether a unit is zero at the minimum depends on the slopes of loss and penalty at zero. Let
+# $\nabla F_g$ be the gradient of the loss with respect to the weights of group $g$; for the moment,
+# no weight is in two groups. Suppose unit $g$ is zero, and we move its weights a small distance $s$
+# in the direction $d$, with $|d| = 1$. The loss falls with the slope $\langle -\nabla F_g, d
+# \rangle$, which is at most $|\nabla F_g|$. The penalty rises:
 #
-# - L2, by $\frac{\lambda}{2} t^2$. Its slope at $t = 0$ is zero, so it can never balance the slope
+# - L2, by $\frac{\lambda}{2} s^2$. Its slope at $s = 0$ is zero, so it can never balance the slope
 #   of the loss: L2 cannot keep any weight at zero.
-# - L1, by $\lambda\, t \sum_i |d_i|$. It keeps the unit at zero if $|\partial F / \partial w_{g,i}|
+# - L1, by $\lambda\, s \sum_i |d_i|$. It keeps the unit at zero if $|\partial F / \partial w_{g,i}|
 #   \le \lambda$ *for each weight separately*. These are 12 conditions here and 23,996 for a unit of
-#   the paper's network. If a single one is violated, the unit does not become zero.
-# - group lasso, by $\lambda\, t$, the same slope in every direction. It keeps the unit at zero if
+#   the paper's network (the exercise counts them). If one is violated, the unit is not zero.
+# - group lasso, by $\lambda\, s$, the same slope in every direction. It keeps the unit at zero if
 #   $|\nabla F_g| \le \lambda$: **one condition for the whole unit.** It compares the benefit of the
 #   unit as a whole with $\lambda$, as we want.
 #
-# Why does the length of a vector have a slope at zero, when its square has none? Because it has a
-# corner there. Along a line through zero, $\frac12 t^2$ is flat at its minimum, and $|t|$ has a
-# corner. A figure below shows both, together with the authors' version.
+# Why does the length of a vector have a slope at zero, when its square has none? Along a line
+# through zero, $\frac12 s^2$ is flat at its minimum, and $|s|$ has a corner. A figure below shows
+# both, together with the authors' version.
 #
 # ## The gradient
 #
@@ -128,15 +131,21 @@ figure.savefig(FIGURES / "2_three_penalties.png")
 #
 # The groups of ISS overlap. The recurrent weight from unit $j$ to unit $k$ is in the recurrent row
 # of $j$ and in a gate column of $k$. So it is in the groups of both, and both lengths depend on it.
-# But no weight is in more than two groups, the group of its row and the group of its column. So the
-# derivative of $R = \lambda \sum_g |w_g|$ has at most two terms:
+# If one of the two groups is zero, the weight is zero, even when the other unit is alive. And the
+# simple rule above, to shorten each row by $\lambda$, no longer gives the minimum: if group $j$ is
+# shortened first, the shared weight changes, and with it the length of group $k$ before its turn.
+# The result depends on the order. Tutorial 4 shortens all groups together.
 #
-# $$\frac{\partial R}{\partial w} = \lambda\, w \left( \frac{1}{|\text{row group}|}
+# No weight is in more than two groups, the group of its row and the group of its column. So the
+# derivative of $R = \lambda \sum_g |w_g|$ with respect to the weight $w_{ij}$ in row $i$ and column
+# $j$ has at most two terms:
+#
+# $$\frac{\partial R}{\partial w_{ij}} = \lambda\, w_{ij} \left( \frac{1}{|\text{row group}|}
 #   + \frac{1}{|\text{column group}|} \right),$$
 #
 # where the term is missing if the row (or column) is in no group. There is one exception. A weight
 # with which a unit reads its own previous output has a row and a column of the *same* unit. It is
-# in that group once, so the term occurs once: $\lambda\, w / |w_g|$.
+# in that group once, so the term occurs once: $\lambda\, w_{ij} / |w_g|$.
 #
 # The whole gradient needs one number for each row and one for each column. We take a network that
 # is small enough to check by hand: 3 words, an embedding of size 2, two layers of 2 units, and
@@ -201,8 +210,7 @@ print(f"gradient against the slopes of the value: {relative_error(grads, slopes)
 assert relative_error(grads, slopes) < 1e-14
 
 # %% [markdown]
-# The figure shows the factor in brackets, by which $w$ is multiplied, for every weight and
-# $\lambda = 1$.
+# The figure shows the factor $1 / |\text{row group}| + 1 / |\text{column group}|$ of every weight.
 
 # %% tags=["hide-input"]
 norms = np.append(group_norms(params, groups), np.inf)
@@ -238,7 +246,8 @@ figure.savefig(FIGURES / "2_factors.png")
 #
 # This is Euler's theorem for functions that are homogeneous of degree one. It relates gradient and
 # value without finite differences, so it is the first test of any implementation. Below are two
-# likely mistakes, and the number that each one gives.
+# likely mistakes, and the number that each one gives: (a) dividing by the column's group only; (b)
+# adding both terms for the self weights, too.
 
 
 # %%
@@ -249,11 +258,11 @@ def inner(a, b):
 only_columns, both_terms = {}, {}
 for array, (rows, columns) in groups.ids.items():
     of_row, of_column = 1 / norms[rows][:, None], 1 / norms[columns]
-    only_columns[array] = params[array] * of_column  # "a unit is its columns"
-    both_terms[array] = params[array] * (of_row + of_column)  # the exception is forgotten
+    only_columns[array] = params[array] * of_column  # (a)
+    both_terms[array] = params[array] * (of_row + of_column)  # (b)
 print(f"R {value:.4f}, <w, gradient>: right {inner(params, grads):.4f}, ", end="")
-print(f"columns only {inner(params, only_columns):.4f}, ", end="")
-print(f"both terms always {inner(params, both_terms):.4f}")
+print(f"(a) columns only {inner(params, only_columns):.4f}, ", end="")
+print(f"(b) both terms always {inner(params, both_terms):.4f}")
 assert f"{inner(params, grads):.4f}" == f"{value:.4f}" == "3.3290"
 assert f"{inner(params, only_columns):.4f}" == "1.9416"
 assert f"{inner(params, both_terms):.4f}" == "4.0624"
@@ -271,12 +280,14 @@ assert f"{inner(params, both_terms):.4f}" == "4.0624"
 #
 # The gradient changes accordingly: $N_g$ replaces $|w_g|$, and every weight has both terms, because
 # a weight that occurs twice under the root occurs twice in the derivative. `penalty` has one
-# argument for each of the two differences. (So "both terms always" in the last section is a mistake
-# only together with a value that counts self weights once.)
+# argument for each of the two differences. (So (b) above is a mistake only together with a value
+# that counts self weights once.) In the output, "as sets" means that each weight counts once, and
+# "released" means as in the authors' code.
 
 # %%
 released = {"self_weight": 2, "smoothing": 1e-8}
 their_value, theirs = penalty(params, groups, 1.0, **released)
+assert f"{grads['lstm0/kernel'][2, 0]:.3f}, {theirs['lstm0/kernel'][2, 0]:.3f}" == "0.367, 0.668"
 print(f"R: {value:.10f} as sets, {their_value:.10f} released")
 for array, place in (
     ("lstm0/kernel", (0, 1)),
@@ -297,13 +308,13 @@ their_slopes = complex_step(lambda weights: value_of(weights, **released), count
 assert relative_error(theirs, their_slopes) < 1e-14
 
 # %% [markdown]
-# Row 2 of `lstm0/kernel` is the recurrent row of unit 0, and column 0 its input gate: this weight
-# shows the largest difference.
+# The largest difference is at (2, 0) of `lstm0/kernel`, 0.367 against 0.668: row 2 is the recurrent
+# row of unit 0, and column 0 its input gate, so this is a self weight.
 #
 # The smoothing looks harmless, but it removes the corner. What happens then to a unit that should
-# be zero? Let the data prefer a weight of 0.3, and let the strength be 0.6. The minimum of $\frac12
-# (w - 0.3)^2 + 0.6\, |w|$ is exactly 0. With $\sqrt{w^2 + 10^{-8}}$ instead of $|w|$ the derivative
-# exists everywhere, and at the minimum it is zero,
+# be zero? Let it have a single weight $w$, let the data prefer 0.3, and let the strength be 0.6.
+# The minimum of $\frac12 (w - 0.3)^2 + 0.6\, |w|$ is exactly 0. With $\sqrt{w^2 + 10^{-8}}$ instead
+# of $|w|$ the derivative exists everywhere, and at the minimum it is zero,
 #
 # $$w - 0.3 + 0.6\, \frac{w}{\sqrt{w^2 + 10^{-8}}} = 0 .$$
 
@@ -323,17 +334,17 @@ assert f"{high:.2e}" == "5.77e-05"
 # %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 2.8))
 wide, near = np.linspace(-1, 1, 401), np.linspace(-5e-4, 5e-4, 401)
-left.plot(wide, np.abs(wide), color=COLOURS[0], label="$|t|$: L1 and group lasso")
-left.plot(wide, wide**2 / 2, color=COLOURS[1], label=r"$\frac{1}{2} t^2$: L2")
-left.set(title="Along a line through zero: a corner, or none", xlabel="t")
+left.plot(wide, np.abs(wide), color=COLOURS[0], label="$|s|$: L1 and group lasso")
+left.plot(wide, wide**2 / 2, color=COLOURS[1], label=r"$\frac{1}{2} s^2$: L2")
+left.set(title="Along a line through zero: a corner, or none", xlabel="s")
 left.legend(frameon=False, loc="upper center")
-right.plot(near, np.sign(near), color=COLOURS[0], label="slope of $|t|$")
+right.plot(near, np.sign(near), color=COLOURS[0], label="slope of $|s|$")
 smooth = near / np.sqrt(near**2 + 1e-8)
-right.plot(near, smooth, color=COLOURS[2], label=r"slope of $\sqrt{t^2 + 10^{-8}}$")
-right.plot(near, near, color=COLOURS[1], label=r"slope of $\frac{1}{2} t^2$")
+right.plot(near, smooth, color=COLOURS[2], label=r"slope of $\sqrt{s^2 + 10^{-8}}$")
+right.plot(near, near, color=COLOURS[1], label=r"slope of $\frac{1}{2} s^2$")
 right.plot(high, 0.5, "o", color=COLOURS[2])
 right.annotate(" the example's minimum", (high, 0.5), va="center", fontsize=8, color="#444444")
-right.set(title="The slopes, 2000 times enlarged: a step, or a ramp", xlabel="t")
+right.set(title="The slopes, 2000 times enlarged: a step, or a ramp", xlabel="s")
 right.ticklabel_format(axis="x", scilimits=(0, 0))
 right.legend(frameon=False, loc="upper left", fontsize=8)
 figure.savefig(FIGURES / "2_corner.png")
@@ -361,7 +372,7 @@ not_numbers = sum(int(np.isnan(gradient).sum()) for gradient in naive.values())
 value_dead, grads_dead = penalty(dead, groups, 1.0)
 print(f"naive formula: {not_numbers} entries are not numbers")
 print(f"issref: <w, gradient> = {inner(dead, grads_dead):.4f}, R = {value_dead:.4f}")
-assert not_numbers == 28  # 4 columns of 4, one recurrent and one reader row of 8, less 4
+assert not_numbers == 28  # 4 columns of 4, two rows of 8, less 4
 assert f"{inner(dead, grads_dead):.4f}" == f"{value_dead:.4f}" == "2.1112"
 
 # %% [markdown]
@@ -372,9 +383,9 @@ assert f"{inner(dead, grads_dead):.4f}" == f"{value_dead:.4f}" == "2.1112"
 #
 # ## A subgradient method near zero
 #
-# At any distance from zero, the gradient of the penalty has the full length $\lambda$. Take a group
-# for which the minimum of the loss is at zero, too: $F = \frac12 |w|^2$. With the learning rate
-# $\eta$, one step is
+# At any distance from zero, the gradient of the penalty has the full length $\lambda$. With the
+# learning rate $\eta$ it moves the group by $\eta \lambda$ in each step; call this a *jump*. Take a
+# group for which the minimum of the loss is at zero, too: $F = \frac12 |w|^2$. Then one step is
 #
 # $$w \leftarrow w - \eta \left( w + \lambda \frac{w}{|w|} \right)
 #   = \frac{w}{|w|} \big( (1 - \eta) |w| - \eta \lambda \big).$$
@@ -386,7 +397,7 @@ assert f"{inner(dead, grads_dead):.4f}" == f"{value_dead:.4f}" == "2.1112"
 #
 # and since each step multiplies the distance from it by $-(1 - \eta)$, the lengths converge to it.
 # The method ends in a permanent oscillation between $w$ and $-w$, at a distance from the minimum of
-# about half a jump $\eta\lambda$. A smaller learning rate makes the oscillation smaller, but never
+# about half a jump. A smaller learning rate makes the oscillation smaller, but never
 # zero.
 
 # %%
@@ -402,11 +413,12 @@ assert np.linalg.norm(w + before) < 1e-12
 # %% [markdown]
 # ## A threshold, and what it depends on
 #
-# The released code follows the subgradient and then sets every weight with $|w| < \tau$ to zero,
-# after each step, with $\tau = 10^{-4}$ in the language model. We try this on a regression with 10
-# units of 8 weights, of which only 3 units generate the data: $Y = X W + \text{noise}$, $F(W) =
-# \frac{1}{2 n} |Y - X W|^2$. The groups are the rows of $W$. They do not overlap, so we find the
-# exact minimum by shortening the rows as above, after each step of gradient descent.
+# The released code follows the subgradient and then sets every weight with an absolute value below
+# $\tau$ to zero, after each step, with $\tau = 10^{-4}$ in the language model. We try this on a
+# regression with 10 units of 8 weights, of which only 3 units generate the $N$ samples: $Y = X W +
+# \text{noise}$, $F(W) = \frac{1}{2 N} |Y - X W|^2$. The groups are the rows of $W$. They do not
+# overlap, so we find the exact minimum by shortening the rows as above, after each step of gradient
+# descent.
 
 # %%
 rng = np.random.default_rng(1)
@@ -501,7 +513,8 @@ figure.savefig(FIGURES / "2_threshold.png")
 # Too small a threshold removes nothing, too large a one removes units that are needed. Between them
 # is a range that is right, and its lower end depends on the learning rate: $\tau$ has to be larger
 # than the change of a *single weight* in one jump, about $\eta\lambda / \sqrt{n}$ for a group of
-# $n$ weights.
+# $n$ weights. (A little below it a unit is zero after some steps and leaves zero again; one line
+# rises to 1 and falls to 0 because a run happens to end after such a step.)
 #
 # This explains why $10^{-4}$ works for the authors and has no effect here. With their learning rate
 # 1, $\lambda = 0.00245$ and groups of 23,996 weights, a jump changes a weight by 0.0000158, less
@@ -523,8 +536,9 @@ assert f"{in_a_weight:.7f}" == "0.0000158"
 #
 # 1. What is the approximate length of a group of each layer at the start? (A uniform number between
 #    $-a$ and $a$ has the mean square $a^2 / 3$.) What is the value of the penalty?
-# 2. Suppose that the loss does not depend on a unit of the lower layer: its data gradient is always
-#    zero. After how many steps is it zero, at the latest?
+# 2. Suppose that each step shortens a group of the lower layer by $\eta \lambda$ and stops at zero,
+#    as the proximal step of tutorial 4 does, and that the gradient of the loss never makes it
+#    longer. After how many steps is it zero, at the latest?
 # 3. Statisticians often give a group of $n$ weights the strength $\lambda \sqrt{n}$. Which layer
 #    would then be penalised more strongly, and by what factor?
 #
@@ -536,9 +550,8 @@ assert f"{in_a_weight:.7f}" == "0.0000158"
 #    or $V$ for the softmax, less the 4 crossings). A group of $n$ such weights has the length $0.04
 #    \sqrt{n / 3}$. The penalty is $\lambda$ times the sum of 3000 such lengths. For comparison, the
 #    loss of the untrained network is $35 \log 10{,}000 \approx 322$ for a window of 35 words.
-# 2. The unit's own term reduces its length by exactly $\eta \lambda$ in each step. The terms of the
-#    other groups, in the weights that it shares with them, can only reduce it further. So it is
-#    zero after length / $\eta \lambda$ steps at the latest: a little more than one epoch.
+# 2. After length / $\eta \lambda$ steps: a little more than one epoch. (The other groups can only
+#    shorten it further, in the weights that it shares with them.)
 # 3. The upper layer, whose groups contain a row of the softmax, by the factor $\sqrt{27996 /
 #    23996}$. The paper uses the same $\lambda$ for all groups.
 
