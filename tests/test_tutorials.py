@@ -9,6 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from issref.report import STYLE
 
 FOLDER = Path(__file__).parent.parent / "tutorials"
 TUTORIALS = sorted(FOLDER.glob("[0-9]*_*.py"), key=lambda path: int(path.stem.partition("_")[0]))
@@ -99,6 +103,14 @@ def test_plots_are_folded_away(tutorial):
         assert text.startswith(' tags=["hide-input"]\n')
         assert "print(" not in text
         assert "assert " not in text
+
+
+def test_figures_draw_formulas():
+    """Under STYLE the $ of a text begin and end a formula, and are not drawn."""
+    with rc_context(STYLE):
+        texts = [Figure().text(0, 0, "$s$"), Figure().text(0, 0, "$s$", parse_math=False)]
+    formula, characters = (text.get_window_extent().width for text in texts)
+    assert formula < characters / 2
 
 
 @each_tutorial

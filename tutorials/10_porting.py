@@ -11,8 +11,9 @@
 # first the correct port, and then the same port with one mistake, which issref finds and names.
 #
 # **You need** [tutorial 1](1_one_unit.py), [tutorial 2](2_the_penalty.py) for the penalty, and
-# PyTorch: `pip install '.[torch]'`. It takes 10 minutes to read and less than a minute to run.
-# Every number in the text is computed below, and an `assert` next to it checks it.
+# PyTorch: `pip install '.[torch]'`. It takes about 40 minutes to read, with the exercise, and
+# RUNTIME to run. Numbers about our own networks are computed below, and most are checked by an
+# `assert`.
 
 # %%
 from itertools import chain
@@ -244,7 +245,7 @@ assert least > 1e9 * worst
 # ## Exercise
 #
 # In `norms`, the weights with which a unit reads itself are subtracted once if `self_weight` is 1.
-# Leave that line out. Which of the penalty cases fail, and why not all of them?
+# Leave that line out. Which kind of penalty case fails, and which kind passes?
 #
 # Try to answer before you read on.
 #

@@ -10,9 +10,9 @@
 # number; what truncated backpropagation through time leaves out; and how to recognise common
 # mistakes by their errors.
 #
-# **You need** the chain rule and the equations of [tutorial 1](1_one_unit.py). It takes 20 minutes
-# to read and seconds to run. Every number in the text is computed below, and an `assert` next to it
-# checks it.
+# **You need** the chain rule and the equations of [tutorial 1](1_one_unit.py). It takes about 65
+# minutes to read, with the exercise, and seconds to run. Numbers about our own networks are
+# computed below, and most are checked by an `assert`.
 
 # %%
 from pathlib import Path
@@ -70,10 +70,12 @@ def linear(x, W, b):
 # ## How to check: the complex step
 #
 # Every gradient needs a check. The obvious check is a difference quotient, $(f(x + h) - f(x)) / h$.
-# It has two errors: for large $h$ the function is not linear, and for small $h$ the two numbers
-# agree in nearly all digits, which their difference loses.
+# (In this section, $f$ is any function, $h$ a small number and $i$ the imaginary unit; in the next
+# section they are two gates and the output again.) It has two errors: for large $h$ the function is
+# not linear, and for small $h$ the two numbers agree in nearly all digits, which their difference
+# loses.
 #
-# The complex step avoids the subtraction. Add $ih$, with $i^2 = -1$, instead of $h$:
+# The complex step avoids the subtraction. Add $ih$ instead of $h$:
 #
 # $$f(x + i h) = f(x) + i h\, f'(x) - \tfrac12 h^2 f''(x) - \ldots, \qquad\text{so}\qquad
 #   f'(x) \approx \frac{\operatorname{Im} f(x + i h)}{h} .$$

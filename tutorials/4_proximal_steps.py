@@ -2,9 +2,9 @@
 # # 4. Proximal steps
 #
 # To find out which units of an LSTM can be removed, we add a penalty to the loss that pulls whole
-# units towards zero: the *group lasso*. For each unit $g$, collect all its weights (four gate
-# columns, one recurrent row, and the rows that read it) in one long vector $w_g$, the *group* of
-# the unit, and minimise
+# units towards zero: the *group lasso*. For each unit $g$, collect its weights (four gate columns
+# and the rows that read it, but not its biases) in one long vector $w_g$, the *group* of the unit,
+# and minimise
 #
 # $$F(w) + \lambda \sum_g |w_g|,$$
 #
@@ -20,9 +20,9 @@
 # 3. how to compute the proximal step exactly, with one number for each pair of groups;
 # 4. how the *duality gap* certifies the result, and how it decides which groups are zero.
 #
-# **You need** [tutorial 2](2_the_penalty.py) for the penalty, and backpropagation. It takes 25
-# minutes to read and less than a minute to run. Every number in the text is computed below, and an
-# `assert` next to it checks it.
+# **You need** [tutorial 2](2_the_penalty.py) for the penalty, and backpropagation. It takes about
+# 75 minutes to read, with the exercise, and RUNTIME to run. Numbers about our own networks are
+# computed below, and most are checked by an `assert`.
 
 # %%
 from pathlib import Path
@@ -51,8 +51,8 @@ FIGURES.mkdir(exist_ok=True)
 #
 # $$w \leftarrow w - \eta \, \big( (w - v) + \lambda\, w / |w| \big).$$
 #
-# However close $w$ is to zero, the penalty's gradient $\lambda w / |w|$ has length $\lambda$. So a
-# step never ends at zero: it jumps over zero, and the next step jumps back.
+# However close $w$ is to zero, the penalty's gradient $\lambda w / |w|$ has length $\lambda$. So,
+# except by chance, a step does not end at zero: it jumps over zero, and the next step jumps back.
 
 # %%
 v = np.array([0.3, 0.4])
@@ -110,8 +110,8 @@ axes.legend(frameon=False, loc="upper right")
 figure.savefig(FIGURES / "4_one_group.png")
 
 # %% [markdown]
-# A smaller learning rate makes the jumps smaller, but zero is never reached. To get exact zeros
-# from such a method one has to round: the code released with the paper sets every weight below a
+# A smaller learning rate makes the jumps smaller, but zero is not reached. To get exact zeros from
+# such a method one has to round: the code released with the paper sets every weight below a
 # threshold to zero after each step, and the threshold is one more number to tune.
 #
 # ## The proximal step
@@ -179,8 +179,8 @@ assert np.all(block_soft_threshold(v, np.linalg.norm(v)) == 0)
 #
 # If the groups shared no weights, we would threshold each one separately. But the groups of ISS
 # overlap. The recurrent weight from unit $j$ to unit $k$ of a layer lies in the recurrent row of
-# $j$ and in a gate column of $k$. The weight from a lower unit to an upper unit lies in a reader
-# row of the lower unit and in a gate column of the upper unit. Every weight lies in at most two
+# $j$ and in a gate column of $k$. The weight from a lower unit to an upper unit lies in a row that
+# reads the lower unit and in a gate column of the upper unit. Every weight lies in at most two
 # groups, the group of its row and the group of its column.
 #
 # Our example is a network with two layers of 4 units each, an embedding of size 3 and 7 words. We
@@ -262,8 +262,12 @@ assert f"{objectives['all factors at once']:.4f}" == "4.7410"
 # %% [markdown]
 # Both orders end above the minimum, at different points, and so does the product of all factors.
 # One order even makes a unit zero that the exact step keeps. None of the three is the proximal
-# operator. (The differences look small, but they would occur again at every step of a training run,
-# and they depend on the numbering of the units.)
+# operator. Why? A weight from $j$ to $k$ is in both groups. If $j$ is thresholded first, this
+# weight is shorter before $k$ has its turn: the norm of $k$ is smaller, and so is its factor.
+# Afterwards $k$ shortens the weight, and the factor of $j$ no longer fits the norm of $j$. The two
+# groups have to divide the weight between them, and that has to be decided for all groups together.
+# (One after another is exact if any two groups are disjoint or nested, the inner group first. It
+# fails when groups overlap in part, as here.)
 #
 # ## The dual problem, with one vector for each group
 #
@@ -509,7 +513,8 @@ figure.savefig(FIGURES / "4_path.png")
 # The units die almost in the order of their norms at strength 0. There is one exception: unit 6 has
 # a larger norm than unit 2 at first, but the curves cross and unit 6 dies before unit 2. Many
 # curves meet the axis at a small angle: just below the strength at which a unit dies, its norm is
-# tiny but not zero. No fixed threshold could separate the two cases; the certificate can.
+# tiny but not zero. No fixed threshold could separate the two cases at every strength; the
+# certificate can, down to $\sqrt{2\,\text{gap}}$.
 #
 # ## Exercise
 #
@@ -528,9 +533,7 @@ figure.savefig(FIGURES / "4_path.png")
 # 1. The penalty is $\lambda |w| + \lambda |w| = 2 \lambda |w|$: one group with twice the strength.
 #    So $w = v \max(0, 1 - 2 \lambda / |v|)$, and the groups die at $\lambda = |v| / 2$.
 # 2. Yes. The first threshold reduces the norm by $\lambda$, and the second reduces it by another
-#    $\lambda$ in the same direction. Thresholding one group after the other is exact if any two
-#    groups are either disjoint or nested, and the inner group comes first. It fails when groups
-#    overlap in part, as the groups of ISS do.
+#    $\lambda$ in the same direction: the groups do not overlap in part, they are nested.
 # 3. No. With $q_g = 0$ and $S_{gh} = |v|^2$ it is $\sqrt{|v|^2 / 4} = |v| / 2$, the critical
 #    strength. An even split of shared weights is optimal when both groups need the same amount.
 #

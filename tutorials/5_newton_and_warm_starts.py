@@ -13,8 +13,8 @@
 # work a *warm start* saves there.
 #
 # **You need** [tutorial 4](4_proximal_steps.py) and Newton's method. The definitions are repeated
-# below. It takes 20 minutes to read and less than a minute to run. Every number in the text is
-# computed below, and an `assert` next to it checks it.
+# below. It takes about 65 minutes to read, with the exercise, and RUNTIME to run. Numbers about our
+# own networks are computed below, and most are checked by an `assert`.
 
 # %%
 from pathlib import Path
@@ -41,9 +41,10 @@ FIGURES.mkdir(exist_ok=True)
 # where $\lambda_g$ is the learning rate times the strength of the penalty. Every weight lies in at
 # most two groups, the group of its row and the group of its column. The dual problem has one vector
 # $\xi_g$ for each group, with $|\xi_g| \le \lambda_g$, and $w = v - \sum_g \xi_g$. These vectors
-# are multiples of $v$: $\xi_g = B_{gh}\, v$ on the weights that $g$ shares with $h$, and $\xi_g =
-# A_g\, v$ on the weights of $g$ alone. So the iteration needs only the squared norms of $v$ on
-# these sets of weights, $S_{gh}$ and $q_g$. One *sweep* updates each group in turn:
+# are multiples of $v$, by factors called *shares*: $\xi_g = B_{gh}\, v$ on the weights that are in
+# $g$ and $h$, and $\xi_g = A_g\, v$ on the weights of $g$ alone. So the iteration needs only the
+# squared norms of $v$ on these sets of weights, $S_{gh}$ and $q_g$. One *sweep* updates each group
+# in turn:
 #
 # $$|u|^2 = q_g + \sum_h S_{gh} (1 - B_{hg})^2, \quad s = \min(1, \lambda_g / |u|), \quad
 #   A_g = s, \quad B_{gh} = s\, (1 - B_{hg}).$$
@@ -175,8 +176,9 @@ figure.savefig(FIGURES / "5_convergence.png")
 # $$\lambda |w| = \min_{\tau > 0} \; \frac12 \left( \frac{|w|^2}{\tau} + \lambda^2 \tau \right),
 #   \qquad \text{with the minimum at } \tau = |w| / \lambda .$$
 #
-# Give each group a number $\tau_g$ of its own. For given $\tau$ the whole problem is quadratic in
-# $w$, and each weight can be minimised separately. For a weight in $g$ and $h$,
+# Give each group a number $\tau_g$ of its own. (It is not the threshold $\tau$ of tutorial 2.) For
+# given $\tau$ the whole problem is quadratic in $w$, and each weight can be minimised separately.
+# For a weight in $g$ and $h$,
 #
 # $$\min_w \; \frac12 (w - v)^2 + \frac12 w^2 \Big( \frac1{\tau_g} + \frac1{\tau_h} \Big)
 #   = \frac12 v^2 \, \frac{\tau_g + \tau_h}{\tau_g \tau_h + \tau_g + \tau_h}
@@ -185,7 +187,7 @@ figure.savefig(FIGURES / "5_convergence.png")
 # For a weight in $g$ alone let $\tau_h \to \infty$: the value becomes $\frac12 v^2 / (1 + \tau_g)$.
 # The result is a convex problem in one number for each group:
 #
-# $$\min_{\tau > 0} \; R(\tau) = \frac12 \sum_{\text{pairs } g < h} S_{gh}
+# $$\min_{\tau > 0} \; J(\tau) = \frac12 \sum_{\text{pairs } g < h} S_{gh}
 #   \frac{\tau_g + \tau_h}{\tau_g \tau_h + \tau_g + \tau_h}
 #   + \frac12 \sum_g \frac{q_g}{1 + \tau_g} + \frac12 \sum_g \lambda_g^2 \tau_g .$$
 #
@@ -196,8 +198,8 @@ figure.savefig(FIGURES / "5_convergence.png")
 # $G$ equations. Each $\tau$ also gives $\xi_g = w_g / \tau_g$ (scaled back into its ball if
 # necessary) and hence a gap; the certificate is the same as before.
 #
-# We check this reduction: at a strength where all groups are nonzero, $R$ at $\tau_g = |w_g| /
-# \lambda_g$ equals the objective of the exact weights, and $R$ is larger around it.
+# We check this reduction: at a strength where all groups are nonzero, $J$ at $\tau_g = |w_g| /
+# \lambda_g$ equals the objective of the exact weights, and $J$ is larger around it.
 
 
 # %%
@@ -208,7 +210,7 @@ def objective(W, strength):
 
 
 def reduced(tau, strength):
-    """R(tau); each pair occurs twice in S, hence 1/4."""
+    """J(tau); each pair occurs twice in S, hence 1/4."""
     a, b = tau[:, None], tau[None, :]
     pairs = (shared * (a + b) / (a * b + a + b)).sum() / 4
     return pairs + (own / (1 + tau)).sum() / 2 + (strength**2 * tau).sum() / 2
@@ -217,7 +219,7 @@ def reduced(tau, strength):
 easy = 0.3 * critical
 easy_weights, _ = prox(V, groups, easy)
 tau = group_norms(easy_weights, groups) / easy
-print(f"R at tau: {reduced(tau, easy):.6f}, objective: {objective(easy_weights, easy):.6f}")
+print(f"J at tau: {reduced(tau, easy):.6f}, objective: {objective(easy_weights, easy):.6f}")
 assert abs(reduced(tau, easy) - objective(easy_weights, easy)) < 1e-10
 for _ in range(100):
     assert reduced(tau * np.exp(rng.normal(0, 0.1, G)), easy) > reduced(tau, easy)
@@ -276,8 +278,8 @@ assert rounds[0.1] == 5
 assert all(64 < rounds[fraction] < 164 for fraction in (0.6, 0.9, 1.0))
 
 # %% [markdown]
-# `certificate.sweeps` counts sweeps and Newton steps together: any number above 64 means that
-# Newton's method was used. At 90% and at 100%, about a hundred rounds achieve what a thousand
+# `certificate.sweeps` counts *rounds*, sweeps and Newton steps together: any number above 64 means
+# that Newton's method was used. At 90% and at 100%, about a hundred rounds achieve what a thousand
 # sweeps could not.
 #
 # ## In training
@@ -465,7 +467,7 @@ figure.savefig(FIGURES / "5_warm_start.png")
 #
 # ## Exercise
 #
-# 1. Let there be one group with no overlap, so that $R(\tau) = \frac12 q / (1 + \tau) + \frac12
+# 1. Let there be one group with no overlap, so that $J(\tau) = \frac12 q / (1 + \tau) + \frac12
 #    \lambda^2 \tau$ with $q = |v|^2$. Where is the minimum over $\tau \ge 0$, and which $w$ belongs
 #    to it?
 # 2. Add the barrier $-\mu \log \tau$. How does the minimum approach 0 as $\mu \to 0$ if $\lambda >

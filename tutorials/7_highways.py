@@ -12,8 +12,9 @@
 # tutorials 1, 4 and 6 do the rest.
 #
 # **You need** [tutorial 1](1_one_unit.py), and [tutorial 6](6_compaction.py), which shows that
-# compaction changes nothing. It takes 20 minutes to read and less than a minute to run. Every
-# number in the text is computed below, and an `assert` next to it checks it.
+# compaction changes no output. It takes about 65 minutes to read, with the exercise, and RUNTIME to
+# run. Numbers about our own networks are computed below, and most are checked by an `assert`.
+# Numbers of the paper are quoted.
 
 # %%
 import json
@@ -73,8 +74,8 @@ assert f"{s[0]:.4f}" == f"{hidden[0, 0, 0]:.4f}" == "0.5690"
 # %% [markdown]
 # ## One width
 #
-# In the language model, $x_t$ is the row of the embedding $E$ for the input word, and the logits of
-# the next word are $s_t E^\top + b$. Both use the same $E$, of shape $(V, W)$ for $V$ words: input
+# In the language model, $x_t$ is the row of the embedding $M$ for the input word, and the logits of
+# the next word are $s_t M^\top + b$. Both use the same $M$, of shape $(V, W)$ for $V$ words: input
 # and output embeddings are *tied*. An LSTM language model has one size for the embedding and one
 # for each layer. Here there is only one size, for two reasons.
 #
@@ -82,9 +83,9 @@ assert f"{s[0]:.4f}" == f"{hidden[0, 0, 0]:.4f}" == "0.5690"
 #   micro-layer (column $k$ of $H_d$, column $k$ of $T_d$) belongs to entry $k$ of $s$. And all
 #   micro-layers share $s$: row $k$ of each $H_d$ and $T_d$ reads the same entry.
 # - *The tied embedding.* In micro-layer 0, $x_t$ has rows of its own, so the width of the input
-#   could differ from the width of $s$. The softmax does not allow this: a row of $E$ is the input
+#   could differ from the width of $s$. The softmax does not allow this: a row of $M$ is the input
 #   $x_t$ when its word is read, and is multiplied by $s_t$ when its word is predicted. So $x_t$ is
-#   as long as $s_t$, and column $k$ of $E$ belongs to entry $k$ of both.
+#   as long as $s_t$, and column $k$ of $M$ belongs to entry $k$ of both.
 #
 # We take 7 words, a width of 4 and 3 micro-layers, and fill all arrays with random numbers,
 # including the biases. Besides the words there is one space, `width`, along every other axis.
@@ -415,10 +416,10 @@ figure.savefig(FIGURES / "7_training.png")
 # The *gated recurrent unit* of Cho et al. (2014) has a reset gate $r$, an update gate $z$ and a
 # candidate $n$, and its output is its only state:
 #
-# $$n = \tanh(x W_n + b_n + r\,(h\,U_n + c_n)), \qquad h \leftarrow (1 - z)\,n + z\,h.$$
+# $$n = \tanh(x K_n + b_n + r\,(h\,U_n + c_n)), \qquad h \leftarrow (1 - z)\,n + z\,h.$$
 #
 # This is the form of cuDNN, PyTorch and Flax. In the paper of 2014 the reset acts before the
-# product: $n = \tanh(x W_n + b_n + (r\,h)\,U_n)$, another function of the same matrices, with one
+# product: $n = \tanh(x K_n + b_n + (r\,h)\,U_n)$, another function of the same matrices, with one
 # bias less. We write down what one unit of the first of two layers owns, and compare it with an
 # LSTM's.
 

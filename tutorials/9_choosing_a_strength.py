@@ -3,16 +3,17 @@
 #
 # The penalty has one number, the strength $\lambda$. Too small, and no unit dies; too large, and
 # all of them do. In between there is a range in which a network becomes smaller at little or no
-# cost. This tutorial finds that range, first by a calculation and then by a sweep, and shows how to
-# get a better result from it.
+# cost. This tutorial finds that range, first by a calculation and then by a sweep (one run for each
+# of several strengths; not a sweep of tutorial 4), and shows how to get a better result from it.
 #
 # **You will learn** what $\lambda$ measures, and how it depends on the way you write the loss;
 # which strengths are too small or too large, before you train; why it is better to begin with a
 # strong penalty and to go on with a mild one; and how to choose among the results.
 #
 # **You need** [tutorial 2](2_the_penalty.py) for the penalty and [tutorial 6](6_compaction.py) for
-# the training loop. It takes 15 minutes to read and about a minute to run. Every number in the text
-# is computed below, and an `assert` next to it checks it.
+# the training loop. It takes about 40 minutes to read, with the exercise, and RUNTIME to run.
+# Numbers about our own networks are computed below, and most are checked by an `assert`. Numbers of
+# long runs are quoted from `docs/results.md`.
 
 # %%
 from pathlib import Path
