@@ -160,7 +160,7 @@ def crosscheck(port):
 
 scores, explained = crosscheck(port)
 for one in scores:
-    print(f"{one.case:24} {one.verdict}  {one.ulp:6.1f} of {one.most} ulp   {one.guards[0]}")
+    print(f"{one.case:25} {one.verdict}  {one.ulp:6.1f} of {one.most} ulp   {one.guards[0]}")
 passed = sum(one.verdict == "pass" for one in scores)
 print(f"{passed} of {len(scores)} cases pass")
 assert passed == len(scores)
@@ -203,9 +203,9 @@ assert "input, forget, candidate, output" in finding.mistakes[0]
 
 # %% [markdown]
 # issref has applied the known mistakes, including all other orders of the gates, to a simple LSTM
-# of its own. One of them reproduces exactly our wrong numbers in every case, so there is no need to
-# search. If no known mistake explains the numbers, issref does not guess; it shows the case and the
-# tensor with the largest error.
+# of its own. One of them reproduces our wrong numbers in every case, so there is no need to search.
+# If no known mistake explains the numbers, issref does not guess; it shows the case and the tensor
+# with the largest error.
 #
 # The figure shows both ports. A rounding error is a few units in the last place; the error caused
 # by a mistake is about $10^{15}$ times as large. There is nothing in between, so a tight tolerance
@@ -215,13 +215,14 @@ assert "input, forget, candidate, output" in finding.mistakes[0]
 figure, axes = plt.subplots(figsize=(7, 3.8))
 rows = np.arange(len(scores))
 drawn = {"the port": scores, "two gates swapped": wrong_scores}
-for (label, found), colour in zip(drawn.items(), COLOURS, strict=False):
-    axes.plot([max(one.ulp, 0.1) for one in found], rows, "o", color=colour, label=label)
+for number, (label, found) in enumerate(drawn.items()):
+    look = {"markersize": (7, 3)[number], "color": COLOURS[number], "label": label}
+    axes.plot([max(one.ulp, 0.1) for one in found], rows, "o", **look)
 axes.plot([one.most for one in scores], rows, "|", color="black", markersize=12, label="tolerance")
 axes.set(xscale="log", title="largest error of a case, in units in the last place (0 drawn at 0.1)")
 axes.set_yticks(rows, [one.case for one in scores])
 axes.invert_yaxis()
-axes.legend(loc="lower right", fontsize=8)
+axes.legend(loc="center", fontsize=8)
 figure.savefig(FIGURES / "10_cases.png")
 plt.close(figure)
 

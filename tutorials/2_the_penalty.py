@@ -549,7 +549,7 @@ assert f"{in_a_weight:.7f}" == "0.0000158"
 # 1. The sizes are 23,996 and 27,996 (tutorial 1: $4 (E + H) + 4 H$, then $4 H$ for the next layer
 #    or $V$ for the softmax, less the 4 crossings). A group of $n$ such weights has the length $0.04
 #    \sqrt{n / 3}$. The penalty is $\lambda$ times the sum of 3000 such lengths. For comparison, the
-#    loss of the untrained network is $35 \log 10{,}000 \approx 322$ for a window of 35 words.
+#    loss of the untrained network is $35 \log 10{,}000 \approx 322$ for a piece of 35 words.
 # 2. After length / $\eta \lambda$ steps: a little more than one epoch. (The other groups can only
 #    shorten it further, in the weights that it shares with them.)
 # 3. The upper layer, whose groups contain a row of the softmax, by the factor $\sqrt{27996 /

@@ -477,7 +477,7 @@ assert f"{sufficient:.4f}" == "1.8039"
 # $w = v$, to a little above the sufficient strength.
 
 # %%
-path = np.linspace(0, 1.04 * sufficient, 161)
+path = np.union1d(np.linspace(0, 1.04 * sufficient, 161), critical)
 steps = [prox(V, groups, strength) for strength in path]
 norms = np.array([group_norms(W, groups) for W, _ in steps])
 died = np.array([certificate.dead for _, certificate in steps])

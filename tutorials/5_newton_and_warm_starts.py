@@ -3,9 +3,9 @@
 #
 # [Tutorial 4](4_proximal_steps.py) derived the proximal step of the group lasso: a training step
 # that makes whole units of an LSTM exactly zero. Its core is an iteration over pairs of groups, in
-# *sweeps*. Usually a few sweeps are enough. When nearly all groups are about to become zero,
-# thousands are not, and issref changes to Newton's method. In training it also starts each step
-# from the result of the previous one. This tutorial derives and measures both.
+# *sweeps*. Usually a few sweeps are enough. When nearly all groups are about to become zero, a
+# thousand are not, and issref changes to Newton's method. In training it also starts each step from
+# the result of the previous one. This tutorial derives and measures both.
 #
 # **You will learn** how many sweeps a proximal step needs, and when that number explodes; how the
 # problem becomes a smooth one in a single number for each group, which Newton's method solves; what
@@ -159,7 +159,7 @@ for (fraction, gaps), shade in zip(curves.items(), shades, strict=True):
 axes.axhline(1e-12, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
 axes.text(30, 6e-13, "tolerance of prox", va="top", color="#555555")
 axes.set(xscale="log", yscale="log", xlabel="sweep", ylabel="relative duality gap", ylim=(1e-17, 1))
-axes.set_title("Sweeps alone: a few at a small strength, thousands where groups are dying")
+axes.set_title("Sweeps alone: a few at a small strength, over a thousand where groups are dying")
 legend = {"title": "of the critical\nstrength", "loc": "center left", "bbox_to_anchor": (1, 0.5)}
 axes.legend(**legend, frameon=False)
 figure.savefig(FIGURES / "5_convergence.png")
@@ -450,7 +450,7 @@ death.set_label("a unit dies")
 for name, rounds, colour in (("cold", cold, COLOURS[1]), ("warm", warm, COLOURS[0])):
     axes.plot(np.arange(1, 501), rounds, ".", color=colour, label=name, markersize=3.5)
 axes.axhline(64, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
-axes.text(495, 56, "Newton above this line", ha="right", va="top", color="#555555")
+axes.text(495, 69, "Newton", ha="right", va="bottom", color="#555555")
 axes.set(yscale="log", xlabel="step", ylabel="rounds", xlim=(0, 501), ylim=(0.8, 150))
 axes.set_yticks([1, 2, 4, 10, 64, 100], ["1", "2", "4", "10", "64", "100"])
 axes.minorticks_off()

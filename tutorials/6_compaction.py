@@ -64,12 +64,12 @@ others = {"lstm0": np.arange(4) != UNIT}
 COLUMNS = ("lstm0/kernel", (slice(None), [UNIT, 4 + UNIT, 8 + UNIT, 12 + UNIT]))
 RECURRENT = ("lstm0/kernel", 3 + UNIT)
 ABOVE = ("lstm1/kernel", UNIT)
-BUT_ITSELF = ("lstm0/kernel", (3 + UNIT, [place for place in range(16) if place % 4 != UNIT]))
+NOT_SELF = ("lstm0/kernel", (3 + UNIT, [place for place in range(16) if place % 4 != UNIT]))
 BIASES = ("lstm0/bias", [UNIT, 4 + UNIT, 8 + UNIT, 12 + UNIT])
 CASES = {
     "both rows": [RECURRENT, ABOVE],
     "rows and columns": [RECURRENT, ABOVE, COLUMNS],
-    "rows, but for itself": [BUT_ITSELF, ABOVE],
+    "rows, not self weights": [NOT_SELF, ABOVE],
     "recurrent row": [RECURRENT],
     "row above": [ABOVE],
     "columns": [COLUMNS],
@@ -103,7 +103,7 @@ for name, slices in CASES.items():
     print(f"{name:22} {answers} {changes[0]:>20.0e}  {changes[1]:>10.0e}")
 LOSSLESS = 1e-13
 lossless = [name for name, result in results.items() if max(result[2:]) < LOSSLESS]
-assert lossless == ["both rows", "rows and columns", "rows, but for itself"]
+assert lossless == ["both rows", "rows and columns", "rows, not self weights"]
 assert all(min(results[name][2:]) > 0.01 for name in ("recurrent row", "row above", "columns"))
 assert results["columns and biases"][2] < LOSSLESS < 0.01 < results["columns and biases"][3]
 dead = [name for name, (_, by_readers, *_) in results.items() if not by_readers]
@@ -301,8 +301,9 @@ assert on_unit == 0
 # result of the step, $\sqrt{2\,\text{gap}}$ (tutorial 4), which also decides which groups are
 # rounded to zero. `certificate.dead` says for each group whether all its weights are zero, and
 # `groups.split` splits this mask of all groups into one mask for each space.
-# `certificate.warm_start` is a table with one row and column for each group and one more for "no
-# group", from which the next step starts faster. Treat it as one more array that must be cut.
+# `certificate.warm_start`, the shares of tutorial 5, is a table with one row and column for each
+# group and one more for "no group", from which the next step starts faster. Treat it as one more
+# array that must be cut.
 
 # %%
 VERBS, WHICH = ["return", "remove", "copy", "print"], ["first", "last"]
@@ -381,7 +382,8 @@ assert sum(ends) < 40
 # %% [markdown]
 # ### The same training with zeros
 #
-# Now the same run with the dead units kept, and all their arrays set to zero.
+# Now the same run with the dead units kept, and all their arrays set to zero. (Losses are in
+# *nats*, the unit of natural logarithms.)
 
 
 # %%
@@ -459,10 +461,11 @@ figure.savefig(FIGURES / "6_training.png")
 # Nonzero biases do the most harm: the unit's output is nonzero, so its readers have gradients, and
 # the unit becomes nonzero again several times. (These gradients also enter the clipped norm, which
 # changes all other updates.) The carried state decays within a few steps, but the trajectories have
-# then already parted, so the losses never agree again. Masks of another size give another random
-# experiment, no worse and no better, but not the same one. Momentum matters least: the weights do
-# move, but by less than the proximal step subtracts, so it sets them to zero again each time. This
-# depends on the run; a unit that dies with a large velocity would become nonzero again.
+# then already parted, and in this run the losses do not agree again. Masks of another size give
+# another random experiment, no worse and no better, but not the same one. Momentum matters least:
+# the weights do move, but by less than the proximal step subtracts, so it sets them to zero again
+# each time. This depends on the run; a unit that dies with a large velocity would become nonzero
+# again.
 #
 # ## Speed
 #

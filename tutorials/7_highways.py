@@ -397,9 +397,10 @@ assert apart < 1e-9
 figure, (above, below) = plt.subplots(2, 1, figsize=(7.5, 3.9), sharex=True, height_ratios=(3, 2))
 passes = losses[: 85 * 14].reshape(85, 14).mean(axis=1)  # 14 windows are one pass over the text
 above.plot(14 * np.arange(1, 86), passes, color=COLOURS[0])
-for level, name, side in ((at_best, "best possible", "top"), (memoryless, "no memory", "bottom")):
+for level, name, up in ((at_best, "best possible", -11), (memoryless, "no memory", 3)):
     above.axhline(level, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
-    above.text(1200, level, name, ha="right", va=side, color="#555555")
+    place = {"xytext": (0, up), "textcoords": "offset points", "ha": "right"}
+    above.annotate(name, (1200, level), **place, color="#555555")
 above.set(ylim=(0.28, 0.42), title="loss of a word in nats, mean over each pass of the text")
 below.step(np.arange(1, 1201), widths, color=COLOURS[1], where="post")
 below.set(ylim=(0, 17), xlim=(0, 1200), xlabel="step", title="width")

@@ -211,8 +211,9 @@ for name, found, colour in (
 axes.plot(direct.keys(), direct.values(), "s--", color="#8C8C8C", label="dense at this size")
 axes.axhline(entropy, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
 axes.text(32.5, entropy, "best possible", ha="right", va="bottom", color="#555555")
-axes.plot(dense_units, dense_loss, "s", color="#222222", label="dense, all units")
-axes.set(xlabel="units left", xlim=(0, 33), ylim=(0.88, 1.3))
+all_units = {"markersize": 9, "fillstyle": "none", "label": "dense, all units"}
+axes.plot(dense_units, dense_loss, "s", color="#222222", **all_units)
+axes.set(xlabel="units left", xlim=(0, 33), ylim=(0.88, 1.42))
 axes.set_title("Loss of a word on the validation text: each point is one run")
 axes.legend(frameon=False)
 figure.savefig(FIGURES / "9_frontier.png")
@@ -225,11 +226,12 @@ figure.savefig(FIGURES / "9_frontier.png")
 #
 # - **Where the curve leaves the level of the dense network.** Up to there units are free. If you
 #   want a smaller network without loss, take the point farthest to the left on this level.
-# - **How steep it becomes.** Behind the bend each unit that you remove costs more than the one
+# - **How steep it becomes.** Left of the bend each unit that you remove costs more than the one
 #   before.
-# - **The dense networks of the same size.** If they are as good as your run, as they are here, you
+# - **The dense networks of the same size.** If they are as good as your run or better, as here, you
 #   needed ISS only to find the size. On Penn TreeBank they are not: 44 + 64 units that ISS chose
-#   from 200 + 200 have test perplexity 115, and the same network trained dense 130.
+#   from 200 + 200 have test perplexity 115 (perplexity is $e$ to the power of the loss of a word),
+#   and the same network trained dense 130.
 #
 # Choose on the validation text, and read the test text once, for the run that you chose. If the
 # points of two strengths are closer together than the points of two seeds, the difference means
@@ -335,7 +337,7 @@ assert longer[3] > longer[6]
 #   is a sum or a mean.
 # - Norm at the start over the sum of the learning rates is the smallest strength at which a unit
 #   can die. Begin at about five times that.
-# - First strong, then mild: the same number of units, at a lower loss.
+# - First strong, then mild: at the same number of units, the loss is lower.
 # - Choose on the frontier of a sweep, by the validation text.
 #
 # ## Where to go next
