@@ -12,7 +12,7 @@
 #
 # **You need** [tutorial 1](1_one_unit.py), [tutorial 2](2_the_penalty.py) for the penalty, and
 # PyTorch: `pip install '.[torch]'`. It takes about 40 minutes to read, with the exercise, and
-# RUNTIME to run. Numbers about our own networks are computed below, and most are checked by an
+# seconds to run. Numbers about our own networks are computed below, and most are checked by an
 # `assert`.
 
 # %%
@@ -216,7 +216,7 @@ figure, axes = plt.subplots(figsize=(7, 3.8))
 rows = np.arange(len(scores))
 drawn = {"the port": scores, "two gates swapped": wrong_scores}
 for number, (label, found) in enumerate(drawn.items()):
-    look = {"markersize": (7, 3)[number], "color": COLOURS[number], "label": label}
+    look = {"markersize": (6, 3)[number], "color": COLOURS[number], "label": label}
     axes.plot([max(one.ulp, 0.1) for one in found], rows, "o", **look)
 axes.plot([one.most for one in scores], rows, "|", color="black", markersize=12, label="tolerance")
 axes.set(xscale="log", title="largest error of a case, in units in the last place (0 drawn at 0.1)")

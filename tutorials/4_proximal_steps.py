@@ -21,7 +21,7 @@
 # 4. how the *duality gap* certifies the result, and how it decides which groups are zero.
 #
 # **You need** [tutorial 2](2_the_penalty.py) for the penalty, and backpropagation. It takes about
-# 75 minutes to read, with the exercise, and RUNTIME to run. Numbers about our own networks are
+# 75 minutes to read, with the exercise, and seconds to run. Numbers about our own networks are
 # computed below, and most are checked by an `assert`.
 
 # %%

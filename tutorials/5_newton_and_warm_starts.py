@@ -13,7 +13,7 @@
 # work a *warm start* saves there.
 #
 # **You need** [tutorial 4](4_proximal_steps.py) and Newton's method. The definitions are repeated
-# below. It takes about 65 minutes to read, with the exercise, and RUNTIME to run. Numbers about our
+# below. It takes about 65 minutes to read, with the exercise, and seconds to run. Numbers about our
 # own networks are computed below, and most are checked by an `assert`.
 
 # %%

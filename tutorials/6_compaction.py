@@ -13,7 +13,7 @@
 # much faster the network becomes.
 #
 # **You need** [tutorial 1](1_one_unit.py), and from [tutorial 4](4_proximal_steps.py) that the
-# proximal step makes exact zeros. It takes about 60 minutes to read, with the exercise, and RUNTIME
+# proximal step makes exact zeros. It takes about 60 minutes to read, with the exercise, and seconds
 # to run. Numbers about our own networks are computed below, and most are checked by an `assert`.
 # Numbers of the paper are quoted.
 
@@ -533,11 +533,11 @@ axes.plot(work, times, "o-", color=COLOURS[0], label="units cut out")
 square = {"markersize": 9, "fillstyle": "none", "label": "90% of weights zero, scattered"}
 axes.plot(work[-1], scattered, "s", color=COLOURS[1], **square)
 for width, (x, y) in timed.items():
-    axes.annotate(f"2 x {width}", (x, y), (0, -14), textcoords="offset points", ha="center")
+    axes.annotate(f"2 x {width}", (x, y), (-6, 4), textcoords="offset points", ha="right")
 axes.set(xscale="log", yscale="log", xlabel="multiply-adds a word", ylabel="seconds for a step")
-axes.set(title="Time of one training step, forward and backward", xlim=(3e4, 1e7))
-axes.set_ylim(top=times[-1] * 2.5)
-axes.legend(frameon=False, loc="upper left")
+axes.set(title="Time of one training step, forward and backward", xlim=(2e4, 1e7))
+axes.set_ylim(top=2 * max(times[-1], scattered))
+axes.legend(frameon=False, loc="lower right")
 figure.savefig(FIGURES / "6_speed.png")
 
 # %% [markdown]

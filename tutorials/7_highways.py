@@ -12,7 +12,7 @@
 # tutorials 1, 4 and 6 do the rest.
 #
 # **You need** [tutorial 1](1_one_unit.py), and [tutorial 6](6_compaction.py), which shows that
-# compaction changes no output. It takes about 65 minutes to read, with the exercise, and RUNTIME to
+# compaction changes no output. It takes about 65 minutes to read, with the exercise, and seconds to
 # run. Numbers about our own networks are computed below, and most are checked by an `assert`.
 # Numbers of the paper are quoted.
 

@@ -10,7 +10,7 @@
 # one forgotten reader does; and how the paper counts the weights that remain.
 #
 # **You need** [tutorial 7](7_highways.py), which does the same for a network without attention. It
-# takes about 45 minutes to read, with the exercise, and RUNTIME to run. Numbers about our own
+# takes about 45 minutes to read, with the exercise, and seconds to run. Numbers about our own
 # networks are computed below, and most are checked by an `assert`. Numbers of the paper are quoted.
 
 # %%

@@ -11,9 +11,9 @@
 # strong penalty and to go on with a mild one; and how to choose among the results.
 #
 # **You need** [tutorial 2](2_the_penalty.py) for the penalty and [tutorial 6](6_compaction.py) for
-# the training loop. It takes about 40 minutes to read, with the exercise, and RUNTIME to run.
-# Numbers about our own networks are computed below, and most are checked by an `assert`. Numbers of
-# long runs are quoted from `docs/results.md`.
+# the training loop. It takes about 40 minutes to read, with the exercise, and less than a minute to
+# run. Numbers about our own networks are computed below, and most are checked by an `assert`.
+# Numbers of long runs are quoted from `docs/results.md`.
 
 # %%
 from pathlib import Path
