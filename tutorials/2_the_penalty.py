@@ -137,15 +137,15 @@ figure.savefig(FIGURES / "2_three_penalties.png")
 # The result depends on the order. Tutorial 4 shortens all groups together.
 #
 # No weight is in more than two groups, the group of its row and the group of its column. So the
-# derivative of $R = \lambda \sum_g |w_g|$ with respect to the weight $w_{ij}$ in row $i$ and column
-# $j$ has at most two terms:
+# derivative of $R = \lambda \sum_g |w_g|$ with respect to the weight $w_{rc}$ in row $r$ and column
+# $c$ has at most two terms:
 #
-# $$\frac{\partial R}{\partial w_{ij}} = \lambda\, w_{ij} \left( \frac{1}{|\text{row group}|}
+# $$\frac{\partial R}{\partial w_{rc}} = \lambda\, w_{rc} \left( \frac{1}{|\text{row group}|}
 #   + \frac{1}{|\text{column group}|} \right),$$
 #
 # where the term is missing if the row (or column) is in no group. There is one exception. A weight
 # with which a unit reads its own previous output has a row and a column of the *same* unit. It is
-# in that group once, so the term occurs once: $\lambda\, w_{ij} / |w_g|$.
+# in that group once, so the term occurs once: $\lambda\, w_{rc} / |w_g|$.
 #
 # The whole gradient needs one number for each row and one for each column. We take a network that
 # is small enough to check by hand: 3 words, an embedding of size 2, two layers of 2 units, and
