@@ -74,13 +74,8 @@ class Scored:
         log("\n".join([*scoring.lines(suite, scores), *(line for one in explained for line in one.lines())]))
         log(f"suite {suite.version}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
         if self.json is not None:
-            cases = [scoring.as_data(one) for one in scores]
-            content = {
-                "suite": suite.version,
-                **counts,
-                "findings": [one._asdict() for one in explained],
-                "cases": cases,
-            }
+            findings, cases = [one._asdict() for one in explained], [scoring.as_data(one) for one in scores]
+            content = {"suite": suite.version, **counts, "findings": findings, "cases": cases}
             write_whole(self.json, json.dumps(content, indent=1).encode())
         return 2 if counts["bad"] else int(counts["fail"] > 0)
 
@@ -142,13 +137,15 @@ class Pruned:
     """The array in BEFORE that alone reads the top layer: --reader fc.weight. A file does not show it."""
     reader_after: str | None = None
     """The same in AFTER, if it has another name there."""
+    unrelated: tuple[str, ...] = ()
+    """Other arrays as wide as a layer that was cut, without its units: --unrelated 'embed*'."""
     json: Path | None = None
     """Also write the report to this JSON file."""
 
     def run(self) -> int:
-        readers = {"reader": self.reader, "reader_after": self.reader_after}
-        report = compare_checkpoints(self.before, self.after, self.stack, self.stack_after, **readers)
-        return judge(report, self.json)
+        names = ("stack", "stack_after", "reader", "reader_after", "unrelated")
+        choices = {name: getattr(self, name) for name in names}
+        return judge(compare_checkpoints(self.before, self.after, **choices), self.json)
 
 
 @dataclass(frozen=True)
@@ -196,6 +193,8 @@ class Shrink:
     """Choice among several LSTMs: --stack 'decoder.lstm.*_l#'; '#' is any number."""
     reader: tuple[str, ...] = ()
     """The arrays that alone read the top layer: --reader fc.weight. A file does not show them."""
+    unrelated: tuple[str, ...] = ()
+    """Other arrays as wide as a layer to cut, without its units: --unrelated 'embed*'."""
     overwrite: FlagCreatePairsOff[bool] = False
     """Overwrite an existing file."""
     json: Path | None = None
@@ -204,7 +203,7 @@ class Shrink:
     def run(self) -> int:
         if self.dead == bool(self.keep):
             raise ValueError("shrink: expected one of --dead and --keep, got " + ("both" if self.dead else "none"))
-        choices = {"stack": self.stack, "reader": self.reader, "overwrite": self.overwrite}
+        choices = {name: getattr(self, name) for name in ("stack", "reader", "unrelated", "overwrite")}
         keep = kept_units(self.keep) if self.keep else None
         report, remarks = shrink(self.source, self.target, keep, **choices)
         log("\n".join([*remarks, f"{self.target}: written"]))

@@ -57,6 +57,7 @@ def compare_checkpoints(
     *,
     reader: str | None = None,
     reader_after: str | None = None,
+    unrelated: Sequence[str] = (),
 ) -> Report:
     """Compare the LSTMs of two files, of any format that `convert.load` reads, and return a report.
 
@@ -64,10 +65,11 @@ def compare_checkpoints(
     preserved if the outputs are equal, on random input and from a random state of the kept units, with the others
     at 0. The outputs come from the linear map that reads the top layer: the array `reader`, or the softmax of a
     language model of issref or of the released code. Which other array reads it cannot be seen in a file; the
-    outputs are then the kept units of the top layer, and nothing is decided if some were removed. Raises
+    outputs are then the kept units of the top layer, and nothing is decided if some were removed; nor if other
+    arrays may hold units of a layer that was cut, unless their names match one of `unrelated`, "embed*". Raises
     ValueError as `load` does, and if the numbers of layers differ, or if there are more units or inputs after.
     """
-    one, other = load(before, stack), load(after, stack_after)
+    one, other = readers.without(load(before, stack), unrelated), load(after, stack_after)
     _check_comparable(one, other)
     pair = pairs.alike(one, other, _readouts(one, other, reader, reader_after))
     return report(one, other, pair, *_compare_all(pair, other))
@@ -82,7 +84,7 @@ def report(
     tolerance = EXACT if findings else max(EXACT, ROUNDED * eps(pair.dtype))
     layers = [*_layers(pair, kept)]
     preserved = relative <= tolerance and not _read_unseen(pair, findings)
-    doubt = verdict.doubt(one, layers, pair.readouts is not None)
+    doubt = verdict.doubt(one, layers, pair.readouts[0].names if pair.readouts else ())
     return Report(
         describe(one),
         describe(other),
