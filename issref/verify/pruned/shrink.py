@@ -197,7 +197,8 @@ def _renamed(cut: Cut) -> dict[str, str]:
 
 def _report(cut: Cut, target: Path, readout: Readout | None, content: bytes) -> Report:
     """Compare the outputs of the checkpoint and of the smaller one, read from its content."""
-    found, stack = cut.found, cut.found.stack
+    others = {name: cut.found.rest[name] for name in cut.readers}  # none of the rest holds the units
+    found, stack = cut.found._replace(rest=others), cut.found.stack
     if _renamed(cut):
         stack = names.prefix(stack) + "#.*_l#"
     with TemporaryDirectory() as folder:
