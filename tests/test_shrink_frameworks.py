@@ -5,9 +5,13 @@ import os
 
 import numpy as np
 import pytest
+from test_pruned import network, random_params, unread
 
 from issref import crosscheck
+from issref.verify.formats.cells import GRU, LSTM
 from issref.verify.formats.convert import load
+from issref.verify.formats.dialect import reference
+from issref.verify.formats.onnx import SPELLING, SPELLING_GRU, build
 from issref.verify.pruned.shrink import shrink
 
 DEAD = {0: [1, 4], 1: [0, 3]}  # of 5 units in each of two layers
@@ -154,3 +158,108 @@ def test_a_tied_dictionary_and_other_numbers_stay_in_a_state_dict(dtype, tmp_pat
     assert found["ema"] is found["model"]
     assert found["model"]["rnn.weight_hh_l0"].dtype == getattr(torch, dtype)
     assert torch.equal(found["model"]["fc.weight"], torch.ones(2, 2, dtype=getattr(torch, dtype)))
+
+
+# ONNX: the graph shows what reads the units
+# ------------------------------------------
+
+
+def saved(path, cell, between=(), states="fed", product=("MatMul", {})):
+    """Write two layers, nodes (op, inputs, attributes) that read "h", and a product with "fc" of shape (5, 5)."""
+    onnx, helper, numpy_helper = (pytest.importorskip(f"onnx{end}") for end in ("", ".helper", ".numpy_helper"))
+    rng, layout = np.random.default_rng(0), network([3, 5, 5], dialect=reference(cell))
+    keep = {f"{cell.space}{n}": ~np.isin(np.arange(5), dead) for n, dead in DEAD.items()}
+    params = unread(random_params(layout, rng), layout, keep, rng)
+    params = {name: values.astype("float32") for name, values in params.items()}
+    dialect = SPELLING if cell == LSTM else SPELLING_GRU
+    model = build(dialect.from_reference(params))
+    graph, arrays = model.graph, {"fc": params["softmax/kernel"], "ones": np.ones(5, "float32")}
+    graph.node[-1].output[0] = graph.output[0].name = "h0"
+    if states == "stored":
+        arrays |= {one.name: rng.standard_normal((1, 2, 5)).astype("float32") for one in graph.input[1:]}
+        del graph.input[1:]
+    arrays |= {"zero": np.array([0]), "last": np.array([-1]), "end": np.array([9]), "flat": np.array([-1, 5])}
+    for number, (op, inputs, attributes) in enumerate(between):
+        names = [f"h{number}" if name == "h" else name for name in inputs]
+        graph.node.append(helper.make_node(op, names, [f"h{number + 1}"], **attributes))
+    op, attributes = product
+    graph.node.append(helper.make_node(op, [f"h{len(between)}", "fc"], ["y"], **attributes))
+    graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in arrays.items())
+    graph.output[0].CopyFrom(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None))
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
+    return path
+
+
+def put_out(path, kept):
+    """What ONNX Runtime computes, from random states in which only `kept` units are, layer by layer."""
+    session = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+    draw, fed = np.random.default_rng(1), {"x": X.transpose(1, 0, 2)}
+    for one in session.get_inputs()[1:]:
+        units = kept[int(one.name.partition("/")[0][-1])]
+        state = draw.standard_normal((1, 2, 5)).astype("float32")[:, :, units]
+        assert one.shape == [1, "B", len(units)]
+        fed[one.name] = state
+    return session.run(["y"], fed)[0]
+
+
+APART = {
+    "nothing": [],
+    "an activation": [("Relu", ["h"], {})],
+    "batch first": [("Transpose", ["h"], {"perm": [1, 0, 2]})],
+    "the last step": [("Gather", ["h", "last"], {}), ("Squeeze", ["h", "zero"], {})],
+    "some steps": [("Slice", ["h", "last", "end", "zero"], {})],
+    "the mean over time": [("ReduceMean", ["h"], {"axes": [0]})],
+    "steps twice": [("Concat", ["h", "h"], {"axis": 0})],
+}
+
+
+@pytest.mark.parametrize("cell", [LSTM, GRU], ids=["LSTM", "GRU"])
+@pytest.mark.parametrize(("between", "states"), [*((name, "fed") for name in APART), ("nothing", "stored")])
+def test_nodes_that_treat_each_unit_apart_are_passed(between, states, cell, tmp_path):
+    source = saved(tmp_path / "in.onnx", cell, APART[between], states)
+    target = run(source, "--dead", "--reader", "fc")
+    found = load(target)
+    assert [found.params[f"{cell.space}{n}/kernel"].shape[1] for n in DEAD] == 2 * [3 * len(cell.gates)]
+    kept = [np.setdiff1d(np.arange(5), dead) for dead in DEAD.values()]
+    close(put_out(target, kept), put_out(source, 2 * [np.arange(5)]))
+
+
+MIXED = {
+    "a normalisation": ([("LayerNormalization", ["h", "ones"], {})], "got LayerNormalization"),
+    "a mean over units": ([("ReduceMean", ["h"], {"axes": [-1]})], "got ReduceMean"),
+    "a choice of units": ([("Gather", ["h", "last"], {"axis": 2})], "got Gather"),
+    "a slice of unknown axes": ([("Slice", ["h", "last", "end"], {})], "got Slice"),
+    "a sum": ([("Add", ["h", "ones"], {})], "got Add"),
+    "a softmax": ([("Softmax", ["h"], {})], "got Softmax"),
+    "attention": ([("MatMul", ["h", "ones"], {})], "got MatMul"),
+    "tied": ([("Mul", ["fc", "fc"], {})], "fc: expected one MatMul or Gemm to read it along the units, got"),
+    "a fixed width": (
+        [("Reshape", ["h", "flat"], {})],
+        "graph: expected nodes that take any number of units, got",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_nodes_that_mix_units_are_refused_in_one_sentence(name, tmp_path, capsys):
+    between, sentence = MIXED[name]
+    run(saved(tmp_path / "in.onnx", LSTM, between), "--dead", "--reader", "fc", code=2)
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_units_that_are_outputs_or_read_along_the_other_axis_stay(tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    source = saved(tmp_path / "in.onnx", LSTM)
+    model = onnx.load(source)
+    model.graph.output.add().name = "h0"
+    onnx.save(model, source)
+    run(source, "--dead", "--reader", "fc", code=2)
+    assert "lstm1: expected units that are no output of the graph, got h0" in capsys.readouterr().err
+    run(source, "--dead")  # the layer below may be cut
+    steps = [("Gather", ["h", "last"], {}), ("Squeeze", ["h", "zero"], {})]
+    saved(source, LSTM, steps, product=("Gemm", {"transB": 1}))
+    run(source, "--dead", "--reader", "fc", "--overwrite", code=2)
+    assert "fc: expected one MatMul or Gemm to read it along the units, got Gemm" in capsys.readouterr().err
