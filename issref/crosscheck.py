@@ -133,10 +133,10 @@ class Pruned:
     """Choice among several LSTMs in BEFORE: --stack 'decoder.lstm.*_l#'; '#' is any number."""
     stack_after: str | None = None
     """Choice among several LSTMs in AFTER."""
-    reader: str | None = None
-    """The array in BEFORE that alone reads the top layer: --reader fc.weight. A file does not show it."""
-    reader_after: str | None = None
-    """The same in AFTER, if it has another name there."""
+    reader: tuple[str, ...] = ()
+    """The arrays in BEFORE that alone read the top layer: --reader fc.weight. A file does not show them."""
+    reader_after: tuple[str, ...] = ()
+    """The same in AFTER, if they have other names there."""
     unrelated: tuple[str, ...] = ()
     """Other arrays as wide as a layer that was cut, without its units: --unrelated 'embed*'."""
     json: Path | None = None

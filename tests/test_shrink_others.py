@@ -87,7 +87,7 @@ def test_each_relative_is_named_in_one_sentence_until_the_user_explains_it(name,
     assert not target.exists()
     assert crosscheck.main(comparing) == 2
     out = capsys.readouterr().out
-    assert "UNDECIDED  the kept units are the same; expected --reader or --unrelated for each array" in out
+    assert "UNDECIDED  the kept units are the same, but expected --reader or --unrelated for each array" in out
     assert got in out
     unrelated = ["--unrelated", *more]
     assert crosscheck.main([*shrinking, *unrelated]) == 0

@@ -54,14 +54,14 @@ def named(found: Checkpoint, names: Sequence[str]) -> Readout:
     )
 
 
-def known(found: Checkpoint) -> str | None:
-    """Return the reader's name if the file holds a language model of issref or of the released code, else None."""
+def known(found: Checkpoint) -> tuple[str, ...]:
+    """Return the reader's name if the file holds a language model of issref or of the released code, else none."""
     model = MODELS.get(found.framework)
     if model is None or not found.stack.endswith(model.places):
-        return None
+        return ()
     prefix = next(found.stack.removesuffix(place) for place in model.places if found.stack.endswith(place))
     names = {name.removeprefix(prefix) for name in found.rest if name.startswith(prefix)}
-    return prefix + model.reader if model.reader in names and names <= model.others else None
+    return (prefix + model.reader,) if model.reader in names and names <= model.others else ()
 
 
 def candidates(found: Checkpoint) -> list[str]:
@@ -69,16 +69,21 @@ def candidates(found: Checkpoint) -> list[str]:
     return sorted(name for name, values in found.rest.items() if _fits(name, values, widths(found.params)[-1]))
 
 
-def without(found: Checkpoint, unrelated: Sequence[str]) -> Checkpoint:
-    """Return a checkpoint without the other arrays whose names match a pattern. Raises ValueError if none does."""
+def without(found: Checkpoint, unrelated: Sequence[str], named: Sequence[str]) -> Checkpoint:
+    """Return a checkpoint without arrays whose names match a pattern, but with the readers `named`.
+
+    Raises ValueError if no name matches a pattern.
+    """
     for pattern in unrelated:
         if not any(fnmatchcase(name, pattern) for name in found.rest):
             wanted = f"names or patterns of {', '.join([*found.rest][:8]) or 'other arrays'}"
             raise ValueError(f"{found.path}: unrelated: expected {wanted}, got {pattern!r}")
-    rest = found.rest.items()
-    return found._replace(
-        rest={name: values for name, values in rest if not any(fnmatchcase(name, one) for one in unrelated)}
-    )
+    rest = {
+        name: values
+        for name, values in found.rest.items()
+        if name in named or not any(fnmatchcase(name, one) for one in unrelated)
+    }
+    return found._replace(rest=rest)
 
 
 def unexplained(found: Checkpoint, cut: Mapping[str, int], named: Sequence[str]) -> str:

@@ -71,9 +71,8 @@ def shrink(
         )
     found = load(source, stack)
     _check_separate(found)
-    found = readers.without(found, unrelated)
-    known = readers.known(found)
-    chosen = tuple(reader) or ((known,) if known else ())
+    found = readers.without(found, unrelated, reader)
+    chosen = tuple(reader) or readers.known(found)
     readout = readers.named(found, chosen) if chosen else None
     alive = _alive(found, readout) if keep is None else _kept(found, keep, readout)
     cut = Cut(found, alive, chosen)

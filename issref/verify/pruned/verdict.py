@@ -31,14 +31,13 @@ def doubt(before: Checkpoint, layers: Sequence[Mapping[str, Any]], named: Sequen
             f"the kept units are the same, but that only the next layer reads {', '.join(cut)} is assumed: "
             f"--stack '{before.stack}' confirms the chain"
         )
-    if named or not top["removed"]:
-        cut = {layer["layer"]: layer["before"] for layer in layers if layer["removed"]}
-        why = readers.unexplained(before, cut, named)
-        return f"the kept units are the same; {why}" if why else ""
-    found = readers.candidates(before)
-    choice = f" ({', '.join(found[:8])})" if found else ""
-    cut = f"units {spell(top['removed'])} of {top['layer']}"
-    return (
-        f"the kept units are the same, but what read {cut} is not known; "
-        f"--reader NAME{choice} names the array that alone reads it"
+    unknown = [] if named or not top["removed"] else readers.candidates(before)
+    choice = f" ({', '.join(unknown[:8])})" if unknown else ""
+    read = (
+        f"what read units {spell(top['removed'])} of {top['layer']} is not known; "
+        f"--reader NAME{choice} names all arrays that do"
     )
+    cut = {layer["layer"]: layer["before"] for layer in layers if layer["removed"]}
+    others = readers.unexplained(before, cut, [*named, *unknown])
+    why = "; ".join([read] * bool(top["removed"] and not named) + [others] * bool(others))
+    return f"the kept units are the same, but {why}" if why else ""
