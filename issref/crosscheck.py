@@ -23,6 +23,7 @@ from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
 from issref.training.console import failed, log, prepare_streams
 from issref.verify.formats.convert import convert
+from issref.verify.formats.files import check_new
 from issref.verify.pruned.compare import Report, compare_checkpoints, lines
 from issref.verify.pruned.shrink import kept_units, shrink
 from issref.verify.suite import conformance, scoring
@@ -69,8 +70,7 @@ class Scored:
         if not scores:
             raise ValueError(f"score: expected at least one case in {', '.join(outputs)}, got none")
         explained = explain(suite, outputs, scores)
-        verdicts = [one.verdict for one in scores]
-        counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "bad")}
+        counts = {verdict: sum(one.verdict == verdict for one in scores) for verdict in ("pass", "fail", "bad")}
         log("\n".join([*scoring.lines(suite, scores), *(line for one in explained for line in one.lines())]))
         log(f"suite {suite.version}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
         if self.json is not None:
@@ -143,6 +143,7 @@ class Pruned:
     """Also write the report to this JSON file."""
 
     def run(self) -> int:
+        check_new(self.json, True, self.before, self.after)
         names = ("stack", "stack_after", "reader", "reader_after", "unrelated")
         choices = {name: getattr(self, name) for name in names}
         return judge(compare_checkpoints(self.before, self.after, **choices), self.json)
@@ -203,9 +204,9 @@ class Shrink:
     def run(self) -> int:
         if self.dead == bool(self.keep):
             raise ValueError("shrink: expected one of --dead and --keep, got " + ("both" if self.dead else "none"))
+        check_new(self.json, True, self.source, self.target, self.keep)
         choices = {name: getattr(self, name) for name in ("stack", "reader", "unrelated", "overwrite")}
-        keep = kept_units(self.keep) if self.keep else None
-        report, remarks = shrink(self.source, self.target, keep, **choices)
+        report, remarks = shrink(self.source, self.target, self.keep and kept_units(self.keep), **choices)
         log("\n".join([*remarks, f"{self.target}: written"]))
         return judge(report, self.json)
 

@@ -308,6 +308,7 @@ REFUSALS = {
     "a negative unit": ('{"lstm0": [-1]}', "keep: expected different units of 0 to 2 of lstm0"),
     "no list": ('{"lstm0": 3}', "keep: expected different units of 0 to 2 of lstm0, at least one, got 3"),
     "no object": ("[]", 'keep.json: expected {"lstm0": [0, 2, 3]}, got []'),
+    "no file": (["--keep", "no.json"], "issref: no.json: expected a JSON file, got none\n"),
     "no JSON": ("{", "keep.json: expected JSON, got something else"),
     "unrelated unknown": (
         ["--dead", "--unrelated", "norm/*", "no"],
@@ -364,8 +365,30 @@ def test_a_bidirectional_layer_has_one_width(tmp_path, capsys):
 
 def test_the_target_is_a_new_file_of_the_same_format(source, capsys):
     assert crosscheck.main(["shrink", str(source), str(source), "--dead"]) == 2
+    assert f"{source}: expected another file than {source}, got the same one" in capsys.readouterr().err
+    assert crosscheck.main(["shrink", str(source), str(source.with_name("no") / "out.safetensors"), "--dead"]) == 2
+    assert "expected a folder to write to, got no " in capsys.readouterr().err
+    assert crosscheck.main(["shrink", str(source), str(source.parent), "--dead"]) == 2
+    assert "expected a file to write, got a folder" in capsys.readouterr().err
     assert crosscheck.main(["shrink", str(source), str(source.with_name("out.pt")), "--dead"]) == 2
     assert "expected a name that ends in .safetensors, as the source, got '.pt'" in capsys.readouterr().err
     assert run(source, "--dead") == 0
     assert run(source, "--dead") == 2
     assert run(source, "--dead", "--overwrite") == 0
+
+
+@pytest.mark.parametrize("name", ["in.safetensors", "out.safetensors", "keep.json", "no/report.json", "link"])
+def test_a_report_replaces_no_file_of_the_command(name, source, capsys):
+    (keep := source.with_name("keep.json")).write_text('{"lstm0": [0, 2]}')
+    os.link(source, source.with_name("link"))
+    report, before = source.parent / name, {path: path.read_bytes() for path in source.parent.iterdir()}
+    assert run(source, "--keep", keep, "--json", report) == 2
+    error = capsys.readouterr().err
+    assert f"{report}: expected another file than" in error or "expected a folder to write to, got no" in error
+    assert error.count("\n") == 1
+    assert before == {path: path.read_bytes() for path in source.parent.iterdir()}
+    after = source.with_name("after.safetensors")
+    after.write_bytes(source.read_bytes())
+    for file in (source, after):
+        assert crosscheck.main(["pruned", str(source), str(after), "--json", str(file)]) == 2
+    assert after.read_bytes() == before[source]

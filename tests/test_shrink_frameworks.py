@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -65,13 +66,14 @@ def test_pytorch_loads_the_smaller_state_dict(kind, tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
     pytest.importorskip("torch")
-    pytest.importorskip("h5py")
+    h5py = pytest.importorskip("h5py")
     os.environ.setdefault("KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras")
 
     def network(units):
         layers = [getattr(keras.layers, kind)(units, return_sequences=True, **settings) for _ in range(2)]
-        return keras.Sequential([keras.Input((7, 3)), *layers, keras.layers.Dense(2)])
+        head = keras.Sequential([keras.layers.Dense(2)])  # its settings note the old width, too
+        return keras.Sequential([keras.Input((7, 3)), *layers, head])
 
     model, cells = network(5), 4 if kind == "LSTM" else 3
     for number, layer in enumerate(model.layers):
@@ -86,9 +88,15 @@ def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
     before = np.asarray(model.predict(X, verbose=0))
     source = tmp_path / f"in{suffix}"
     model.save_weights(source) if "weights" in suffix else model.save(source)
+    if suffix != ".keras":
+        with h5py.File(source, "r+") as file:
+            file.visititems(lambda name, item: item.attrs.__setitem__("note", name))
     found = load(source)
     reader = next(name for name, values in found.rest.items() if values.shape == (5, 2))
     target = run(source, "--dead", "--stack", found.stack, "--reader", reader)
+    if suffix != ".keras":
+        with h5py.File(target) as file:
+            file.visititems(lambda name, item: item.attrs["note"] == name or pytest.fail(name))
     if "weights" in suffix:
         (target := target.rename(target.with_suffix(".weights.h5")))
         small = network(3)
@@ -97,6 +105,26 @@ def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
         small = keras.models.load_model(target)
     assert small.count_params() == network(3).count_params()
     close(np.asarray(small.predict(X, verbose=0)), before)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_settings_without_the_layer_are_refused(tmp_path, capsys):
+    """As of a model of the user's own class, whose settings do not list its layers."""
+    pytest.importorskip("torch")
+    pytest.importorskip("h5py")
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras, source = pytest.importorskip("keras"), tmp_path / "in.keras"
+    keras.Sequential([keras.Input((7, 3)), keras.layers.LSTM(5), keras.layers.Dense(2)]).save(source)
+    with zipfile.ZipFile(source) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(source, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, b'{"class_name": "Mine", "config": {}}' if name == "config.json" else content)
+    (tmp_path / "keep.json").write_text('{"lstm0": [0]}')
+    reader = next(name for name, values in load(source).rest.items() if values.shape == (5, 2))
+    target = run(source, "--keep", str(tmp_path / "keep.json"), "--reader", reader, code=2)
+    assert "config.json: expected one layer of 5 units named as one of [" in capsys.readouterr().err
+    assert not target.exists()
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])

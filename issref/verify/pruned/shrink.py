@@ -15,7 +15,7 @@ from issref.models.ptb_lstm import spaces
 from issref.training.checkpoint import from_json, read_whole, write_whole
 from issref.verify.formats import files, hdf5_cut, names, onnx_cut, torch
 from issref.verify.formats.cells import GRU, cell_of
-from issref.verify.formats.convert import Checkpoint, check_new, load, naming, widths
+from issref.verify.formats.convert import Checkpoint, load, naming, widths
 from issref.verify.pruned import matching, pairs, readers
 from issref.verify.pruned.compare import Report, report
 from issref.verify.pruned.defects import Kept, Readout
@@ -64,7 +64,7 @@ def shrink(
     that may hold the units, and for units or a target that do not fit.
     """
     source, target = Path(source), Path(target)
-    check_new(source, target, overwrite)
+    files.check_new(target, overwrite, source)
     if target.suffix != source.suffix:
         raise ValueError(
             f"{target}: expected a name that ends in {source.suffix}, as the source, got {target.suffix!r}"
@@ -86,8 +86,9 @@ def shrink(
 
 def kept_units(path: Path) -> dict[str, list[int]]:
     """Return the units to keep in a JSON file. Raises ValueError if it holds something else."""
+    text = read_whole(path, "a JSON file")
     try:
-        keep = from_json(read_whole(path, "a JSON file"))
+        keep = from_json(text)
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON, got something else ({error})") from error
     if not isinstance(keep, dict):
