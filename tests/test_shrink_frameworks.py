@@ -72,8 +72,7 @@ def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
 
     def network(units):
         layers = [getattr(keras.layers, kind)(units, return_sequences=True, **settings) for _ in range(2)]
-        head = keras.Sequential([keras.layers.Dense(2)])  # its settings note the old width, too
-        return keras.Sequential([keras.Input((7, 3)), *layers, head])
+        return keras.Sequential([keras.Input((7, 3)), *layers, keras.layers.Dense(2)])
 
     model, cells = network(5), 4 if kind == "LSTM" else 3
     for number, layer in enumerate(model.layers):
@@ -108,21 +107,25 @@ def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_settings_without_the_layer_are_refused(tmp_path, capsys):
-    """As of a model of the user's own class, whose settings do not list its layers."""
+def test_settings_that_do_not_fit_the_smaller_arrays_are_refused(tmp_path, capsys):
+    """Of a model within the model, and of the user's own class, whose settings do not list its layers."""
     pytest.importorskip("torch")
     pytest.importorskip("h5py")
     os.environ.setdefault("KERAS_BACKEND", "torch")
     keras, source = pytest.importorskip("keras"), tmp_path / "in.keras"
-    keras.Sequential([keras.Input((7, 3)), keras.layers.LSTM(5), keras.layers.Dense(2)]).save(source)
+    head = keras.Sequential([keras.layers.Dense(2)])
+    keras.Sequential([keras.Input((7, 3)), keras.layers.LSTM(5), head]).save(source)
+    (tmp_path / "keep.json").write_text('{"lstm0": [0]}')
+    reader = next(name for name, values in load(source).rest.items() if values.shape == (5, 2))
+    words = "--keep", str(tmp_path / "keep.json"), "--reader", reader
+    run(source, *words, code=2)  # an inner model notes the width of its input
+    assert "config.json: expected no inner model with an input of width 5" in capsys.readouterr().err
     with zipfile.ZipFile(source) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(source, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, b'{"class_name": "Mine", "config": {}}' if name == "config.json" else content)
-    (tmp_path / "keep.json").write_text('{"lstm0": [0]}')
-    reader = next(name for name, values in load(source).rest.items() if values.shape == (5, 2))
-    target = run(source, "--keep", str(tmp_path / "keep.json"), "--reader", reader, code=2)
+    target = run(source, *words, code=2)
     assert "config.json: expected one layer of 5 units named as one of [" in capsys.readouterr().err
     assert not target.exists()
 
