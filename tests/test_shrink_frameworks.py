@@ -292,6 +292,18 @@ def test_units_that_are_outputs_or_read_along_the_other_axis_stay(tmp_path, caps
     run(source, "--dead", "--reader", "fc", code=2)
     assert "lstm1: expected units that are no output of the graph, got h0" in capsys.readouterr().err
     run(source, "--dead")  # the layer below may be cut
+    branch = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["h0"], ["inner"])], "branch", [],
+        [onnx.helper.make_tensor_value_info("inner", onnx.TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    model.graph.output[-1].name = "seen"
+    model.graph.input.append(onnx.helper.make_tensor_value_info("flag", onnx.TensorProto.BOOL, []))
+    model.graph.node.append(
+        onnx.helper.make_node("If", ["flag"], ["seen"], then_branch=branch, else_branch=branch)
+    )
+    onnx.save(model, source)
+    run(source, "--dead", "--reader", "fc", "--overwrite", code=2)
+    assert "a MatMul or Gemm of a named reader to read its units, got If" in capsys.readouterr().err
     steps = [("Gather", ["h", "last"], {}), ("Squeeze", ["h", "zero"], {})]
     saved(source, LSTM, steps, product=("Gemm", {"transB": 1}))
     run(source, "--dead", "--reader", "fc", "--overwrite", code=2)

@@ -110,3 +110,11 @@ def test_weights_tied_to_the_reader_are_asked_for(tmp_path, capsys):
     files.write(source, before | {"embed.weight": before["fc.weight"]})
     assert crosscheck.main(["shrink", str(source), str(target), "--dead", "--reader", "fc.weight"]) == 2
     assert "got neither for embed.weight (5, 7); units under a normalisation" in capsys.readouterr().err
+
+
+def test_the_bias_of_a_reader_is_as_wide_as_its_outputs(tmp_path):
+    before, _ = model(np.random.default_rng(0))
+    before["fc.weight"], before["fc.bias"] = np.ones((7, 1)) * KEEP["lstm1"], np.ones(7)
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    files.write(source, before)
+    assert crosscheck.main(["shrink", str(source), str(target), "--dead", "--reader", "fc.weight"]) == 0
