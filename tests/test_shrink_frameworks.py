@@ -308,3 +308,14 @@ def test_units_that_are_outputs_or_read_along_the_other_axis_stay(tmp_path, caps
     saved(source, LSTM, steps, product=("Gemm", {"transB": 1}))
     run(source, "--dead", "--reader", "fc", "--overwrite", code=2)
     assert "fc: expected one MatMul or Gemm to read it along the units, got Gemm" in capsys.readouterr().err
+
+
+def test_final_states_that_are_outputs_get_the_new_width(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    source = saved(tmp_path / "in.onnx", LSTM)
+    model = onnx.load(source)
+    model.graph.node.append(onnx.helper.make_node("Identity", ["lstm1/h_after"], ["final"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("final", onnx.TensorProto.FLOAT, [1, "B", 5]))
+    onnx.save(model, source)
+    final = onnx.load(run(source, "--dead", "--reader", "fc")).graph.output[-1]
+    assert (final.name, final.type.tensor_type.shape.dim[-1].dim_value) == ("final", 3)
