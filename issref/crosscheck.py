@@ -23,6 +23,7 @@ from issref.iss.layout import Params
 from issref.training.checkpoint import write_whole
 from issref.training.console import failed, log, prepare_streams
 from issref.verify.formats.convert import convert
+from issref.verify.formats.files import check_new
 from issref.verify.pruned.compare import Report, compare_checkpoints, lines
 from issref.verify.pruned.shrink import kept_units, shrink
 from issref.verify.suite import conformance, scoring
@@ -69,18 +70,12 @@ class Scored:
         if not scores:
             raise ValueError(f"score: expected at least one case in {', '.join(outputs)}, got none")
         explained = explain(suite, outputs, scores)
-        verdicts = [one.verdict for one in scores]
-        counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "bad")}
+        counts = {verdict: sum(one.verdict == verdict for one in scores) for verdict in ("pass", "fail", "bad")}
         log("\n".join([*scoring.lines(suite, scores), *(line for one in explained for line in one.lines())]))
         log(f"suite {suite.version}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
         if self.json is not None:
-            cases = [scoring.as_data(one) for one in scores]
-            content = {
-                "suite": suite.version,
-                **counts,
-                "findings": [one._asdict() for one in explained],
-                "cases": cases,
-            }
+            findings, cases = [one._asdict() for one in explained], [scoring.as_data(one) for one in scores]
+            content = {"suite": suite.version, **counts, "findings": findings, "cases": cases}
             write_whole(self.json, json.dumps(content, indent=1).encode())
         return 2 if counts["bad"] else int(counts["fail"] > 0)
 
@@ -138,17 +133,20 @@ class Pruned:
     """Choice among several LSTMs in BEFORE: --stack 'decoder.lstm.*_l#'; '#' is any number."""
     stack_after: str | None = None
     """Choice among several LSTMs in AFTER."""
-    reader: str | None = None
-    """The array in BEFORE that alone reads the top layer: --reader fc.weight. A file does not show it."""
-    reader_after: str | None = None
-    """The same in AFTER, if it has another name there."""
+    reader: tuple[str, ...] = ()
+    """The arrays in BEFORE that alone read the top layer: --reader fc.weight. A file does not show them."""
+    reader_after: tuple[str, ...] = ()
+    """The same in AFTER, if they have other names there."""
+    unrelated: tuple[str, ...] = ()
+    """Other arrays as wide as a layer that was cut, without its units: --unrelated 'embed*'."""
     json: Path | None = None
     """Also write the report to this JSON file."""
 
     def run(self) -> int:
-        readers = {"reader": self.reader, "reader_after": self.reader_after}
-        report = compare_checkpoints(self.before, self.after, self.stack, self.stack_after, **readers)
-        return judge(report, self.json)
+        check_new(self.json, True, self.before, self.after)
+        names = ("stack", "stack_after", "reader", "reader_after", "unrelated")
+        choices = {name: getattr(self, name) for name in names}
+        return judge(compare_checkpoints(self.before, self.after, **choices), self.json)
 
 
 @dataclass(frozen=True)
@@ -196,6 +194,8 @@ class Shrink:
     """Choice among several LSTMs: --stack 'decoder.lstm.*_l#'; '#' is any number."""
     reader: tuple[str, ...] = ()
     """The arrays that alone read the top layer: --reader fc.weight. A file does not show them."""
+    unrelated: tuple[str, ...] = ()
+    """Other arrays as wide as a layer to cut, without its units: --unrelated 'embed*'."""
     overwrite: FlagCreatePairsOff[bool] = False
     """Overwrite an existing file."""
     json: Path | None = None
@@ -204,9 +204,9 @@ class Shrink:
     def run(self) -> int:
         if self.dead == bool(self.keep):
             raise ValueError("shrink: expected one of --dead and --keep, got " + ("both" if self.dead else "none"))
-        choices = {"stack": self.stack, "reader": self.reader, "overwrite": self.overwrite}
-        keep = kept_units(self.keep) if self.keep else None
-        report, remarks = shrink(self.source, self.target, keep, **choices)
+        check_new(self.json, True, self.source, self.target, self.keep)
+        choices = {name: getattr(self, name) for name in ("stack", "reader", "unrelated", "overwrite")}
+        report, remarks = shrink(self.source, self.target, self.keep and kept_units(self.keep), **choices)
         log("\n".join([*remarks, f"{self.target}: written"]))
         return judge(report, self.json)
 

@@ -1,5 +1,7 @@
 """GRUs are read and written in both conventions of the reset gate, or refused by formats that have only one."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,8 @@ from test_pruned import network, random_params, unread
 
 from issref import crosscheck
 from issref.iss.compact import compact
-from issref.verify.formats import files, flax, keras, torch
+from issref.ops.gru import gru
+from issref.verify.formats import files, flax, keras, onnx, tf1, torch
 from issref.verify.formats.cells import GRU, GRU_RESET_BEFORE
 from issref.verify.formats.convert import convert, load
 from issref.verify.formats.dialect import reference
@@ -18,7 +21,7 @@ from issref.verify.formats.dialects import DIALECTS
 from issref.verify.pruned.compare import compare_checkpoints
 
 SPELLINGS = [(name, dialect) for name, dialect in DIALECTS if dialect.cell in (GRU, GRU_RESET_BEFORE)]
-TARGETS = {GRU: ("torch", "flax", "keras"), GRU_RESET_BEFORE: ("keras", "tf1")}
+TARGETS = {GRU: ("torch", "flax", "keras", "onnx"), GRU_RESET_BEFORE: ("keras", "tf1", "onnx")}
 
 
 def drawn(cell, widths=(2, 3, 4), seed=0):
@@ -42,9 +45,9 @@ def test_a_file_is_converted_to_each_format_and_back(cell, tmp_path):
     params = drawn(cell)
     files.write(tmp_path / "a.safetensors", params)
     for target in TARGETS[cell]:
-        if target == "torch":
-            pytest.importorskip("torch")
-        there = tmp_path / f"b.{target}.safetensors"
+        if target in ("torch", "onnx"):
+            pytest.importorskip(target)
+        there = tmp_path / ("b.onnx" if target == "onnx" else f"b.{target}.safetensors")
         convert(tmp_path / "a.safetensors", there)
         found = load(there)
         assert found.framework == target
@@ -112,3 +115,111 @@ def test_a_pruned_gru_is_told_from_another_one(cell, tmp_path):
         report = compare_checkpoints(*paths)
         assert report.preserved is False
         assert report.findings
+
+
+def test_pruned_refuses_two_conventions_of_the_reset(tmp_path):
+    for name, cell in (("a", GRU), ("b", GRU_RESET_BEFORE)):
+        files.write(tmp_path / f"{name}.safetensors", drawn(cell))
+    wanted = "expected GRU, reset after the product, as before, got GRU, reset before the product"
+    with unhooked(), pytest.raises(ValueError, match=wanted):
+        compare_checkpoints(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+
+
+# each table against its framework: another order of gates or biases gives other outputs
+# ---------------------------------------------------------------------------------------
+
+
+def in_torch(arrays, x):
+    th = pytest.importorskip("torch")
+    x = th.tensor(x)
+    for layer in torch.build(arrays):
+        x, _ = layer(x)
+    return x.detach().numpy()
+
+
+def in_keras(arrays, x):
+    pytest.importorskip("torch")
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    pytest.importorskip("keras")
+    x = x.swapaxes(0, 1)
+    for layer in keras.build(arrays):
+        x, _ = layer(x)
+    return np.asarray(x.detach()).swapaxes(0, 1)
+
+
+def in_flax(arrays, x):
+    jax, nn = pytest.importorskip("jax"), pytest.importorskip("flax.linen")
+    with jax.default_matmul_precision("highest"):
+        for cell in flax.build(arrays).values():
+            units = len(cell["hn"]["bias"])
+            x = nn.RNN(nn.GRUCell(units), time_major=True).apply({"params": {"cell": cell}}, x)
+    return np.asarray(x)
+
+
+def in_nnx(arrays, x):
+    jax, nnx = pytest.importorskip("jax"), pytest.importorskip("flax.nnx")
+    with jax.default_matmul_precision("highest"):
+        for name, weights in flax.build(arrays).items():
+            inputs, units = weights["dense_i"]["kernel"].shape[0], weights["dense_h"]["kernel"].shape[0]
+            cell, h = nnx.GRUCell(inputs, units, rngs=nnx.Rngs(0)), np.zeros((x.shape[1], units), "float32")
+            nnx.update(cell, nnx.State(weights))
+            assert flax.arrays(nnx.state(cell)).keys() == {f"{one}" for one in below(arrays, name)}
+            hidden = []
+            for step in x:
+                h, _ = cell(h, step)
+                hidden.append(h)
+            x = np.array(hidden)
+    return x
+
+
+def below(arrays, name):
+    return [one.removeprefix(f"{name}/") for one in arrays if one.startswith(f"{name}/")]
+
+
+def in_onnx(arrays, x):
+    pytest.importorskip("onnx")
+    session = pytest.importorskip("onnxruntime").InferenceSession(onnx.build(arrays).SerializeToString())
+    _, *states = session.get_inputs()
+    zeros = {state.name: np.zeros((1, x.shape[1], state.shape[2]), "float32") for state in states}
+    return session.run(None, {"x": x, **zeros})[0]
+
+
+def in_tf1(arrays, x):
+    """TensorFlow's GRUCell, as its source has it, in NumPy."""
+
+    def sigmoid(values):
+        return 1 / (1 + np.exp(-values))
+
+    for layer in tf1.SPELLING_GRU_BEFORE.find(arrays):
+        h, hidden = np.zeros((x.shape[1], len(layer["candidate/bias"])), "float32"), []
+        for step in x:
+            gates = sigmoid(np.concatenate((step, h), 1) @ layer["gates/kernel"] + layer["gates/bias"])
+            r, u = np.split(gates, 2, axis=1)
+            c = np.tanh(np.concatenate((step, r * h), 1) @ layer["candidate/kernel"] + layer["candidate/bias"])
+            h = u * h + (1 - u) * c
+            hidden.append(h)
+        x = np.array(hidden)
+    return x
+
+
+FORWARD = {"torch": in_torch, "keras": in_keras, "flax": in_flax, "onnx": in_onnx, "tf1": in_tf1}
+
+
+@pytest.mark.parametrize("number", range(len(SPELLINGS)))
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_framework_computes_the_outputs_of_a_converted_gru(number):
+    framework, dialect = SPELLINGS[number]
+    if framework == "issref":
+        pytest.skip("the reference itself")
+    params = {name: values.astype("float32") for name, values in drawn(dialect.cell, (3, 4, 5)).items()}
+    for layer, units in (("gru0", 4), ("gru1", 5)):
+        if dialect is flax.NNX_GRU:  # it has no bias inside the reset
+            params[f"{layer}/bias"][3 * units :] = 0
+    x = hidden = np.random.default_rng(1).standard_normal((4, 2, 3)).astype("float32")
+    for layer, units in (("gru0", 4), ("gru1", 5)):
+        weights = params[f"{layer}/kernel"], params[f"{layer}/bias"]
+        (hidden, _), _ = gru(hidden, np.zeros((2, units), "f4"), *weights, reset_after=dialect.cell == GRU)
+    forward = in_nnx if dialect is flax.NNX_GRU else FORWARD[framework]
+    found = forward(dialect.from_reference(params), x)
+    terms = sum(np.abs(values).sum() for values in params.values())  # at most this is summed up in a step
+    assert np.abs(found - hidden).max() <= 4 * 2 * np.finfo("float32").eps * terms

@@ -219,14 +219,12 @@ def test_a_pytorch_model_and_its_onnx_file(tmp_path):
     onnx.write(paths["after.onnx"], onnx.from_reference(small))
     found = compare_checkpoints(paths["before.pt"], paths["after.pt"])
     assert found.preserved is None
-    assert (
-        "--reader NAME (model.decoder.weight, model.embed.weight) names the array that alone reads it"
-        in found.basis
-    )
-    found = compare_checkpoints(paths["before.pt"], paths["after.pt"], reader="model.decoder.weight")
+    assert "--reader NAME (model.decoder.weight, model.embed.weight) names all arrays that do" in found.basis
+    choices = {"reader": ["model.decoder.weight"], "unrelated": ["*embed*"]}
+    found = compare_checkpoints(paths["before.pt"], paths["after.pt"], **choices)
     assert found.preserved is True
     assert found.basis == "the outputs of model.decoder.weight, as the only reader of the top layer"
-    found = compare_checkpoints(paths["before.pt"], paths["after.onnx"], reader="model.decoder.weight")
+    found = compare_checkpoints(paths["before.pt"], paths["after.onnx"], **choices)
     assert found.preserved is True
     assert kept_in(found) == {space: units.tolist() for space, units in drawn.kept.items()}
 
@@ -545,7 +543,7 @@ def test_a_reader_that_is_not_there_or_misfits_is_refused(reader, sentence, tmp_
     path = tmp_path / "before.safetensors"
     files.write(path, random_params(network((3, 4)), np.random.default_rng(0)))
     with pytest.raises(ValueError, match=sentence):
-        compare_checkpoints(path, path, reader=reader)
+        compare_checkpoints(path, path, reader=[reader])
 
 
 # what the numbers tell

@@ -67,19 +67,38 @@ def test_an_array_of_the_right_width_is_no_reader_unless_it_is_named(between, tm
     assert found.preserved is None
     assert found.difference == 0
     assert "what read units 1, 4 of lstm0 is not known; --reader NAME (fc.weight" in found.basis
-    assert ("norm.bias, " in found.basis) == (between in ("LayerNorm", "BatchNorm"))
-    found = compare_checkpoints(*paths, reader="fc.weight")
+    assert ("got neither for norm.bias (5,), " in found.basis) == (between in ("LayerNorm", "BatchNorm"))
+    found = compare_checkpoints(*paths, reader=["fc.weight"])
+    if between not in ("none", "without a bias"):
+        assert found.preserved is None
+        assert "expected --reader or --unrelated for each array" in found.basis
+        return
     assert found.preserved is True
     assert found.basis == "the outputs of fc.weight, as the only reader of the top layer"
+
+
+def test_two_heads_are_read_side_by_side(tmp_path):
+    before, after = pruned()
+    old, new = under("lstm", before), under("lstm", after)
+    for number, name in enumerate(("fc", "value")):
+        one, other = head(name, 5, KEEP["lstm0"], np.random.default_rng(number), zero=name == "fc")
+        old, new = old | one, new | other
+    paths = written(tmp_path, old, new)
+    assert compare_checkpoints(*paths, reader=["fc.weight"]).preserved is None
+    found = compare_checkpoints(*paths, reader=["fc.weight", "value.weight"])
+    assert found.preserved is False
+    assert found.basis == "the outputs of fc.weight and value.weight, as the only reader of the top layer"
 
 
 def test_a_named_reader_that_reads_removed_units_is_found(tmp_path):
     before, after = pruned()
     old, new = head("fc", 5, KEEP["lstm0"], np.random.default_rng(1), zero=False)
     paths = written(tmp_path, under("lstm", before) | old, under("lstm", after) | new)
-    assert compare_checkpoints(*paths, reader="fc.weight").preserved is False
+    assert compare_checkpoints(*paths, reader=["fc.weight"]).preserved is False
     paths = written(tmp_path, under("lstm", before) | old, under("lstm", after))
-    found = compare_checkpoints(*paths, reader="fc.weight")  # AFTER lacks it: its weights decide, not its outputs
+    found = compare_checkpoints(
+        *paths, reader=["fc.weight"]
+    )  # AFTER lacks it: its weights decide, not its outputs
     assert found.preserved is False
     assert found.difference == 0
     assert [each["kind"] for each in found.findings] == ["read"]
@@ -172,10 +191,13 @@ def test_an_encoder_and_a_decoder_of_equal_width_are_each_judged_by_what_reads_t
         "UNDECIDED  the kept units are the same, but what read units 3-4 of lstm0"
     )
     assert json.loads((tmp_path / "report.json").read_text())["preserved"] is None
-    code, said = judged("encoder", "--reader", "decoder.weight_ih_l0")  # the decoder's own units were cut too
+    others = ["--unrelated", "decoder.*", "out.*"]
+    code, said = judged(
+        "encoder", *others, "--reader", "decoder.weight_ih_l0"
+    )  # the decoder's own units were cut too
     assert code == 0
     assert "which of it decoder.weight_ih_l0, its only reader, reads in BEFORE" in said
-    code, said = judged("decoder.*_l#", "--reader", "out.weight")
+    code, said = judged("decoder.*_l#", "--reader", "out.weight", "--unrelated", "encoder.*")
     assert code == 0
     assert "of the input, components 0-2 were kept, found by their weights" in said
     assert judged("encoder", "--reader", "out.weight")[0] == 2  # has 4 columns in AFTER, not the encoder's 3

@@ -1,7 +1,10 @@
 """Units are cut out of checkpoints: exactly the dead ones, in every array; what is assumed or changes is said."""
 
+import importlib
 import json
+import os
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +32,7 @@ rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 EPS = np.finfo(float).eps
 FRAMEWORKS = [(name, dialect) for name, dialect in DIALECTS if name != "onnx"]
 READERS = {"torch": "fc.weight", "tf1": "Model/softmax_w"}  # others: softmax/kernel
-OTHERS = {"norm/scale": np.arange(3, dtype="float16"), "words": np.arange(6).reshape(2, 3)}
+OTHERS = {"norm/scale": np.arange(7, dtype="float16"), "words": np.arange(77).reshape(7, 11)}  # no layer's width
 
 
 def under(start, arrays):
@@ -111,28 +114,30 @@ def test_exactly_the_dead_units_are_cut_and_the_outputs_stay(rng, spelling):
     assert np.abs(dense - less).max() <= 4 * 40 * EPS * size  # sums of other order, over 4 steps
 
 
-@given(rngs)
-def test_units_that_reach_no_output_by_any_path_are_dead(rng):
-    """A unit that only dead ones read is dead too: in a ring, and through layers."""
-    params, layout, keep = drawn(rng)
-    top = [*keep][-1]
-    dead = rng.permutation(layout.sizes[top]) >= rng.integers(1, layout.sizes[top])
-    params["softmax/kernel"][dead] = 0
-    inputs = len(params[f"{top}/kernel"]) - len(dead)
-    params[f"{top}/kernel"][inputs:][np.ix_(dead, np.tile(~dead, 4))] = 0  # the dead ones read one another
-    if len(keep) > 1:
-        reads_of_dead_only = np.arange(inputs) == 0
-        params[f"{top}/kernel"][np.ix_(np.flatnonzero(reads_of_dead_only), np.flatnonzero(np.tile(~dead, 4)))] = 0
-        below = [*keep][-2]
-        start = len(params[f"{below}/kernel"]) - inputs
-        params[f"{below}/kernel"][start, np.tile(np.arange(inputs) > 0, 4)] = 0  # it reads itself
+@given(rngs, st.sampled_from([LSTM, GRU]))
+def test_the_units_from_which_no_path_of_weights_leads_to_the_reader_are_dead(rng, cell):
+    """A unit that only dead ones read is dead too: in a ring, in chains, by one gate, and through layers."""
+    params, layout, keep = drawn(rng, cell)
+    params = {
+        name: values * (rng.random(values.shape) < rng.uniform(0.05, 0.3)) for name, values in params.items()
+    }
+    ends = np.cumsum([layout.sizes["x"], *map(len, keep.values())]).tolist()
+    reads = np.eye(ends[-1] + 1)  # [a, b]: b reads a; the last one is the reader
+    for start, mine, end, layer in zip([0, *ends], ends, ends[1:], keep, strict=False):
+        kernel = params[f"{layer}/kernel"]
+        kernel[0, 0] = 1  # so that each layer has a unit that is alive
+        gates = kernel.reshape(len(kernel), len(cell.gates), end - mine)
+        reads[start:end, mine:end] += gates.any(axis=1)
+    params["softmax/kernel"][0, 0] = 1
+    reads[mine:end, -1] = params["softmax/kernel"].any(axis=1)
+    alive = np.linalg.matrix_power(reads, len(reads))[:, -1] > 0
     with unhooked(), tempfile.TemporaryDirectory() as folder:
         one, two = (Path(folder) / f"{name}.safetensors" for name in "ab")
-        files.write(one, spelled("issref", params))
+        files.write(one, spelled("issref", params, reference(cell)))
         report, _ = shrink(one, two, reader=["softmax/kernel"])
-    removed = [each["removed"] for each in report.layers]
-    assert {*np.flatnonzero(dead)} <= {*removed[-1], *report.layers[-1]["kept"][:1]}  # one unit is always left
-    assert len(keep) == 1 or 0 in removed[-2] or report.layers[-1]["kept"] == [0]
+    assert [each["kept"] for each in report.layers] == [
+        np.flatnonzero(alive[start:end]).tolist() for start, end in pairwise(ends)
+    ]
     assert report.preserved
 
 
@@ -193,8 +198,6 @@ def test_what_changes_in_the_code_is_printed(source, capsys):
     assert "change     lstm: hidden_size=2\n" in out
     assert "change     fc.weight: in_features=2\n" in out
     assert "assumed    besides the next layer and fc.weight, nothing reads the units of lstm0 and lstm1" in out
-    assert "copied     words, norm/scale" not in out
-    assert "copied     norm/scale, words: an axis of 3, the old width of lstm0 and lstm1" in out
     keep = source.with_name("keep.json")
     keep.write_text('{"lstm0": [2]}')
     assert run(source, "--keep", keep, "--overwrite") == 1
@@ -302,9 +305,15 @@ REFUSALS = {
     "a unit twice": ('{"lstm0": [1, 1]}', "keep: expected different units of 0 to 2 of lstm0"),
     "true is no unit": ('{"lstm0": [true]}', "keep: expected different units of 0 to 2 of lstm0"),
     "no such unit": ('{"lstm0": [3]}', "keep: expected different units of 0 to 2 of lstm0, at least one, got [3]"),
+    "a negative unit": ('{"lstm0": [-1]}', "keep: expected different units of 0 to 2 of lstm0"),
     "no list": ('{"lstm0": 3}', "keep: expected different units of 0 to 2 of lstm0, at least one, got 3"),
     "no object": ("[]", 'keep.json: expected {"lstm0": [0, 2, 3]}, got []'),
+    "no file": (["--keep", "no.json"], "issref: no.json: expected a JSON file, got none\n"),
     "no JSON": ("{", "keep.json: expected JSON, got something else"),
+    "unrelated unknown": (
+        ["--dead", "--unrelated", "norm/*", "no"],
+        "unrelated: expected names or patterns of fc.weight, norm/scale, words, got 'no'",
+    ),
     "one layer of two": (["--dead", "--stack", "lstm.*_l0"], "expected all layers of a module and one direction"),
 }
 
@@ -324,18 +333,62 @@ def test_a_refusal_is_one_sentence_and_writes_nothing(name, source, capsys, monk
     assert not [*source.parent.glob("*.partial")]
 
 
+@pytest.mark.parametrize("fails", ["report", "write_whole"])
+def test_a_run_that_fails_leaves_the_old_file_as_it_was(fails, source, monkeypatch):
+    def full(*_):
+        raise OSError("no space left on device")
+
+    target = source.with_name("out.safetensors")
+    target.write_bytes(b"old")
+    place = (
+        (importlib.import_module("issref.verify.pruned.shrink"), "report") if fails == "report" else (os, "fsync")
+    )
+    monkeypatch.setattr(*place, full)
+    assert run(source, "--dead", "--overwrite") == 2
+    assert target.read_bytes() == b"old"
+    assert {path.name for path in source.parent.iterdir()} == {source.name, target.name}
+
+
 def test_a_bidirectional_layer_has_one_width(tmp_path, capsys):
     params = {name: values.copy() for name, values in torch.from_reference(
         random_params(REFERENCE.layout((2, 3)), np.random.default_rng(0))).items()}  # fmt: skip
     files.write(tmp_path / "in.safetensors", params | REVERSE)
     assert run(tmp_path / "in.safetensors", "--dead", "--stack", "*_l0") == 2
     assert "got *_l0 without *_l0_reverse" in capsys.readouterr().err
+    shapes = {"kernel": (2, 12), "recurrent_kernel": (3, 12), "bias": 12}
+    one, other = (f"bidirectional/{direction}_lstm/lstm_cell" for direction in ("forward", "backward"))
+    arrays = {f"{place}/{array}": np.ones(shape) for place in (one, other) for array, shape in shapes.items()}
+    files.write(tmp_path / "in.safetensors", arrays)
+    assert run(tmp_path / "in.safetensors", "--dead", "--stack", f"{one}/*") == 2
+    assert f"got {one}/* without {other}/*" in capsys.readouterr().err
 
 
 def test_the_target_is_a_new_file_of_the_same_format(source, capsys):
     assert crosscheck.main(["shrink", str(source), str(source), "--dead"]) == 2
+    assert f"{source}: expected another file than {source}, got the same one" in capsys.readouterr().err
+    assert crosscheck.main(["shrink", str(source), str(source.with_name("no") / "out.safetensors"), "--dead"]) == 2
+    assert "expected a folder to write to, got no " in capsys.readouterr().err
+    assert crosscheck.main(["shrink", str(source), str(source.parent), "--dead"]) == 2
+    assert "expected a file to write, got a folder" in capsys.readouterr().err
     assert crosscheck.main(["shrink", str(source), str(source.with_name("out.pt")), "--dead"]) == 2
     assert "expected a name that ends in .safetensors, as the source, got '.pt'" in capsys.readouterr().err
     assert run(source, "--dead") == 0
     assert run(source, "--dead") == 2
     assert run(source, "--dead", "--overwrite") == 0
+
+
+@pytest.mark.parametrize("name", ["in.safetensors", "out.safetensors", "keep.json", "no/report.json", "link"])
+def test_a_report_replaces_no_file_of_the_command(name, source, capsys):
+    (keep := source.with_name("keep.json")).write_text('{"lstm0": [0, 2]}')
+    os.link(source, source.with_name("link"))
+    report, before = source.parent / name, {path: path.read_bytes() for path in source.parent.iterdir()}
+    assert run(source, "--keep", keep, "--json", report) == 2
+    error = capsys.readouterr().err
+    assert f"{report}: expected another file than" in error or "expected a folder to write to, got no" in error
+    assert error.count("\n") == 1
+    assert before == {path: path.read_bytes() for path in source.parent.iterdir()}
+    after = source.with_name("after.safetensors")
+    after.write_bytes(source.read_bytes())
+    for file in (source, after):
+        assert crosscheck.main(["pruned", str(source), str(after), "--json", str(file)]) == 2
+    assert after.read_bytes() == before[source]

@@ -2,12 +2,17 @@
 
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
+from test_pruned import network, random_params, unread
 
 from issref import crosscheck
+from issref.verify.formats.cells import GRU, LSTM
 from issref.verify.formats.convert import load
+from issref.verify.formats.dialect import reference
+from issref.verify.formats.onnx import SPELLING, SPELLING_GRU, build
 from issref.verify.pruned.shrink import shrink
 
 DEAD = {0: [1, 4], 1: [0, 3]}  # of 5 units in each of two layers
@@ -61,7 +66,7 @@ def test_pytorch_loads_the_smaller_state_dict(kind, tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
     pytest.importorskip("torch")
-    pytest.importorskip("h5py")
+    h5py = pytest.importorskip("h5py")
     os.environ.setdefault("KERAS_BACKEND", "torch")
     keras = pytest.importorskip("keras")
 
@@ -82,9 +87,17 @@ def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
     before = np.asarray(model.predict(X, verbose=0))
     source = tmp_path / f"in{suffix}"
     model.save_weights(source) if "weights" in suffix else model.save(source)
+    if suffix != ".keras":
+        with h5py.File(source, "r+") as file:
+            file.visititems(lambda name, item: item.attrs.__setitem__("note", name))
     found = load(source)
     reader = next(name for name, values in found.rest.items() if values.shape == (5, 2))
     target = run(source, "--dead", "--stack", found.stack, "--reader", reader)
+    if suffix != ".keras":
+        with h5py.File(target) as file:
+            noted = {}
+            file.visititems(lambda name, item: noted.update({name: item.attrs.get("note")}))
+        assert noted == {name: name for name in noted}
     if "weights" in suffix:
         (target := target.rename(target.with_suffix(".weights.h5")))
         small = network(3)
@@ -93,6 +106,30 @@ def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
         small = keras.models.load_model(target)
     assert small.count_params() == network(3).count_params()
     close(np.asarray(small.predict(X, verbose=0)), before)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_settings_of_keras_that_do_not_fit_the_smaller_arrays_are_refused(tmp_path, capsys):
+    """Of a model within the model, and of the user's own class, whose settings do not list its layers."""
+    pytest.importorskip("torch")
+    pytest.importorskip("h5py")
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras, source = pytest.importorskip("keras"), tmp_path / "in.keras"
+    head = keras.Sequential([keras.layers.Dense(2)])
+    keras.Sequential([keras.Input((7, 3)), keras.layers.LSTM(5), head]).save(source)
+    (tmp_path / "keep.json").write_text('{"lstm0": [0]}')
+    reader = next(name for name, values in load(source).rest.items() if values.shape == (5, 2))
+    words = "--keep", str(tmp_path / "keep.json"), "--reader", reader
+    run(source, *words, code=2)  # an inner model notes the width of its input
+    assert "config.json: expected no inner model with an input of width 5" in capsys.readouterr().err
+    with zipfile.ZipFile(source) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(source, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, b'{"class_name": "Mine", "config": {}}' if name == "config.json" else content)
+    target = run(source, *words, code=2)
+    assert "config.json: expected one layer of 5 units named as one of [" in capsys.readouterr().err
+    assert not target.exists()
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
@@ -154,3 +191,131 @@ def test_a_tied_dictionary_and_other_numbers_stay_in_a_state_dict(dtype, tmp_pat
     assert found["ema"] is found["model"]
     assert found["model"]["rnn.weight_hh_l0"].dtype == getattr(torch, dtype)
     assert torch.equal(found["model"]["fc.weight"], torch.ones(2, 2, dtype=getattr(torch, dtype)))
+
+
+# ONNX: the graph shows what reads the units
+# ------------------------------------------
+
+
+def saved(path, cell, between=(), states="fed", product=("MatMul", {})):
+    """Write two layers, nodes (op, inputs, attributes) that read "h", and a product with "fc" of shape (5, 5)."""
+    onnx, helper, numpy_helper = (pytest.importorskip(f"onnx{end}") for end in ("", ".helper", ".numpy_helper"))
+    rng, layout = np.random.default_rng(0), network([3, 5, 5], dialect=reference(cell))
+    keep = {f"{cell.space}{n}": ~np.isin(np.arange(5), dead) for n, dead in DEAD.items()}
+    params = unread(random_params(layout, rng), layout, keep, rng)
+    params = {name: values.astype("float32") for name, values in params.items()}
+    dialect = SPELLING if cell == LSTM else SPELLING_GRU
+    model = build(dialect.from_reference(params))
+    graph, arrays = model.graph, {"fc": params["softmax/kernel"], "ones": np.ones(5, "float32")}
+    graph.node[-1].output[0] = graph.output[0].name = "h0"
+    if states == "stored":
+        arrays |= {one.name: rng.standard_normal((1, 2, 5)).astype("float32") for one in graph.input[1:]}
+        del graph.input[1:]
+    arrays |= {"zero": np.array([0]), "last": np.array([-1]), "end": np.array([9]), "flat": np.array([-1, 5])}
+    for number, (op, inputs, attributes) in enumerate(between):
+        names = [f"h{number}" if name == "h" else name for name in inputs]
+        graph.node.append(helper.make_node(op, names, [f"h{number + 1}"], **attributes))
+    op, attributes = product
+    graph.node.append(helper.make_node(op, [f"h{len(between)}", "fc"], ["y"], **attributes))
+    graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in arrays.items())
+    graph.output[0].CopyFrom(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None))
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
+    return path
+
+
+def put_out(path, kept):
+    """What ONNX Runtime computes, from random states in which only `kept` units are, layer by layer."""
+    session = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+    draw, fed = np.random.default_rng(1), {"x": X.transpose(1, 0, 2)}
+    for one in session.get_inputs()[1:]:
+        units = kept[int(one.name.partition("/")[0][-1])]
+        state = draw.standard_normal((1, 2, 5)).astype("float32")[:, :, units]
+        assert one.shape == [1, "B", len(units)]
+        fed[one.name] = state
+    return session.run(["y"], fed)[0]
+
+
+APART = {
+    "nothing": [],
+    "an activation": [("Relu", ["h"], {})],
+    "batch first": [("Transpose", ["h"], {"perm": [1, 0, 2]})],
+    "the last step": [("Gather", ["h", "last"], {}), ("Squeeze", ["h", "zero"], {})],
+    "some steps": [("Slice", ["h", "last", "end", "zero"], {})],
+    "the mean over time": [("ReduceMean", ["h"], {"axes": [0]})],
+    "steps twice": [("Concat", ["h", "h"], {"axis": 0})],
+}
+
+
+@pytest.mark.parametrize("cell", [LSTM, GRU], ids=["LSTM", "GRU"])
+@pytest.mark.parametrize(("between", "states"), [*((name, "fed") for name in APART), ("nothing", "stored")])
+def test_nodes_that_treat_each_unit_apart_are_passed(between, states, cell, tmp_path):
+    source = saved(tmp_path / "in.onnx", cell, APART[between], states)
+    target = run(source, "--dead", "--reader", "fc")
+    found = load(target)
+    assert [found.params[f"{cell.space}{n}/kernel"].shape[1] for n in DEAD] == 2 * [3 * len(cell.gates)]
+    kept = [np.setdiff1d(np.arange(5), dead) for dead in DEAD.values()]
+    close(put_out(target, kept), put_out(source, 2 * [np.arange(5)]))
+
+
+MIXED = {
+    "a normalisation": ([("LayerNormalization", ["h", "ones"], {})], "got LayerNormalization"),
+    "a mean over units": ([("ReduceMean", ["h"], {"axes": [-1]})], "got ReduceMean"),
+    "a choice of units": ([("Gather", ["h", "last"], {"axis": 2})], "got Gather"),
+    "a slice of unknown axes": ([("Slice", ["h", "last", "end"], {})], "got Slice"),
+    "a sum": ([("Add", ["h", "ones"], {})], "got Add"),
+    "a softmax": ([("Softmax", ["h"], {})], "got Softmax"),
+    "attention": ([("MatMul", ["h", "ones"], {})], "got MatMul"),
+    "tied": ([("Mul", ["fc", "fc"], {})], "fc: expected one MatMul or Gemm to read it along the units, got"),
+    "a fixed width": (
+        [("Reshape", ["h", "flat"], {})],
+        "graph: expected nodes that take any number of units, got",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_nodes_that_mix_units_are_refused_in_one_sentence(name, tmp_path, capsys):
+    between, sentence = MIXED[name]
+    run(saved(tmp_path / "in.onnx", LSTM, between), "--dead", "--reader", "fc", code=2)
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_units_that_are_outputs_or_read_along_the_other_axis_stay(tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    source = saved(tmp_path / "in.onnx", LSTM)
+    model = onnx.load(source)
+    model.graph.output.add().name = "h0"
+    onnx.save(model, source)
+    run(source, "--dead", "--reader", "fc", code=2)
+    assert "lstm1: expected units that are no output of the graph, got h0" in capsys.readouterr().err
+    run(source, "--dead")  # the layer below may be cut
+    branch = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["h0"], ["inner"])], "branch", [],
+        [onnx.helper.make_tensor_value_info("inner", onnx.TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    model.graph.output[-1].name = "seen"
+    model.graph.input.append(onnx.helper.make_tensor_value_info("flag", onnx.TensorProto.BOOL, []))
+    model.graph.node.append(
+        onnx.helper.make_node("If", ["flag"], ["seen"], then_branch=branch, else_branch=branch)
+    )
+    onnx.save(model, source)
+    run(source, "--dead", "--reader", "fc", "--overwrite", code=2)
+    assert "a MatMul or Gemm of a named reader to read its units, got If" in capsys.readouterr().err
+    steps = [("Gather", ["h", "last"], {}), ("Squeeze", ["h", "zero"], {})]
+    saved(source, LSTM, steps, product=("Gemm", {"transB": 1}))
+    run(source, "--dead", "--reader", "fc", "--overwrite", code=2)
+    assert "fc: expected one MatMul or Gemm to read it along the units, got Gemm" in capsys.readouterr().err
+
+
+def test_final_states_that_are_outputs_get_the_new_width(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    source = saved(tmp_path / "in.onnx", LSTM)
+    model = onnx.load(source)
+    model.graph.node.append(onnx.helper.make_node("Identity", ["lstm1/h_after"], ["final"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("final", onnx.TensorProto.FLOAT, [1, "B", 5]))
+    onnx.save(model, source)
+    final = onnx.load(run(source, "--dead", "--reader", "fc")).graph.output[-1]
+    assert (final.name, final.type.tensor_type.shape.dim[-1].dim_value) == ("final", 3)

@@ -184,18 +184,8 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> str:
     framework = next((of for suffix, of in TARGETS.items() if target.name.endswith(suffix)), None)
     if framework is None:
         raise ValueError(f"{target}: expected a name that ends in {', '.join(TARGETS)}, got {target.suffix!r}")
-    check_new(source, target, overwrite)
+    files.check_new(target, overwrite, source)
     return framework
-
-
-def check_new(source: Path, target: Path, overwrite: bool) -> None:
-    """Raise ValueError if the target has no folder, is the source, or, unless `overwrite`, exists."""
-    if not target.parent.is_dir():
-        raise ValueError(f"{target}: expected a folder to write to, got no {target.parent}")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise ValueError(f"{target}: expected another file than the source, got the source itself")
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise ValueError(f"{target}: expected a new file, or leave to overwrite, got one that exists")
 
 
 def _held(found: Checkpoint, framework: str, target: Path) -> Params:

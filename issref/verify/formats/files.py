@@ -49,6 +49,22 @@ def check_stored(path: Path, archive: zipfile.ZipFile) -> None:
         raise zipfile.BadZipFile("it is compressed")
 
 
+def check_new(target: Path | None, overwrite: bool, *others: Path | None) -> None:
+    """Raise ValueError if a file to write has no folder, is one of `others`, or, unless `overwrite`, exists."""
+    if target is None:
+        return
+    if not target.parent.is_dir():
+        raise ValueError(f"{target}: expected a folder to write to, got no {target.parent}")
+    if target.is_dir():
+        raise ValueError(f"{target}: expected a file to write, got a folder")
+    for other in filter(None, others):
+        both = target.exists() and other.exists()
+        if target.resolve() == other.resolve() or (both and target.samefile(other)):
+            raise ValueError(f"{target}: expected another file than {other}, got the same one")
+    if target.exists() and not overwrite:
+        raise ValueError(f"{target}: expected a new file, or leave to overwrite, got one that exists")
+
+
 def read(path: Path | str) -> Params:
     """Return the arrays of a safetensors file; bfloat16 becomes float32, exactly. Raises ValueError if it is
     missing or incomplete.

@@ -90,12 +90,24 @@ def _resized(text: str | bytes, units: Units) -> bytes:
                 f"{CONFIG}: expected one layer of {old} units named as one of {sorted(names)}, got {len(layers)}"
             )
         layers[0]["units"] = new
+    _check_inner(config, {old for old, _ in units.values()})
     for part in [*_parts(config)]:
         if part is not config:
             part.pop("build_config", None)
-        if part is not config.get("config"):
-            part.pop("build_input_shape", None)
     return json.dumps(config).encode()
+
+
+def _check_inner(config: dict, old: set[int]) -> None:
+    """Raise ValueError if a model within the model has an input as wide as a layer that is cut."""
+    model = config.get("config", {})
+    mine = [id(model), *(id(layer.get("config")) for layer in model.get("layers", []))]
+    for part in _parts(config):
+        shapes = [part.get(key) for key in ("batch_shape", "batch_input_shape", "build_input_shape")]
+        if id(part) not in mine and any(shape and shape[-1] in old for shape in shapes):
+            wanted = (
+                f"no inner model with an input of width {' or '.join(map(str, sorted(old)))}, that of a cut layer"
+            )
+            raise ValueError(f"{CONFIG}: expected {wanted}, got {part.get('name')}; save its layers one by one")
 
 
 def _parts(part: Any) -> Iterator[dict]:

@@ -91,7 +91,7 @@ def build(arrays: Arrays):
 
     spelling, found = find(arrays, (SPELLING_GRU, SPELLING_GRU_BEFORE, SPELLING))
     layers, name, parts = dict(enumerate(found)), spelling.cell.space, _parts(spelling)
-    kind = helper.np_dtype_to_tensor_dtype(layers[0]["W"].dtype)
+    kind = helper.np_dtype_to_tensor_dtype(np.result_type(*layers[0].values()))
     units = [spelling.sizes(layer)["h"] for layer in layers.values()]
 
     def wires(when: str, first: str, width: int):

@@ -11,27 +11,37 @@ from issref.verify.formats import onnx_graph
 from issref.verify.formats.files import Keep
 
 _STATES = (5, 6)  # inputs of a node
+# Nodes that treat each unit by itself, or, along other axes, all alike.
+_ALONE = (
+    *onnx_graph.PASSING, "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Tanh", "Sigmoid", "Softplus", "Erf",
+)  # fmt: skip
+_SHAPES = ("Shape", "Size")
+_ALONG = ("Gather", "Slice", "Concat", "ReduceMean", "ReduceMax", "ReduceSum")
 
 
 def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
     """Return the content of an .onnx file with some arrays cut, named as `onnx.read_file` names them.
 
     States that are fed have the new widths; of others, the kept units are gathered. Nothing is `renamed`. Raises
-    ValueError if other nodes use these arrays, or if the shapes in the graph do not fit together any more.
+    ValueError if other nodes use these arrays or read the units, or if the shapes in the graph do not fit together
+    any more.
     """
     import onnx
 
     model = onnx.load(path)
-    weights, mine = {}, set()
+    weights, mine, cells, ranks = {}, set(), [], _ranks(model)
     for place, node in _nodes(model.graph).items():
         arrays = [f"{place}/{array}" for array in onnx_graph.arrays(node)]
         names = dict(zip(arrays, node.input[1:4], strict=False))
         weights |= {names[name]: (np.ones(1, bool), *keep[name]) for name in names if name in keep}
         if arrays[1] in keep:
-            _resize(model.graph, node, keep[arrays[1]][1])
+            cells.append((node, keep[arrays[1]][1]))
         mine |= names.keys()
     readers = {name: masks for name, masks in keep.items() if name not in mine}
     _check_uses(model.graph, weights, readers)
+    for node, mask in cells:
+        _check_read(model.graph, node, {*weights, *readers}, ranks)
+        _resize(model.graph, node, mask)
     for name, tensor in onnx_graph.tensors(model.graph):
         if masks := (weights | readers).get(name):
             values = onnx.numpy_helper.to_array(tensor)[np.ix_(*masks)]
@@ -73,6 +83,62 @@ def _check_uses(graph: Any, weights: Keep, readers: Keep) -> None:
         ):
             what = "one MatMul or Gemm to read it along the units" if name in readers else "one node to use it"
             raise ValueError(f"{name}: expected {what}, got {', '.join(node.op_type for node, _ in uses)}")
+
+
+def _check_read(graph: Any, cell: Any, cut: set[str], ranks: Mapping[str, int]) -> None:
+    """Raise ValueError if units of a cell are outputs, or are read otherwise than by arrays that are cut.
+
+    Nodes in between may treat each unit by itself. Final states may be outputs: they get the new width.
+    """
+    stored, states = dict(onnx_graph.tensors(graph)), {*cell.output[1:]}
+    values = [name for name in cell.output if name]
+    for value in values:  # grows
+        for node in graph.node:
+            if node.op_type in _SHAPES or not _mentions(node, value) or _reads(node, value, cut):
+                continue
+            if not _apart(node, ranks.get(value, 0), stored):
+                wanted = "the next layer or a MatMul or Gemm of a named reader"
+                raise ValueError(f"{cell.name}: expected {wanted} to read its units, got {node.op_type}")
+            values += {*node.output[:1]}.difference(values)
+            states |= {*node.output[:1]} if value in states else set()
+    if seen := {value.name for value in graph.output}.intersection(values) - states:
+        raise ValueError(f"{cell.name}: expected units that are no output of the graph, got {min(seen)}")
+
+
+def _mentions(node: Any, value: str) -> bool:
+    inner = [one for attribute in node.attribute for one in attribute.g.node]
+    return value in node.input or any(_mentions(one, value) for one in inner)
+
+
+def _reads(node: Any, value: str, cut: set[str]) -> bool:
+    """Return whether a layer or a product reads a value by an array that is cut, and in no other way."""
+    products = (*onnx_graph.PLAIN, "MatMul", "Gemm")
+    return (
+        node.op_type in products
+        and node.input[1] in cut
+        and [*node.input].count(value) == 1
+        and (node.input[0] == value)
+    )
+
+
+def _apart(node: Any, rank: int, stored: Mapping[str, Any]) -> bool:
+    """Return whether a node mixes no units of a value with so many axes, the last of which is that of units."""
+    axes = [[*one.ints] or [one.i] for one in node.attribute if one.name in ("axis", "axes")]
+    place = {"Slice": 3, "Gather": 9, "Concat": 9}.get(node.op_type, 1)  # 9: an attribute only
+    axes += [onnx_graph.numbers(stored[name]).tolist() for name in node.input[place : place + 1] if name in stored]
+    axes += [[0]] if node.op_type == "Gather" and not axes else []
+    along = (
+        node.op_type in _ALONG and rank and len(axes) == 1 and rank - 1 not in [axis % rank for axis in axes[0]]
+    )
+    return node.op_type in _ALONE or bool(along)
+
+
+def _ranks(model: Any) -> dict[str, int]:
+    """Return the number of axes of each value whose shape can be inferred."""
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model).graph
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output)}
 
 
 def _read_axis(node: Any, position: int) -> int | None:

@@ -9,14 +9,14 @@ import numpy as np
 from issref.verify.formats import kinds
 from issref.verify.formats.files import widened
 
-_PLAIN = {
+PLAIN = {
     "LSTM": {"activations": [b"Sigmoid", b"Tanh", b"Tanh"], "input_forget": 0},
     "GRU": {"activations": [b"Sigmoid", b"Tanh"]},
 }
 _DIRECTIONS = {b"forward": ("",), b"reverse": ("_reverse",), b"bidirectional": ("", "_reverse")}
 _KNOWN = ("hidden_size", "layout", "linear_before_reset")
 _STATES = {4: "lengths", 5: "initial hidden state", 6: "initial cell state"}  # inputs of a node
-_PASSING = ("Squeeze", "Unsqueeze", "Transpose", "Reshape", "Dropout", "Identity", "Cast")
+PASSING = ("Squeeze", "Unsqueeze", "Transpose", "Reshape", "Dropout", "Identity", "Cast")
 _PEEPHOLES = 7  # the eighth input
 
 
@@ -39,7 +39,7 @@ def numbers(tensor: Any) -> np.ndarray:
 
 def nodes(graph: Any) -> list[Any]:
     """Return the LSTM nodes of a graph, its GRU nodes if it has none."""
-    found = [node for node in graph.node if node.op_type in _PLAIN]
+    found = [node for node in graph.node if node.op_type in PLAIN]
     return [node for node in found if node.op_type == "LSTM"] or found
 
 
@@ -106,7 +106,7 @@ def check_plain(node: Any) -> tuple[str, ...]:
     if direction not in _DIRECTIONS:
         raise ValueError(f"{node.name}: expected a direction of {[*_DIRECTIONS]}, got {direction}")
     endings = _DIRECTIONS[direction]
-    plain = {**_PLAIN[node.op_type], "activations": len(endings) * _PLAIN[node.op_type]["activations"]}
+    plain = {**PLAIN[node.op_type], "activations": len(endings) * PLAIN[node.op_type]["activations"]}
     for name, value in values.items():
         if name not in _KNOWN and value != plain.get(name):
             raise ValueError(f"{node.name}: expected {name} {plain.get(name)}, got {value}")
@@ -124,13 +124,13 @@ def _reads(node: Any, made: dict[str, Any]) -> str | None:
 def _source(name: str, made: dict[str, Any]) -> Any:
     """Return the recurrent node that computes a value, or None."""
     name = _passed(name, made)
-    return made[name] if name in made and made[name].op_type in _PLAIN else None
+    return made[name] if name in made and made[name].op_type in PLAIN else None
 
 
 def _passed(name: str, made: dict[str, Any]) -> str:
     """Return the value that reaches `name` through passing nodes."""
     passed = set()
-    while name in made and made[name].op_type in _PASSING and made[name].input and name not in passed:
+    while name in made and made[name].op_type in PASSING and made[name].input and name not in passed:
         passed.add(name)  # stop in a cycle of nodes
         name = made[name].input[0]
     return name

@@ -95,16 +95,9 @@ def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
             for axis, mask in enumerate(keep[name]):
                 parent[key] = parent[key].index_select(axis, torch.from_numpy(np.flatnonzero(mask)))
         if name in renamed:
-            content = {_other(name, key, renamed) if one == key else one: part for one, part in parent.items()}
-            parent.clear()
-            parent.update(content)
+            parent[renamed[name].removeprefix(name.removesuffix(key))] = parent.pop(key)
     torch.save(state, buffer)
     return buffer.getvalue()
-
-
-def _other(name: str, key: str, renamed: Mapping[str, str]) -> str:
-    """Return the new key of a tensor, whose name ends in the old one."""
-    return renamed[name].removeprefix(name.removesuffix(key))
 
 
 def _load(path: Path) -> Any:

@@ -55,19 +55,21 @@ def compare_checkpoints(
     stack: str | None = None,
     stack_after: str | None = None,
     *,
-    reader: str | None = None,
-    reader_after: str | None = None,
+    reader: Sequence[str] = (),
+    reader_after: Sequence[str] = (),
+    unrelated: Sequence[str] = (),
 ) -> Report:
     """Compare the LSTMs of two files, of any format that `convert.load` reads, and return a report.
 
     Units are matched by their weights, from the input up; every other difference is a finding. The function is
     preserved if the outputs are equal, on random input and from a random state of the kept units, with the others
-    at 0. The outputs come from the linear map that reads the top layer: the array `reader`, or the softmax of a
-    language model of issref or of the released code. Which other array reads it cannot be seen in a file; the
-    outputs are then the kept units of the top layer, and nothing is decided if some were removed. Raises
+    at 0. The outputs come from the linear maps that read the top layer: the arrays `reader`, or the softmax of a
+    language model of issref or of the released code. Which other arrays read it cannot be seen in a file; the
+    outputs are then the kept units of the top layer, and nothing is decided if some were removed; nor if other
+    arrays may hold units of a layer that was cut, unless their names match one of `unrelated`, "embed*". Raises
     ValueError as `load` does, and if the numbers of layers differ, or if there are more units or inputs after.
     """
-    one, other = load(before, stack), load(after, stack_after)
+    one, other = readers.without(load(before, stack), unrelated, reader), load(after, stack_after)
     _check_comparable(one, other)
     pair = pairs.alike(one, other, _readouts(one, other, reader, reader_after))
     return report(one, other, pair, *_compare_all(pair, other))
@@ -82,7 +84,7 @@ def report(
     tolerance = EXACT if findings else max(EXACT, ROUNDED * eps(pair.dtype))
     layers = [*_layers(pair, kept)]
     preserved = relative <= tolerance and not _read_unseen(pair, findings)
-    doubt = verdict.doubt(one, layers, pair.readouts is not None)
+    doubt = verdict.doubt(one, layers, pair.readouts[0].names if pair.readouts else ())
     return Report(
         describe(one),
         describe(other),
@@ -129,14 +131,14 @@ def _check_comparable(before: Checkpoint, after: Checkpoint) -> None:
 
 
 def _readouts(
-    before: Checkpoint, after: Checkpoint, reader: str | None, reader_after: str | None
+    before: Checkpoint, after: Checkpoint, reader: Sequence[str], reader_after: Sequence[str]
 ) -> tuple[Readout, Readout | None] | None:
-    """Return the reader before, and the one after if it puts out as much; None if none is known."""
-    name = reader or readers.known(before)
-    if name is None:
+    """Return what reads before, and what does after if it puts out as much; None if none is known."""
+    if not (names := reader or readers.known(before)):
         return None
-    name_after = reader_after or readers.known(after) or (reader if reader in after.rest else None)
-    old, new = readers.read(before, name), name_after and readers.read(after, name_after)
+    same = reader if after.rest.keys() >= {*reader} else ()
+    old, names_after = readers.named(before, names), reader_after or readers.known(after) or same
+    new = readers.named(after, names_after) if names_after else None
     return old, new if new and new.bias.shape == old.bias.shape else None
 
 

@@ -14,11 +14,19 @@ ROUNDING = 4  # in eps of an array's largest number: two sums of the same two bi
 
 
 class Readout(NamedTuple):
-    """The linear map that reads the top layer: y = h kernel + bias, kernel (H, K), bias (K,)."""
+    """The linear map that reads the top layer: y = h kernel + bias, kernel (H, K), bias (K,).
 
-    name: str
+    Its matrices `names` lie side by side.
+    """
+
+    names: tuple[str, ...]
     kernel: np.ndarray
     bias: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """The names of its matrices as text."""
+        return " and ".join(self.names)
 
 
 class Kept(NamedTuple):

@@ -41,7 +41,7 @@ def alike(before: Checkpoint, after: Checkpoint, readouts: tuple[Readout, Readou
     dtype = max((min(found.dtypes, key=eps) for found in (before, after)), key=eps)
 
     def of(readout: Readout) -> Readout:
-        return Readout(readout.name, rounded(readout.kernel, dtype), rounded(readout.bias, dtype))
+        return Readout(readout.names, rounded(readout.kernel, dtype), rounded(readout.bias, dtype))
 
     old, new = (
         matching.layers({name: rounded(values, dtype) for name, values in found.params.items()})

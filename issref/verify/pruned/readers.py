@@ -1,10 +1,15 @@
-"""Find what reads the top layer of an LSTM: the array that the user names, or that of issref's own models."""
+"""Find what reads the top layer of an LSTM: the array that the user names, or that of issref's own models.
 
-from collections.abc import Sequence
+A file does not show what its other arrays do: every one that may hold units to cut must be named by the user.
+"""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import numpy as np
 
+from issref.models.ptb_lstm import spaces
 from issref.verify.formats import tf1
 from issref.verify.formats.cells import GRU
 from issref.verify.formats.convert import Checkpoint, widths
@@ -14,6 +19,7 @@ from issref.verify.pruned.defects import Readout
 # Endings of the names of a matrix and its bias; of matrices that read along axis 1.
 BIASES = {"weight": "bias", "kernel": "bias", "softmax_w": "softmax_b", "vars/0": "vars/1"}
 _COLUMNS = ("weight", "weight_ih", "W")
+_ENDS = (1, 2, 3, 4)  # copies of the units end to end: both directions; queries, keys and values; gates
 
 
 class Model(NamedTuple):
@@ -42,20 +48,20 @@ def named(found: Checkpoint, names: Sequence[str]) -> Readout:
     """Return the linear maps of these names as one, side by side. Raises ValueError as `read`."""
     maps = [read(found, name) for name in names]
     return Readout(
-        " and ".join(names),
+        tuple(names),
         np.concatenate([one.kernel for one in maps], axis=1),
         np.concatenate([one.bias for one in maps]),
     )
 
 
-def known(found: Checkpoint) -> str | None:
-    """Return the reader's name if the file holds a language model of issref or of the released code, else None."""
+def known(found: Checkpoint) -> tuple[str, ...]:
+    """Return the reader's name if the file holds a language model of issref or of the released code, else none."""
     model = MODELS.get(found.framework)
     if model is None or not found.stack.endswith(model.places):
-        return None
+        return ()
     prefix = next(found.stack.removesuffix(place) for place in model.places if found.stack.endswith(place))
     names = {name.removeprefix(prefix) for name in found.rest if name.startswith(prefix)}
-    return prefix + model.reader if model.reader in names and names <= model.others else None
+    return (prefix + model.reader,) if model.reader in names and names <= model.others else ()
 
 
 def candidates(found: Checkpoint) -> list[str]:
@@ -63,9 +69,46 @@ def candidates(found: Checkpoint) -> list[str]:
     return sorted(name for name, values in found.rest.items() if _fits(name, values, widths(found.params)[-1]))
 
 
-def others(found: Checkpoint) -> list[str]:
-    """Return the names of vectors with an entry for each unit of the top layer, as of a normalisation."""
-    return sorted(name for name, values in found.rest.items() if values.shape == (widths(found.params)[-1],))
+def without(found: Checkpoint, unrelated: Sequence[str], named: Sequence[str]) -> Checkpoint:
+    """Return a checkpoint without arrays whose names match a pattern, but with the readers `named`.
+
+    Raises ValueError if no name matches a pattern.
+    """
+    for pattern in unrelated:
+        if not any(fnmatchcase(name, pattern) for name in found.rest):
+            wanted = f"names or patterns of {', '.join([*found.rest][:8]) or 'other arrays'}"
+            raise ValueError(f"{found.path}: unrelated: expected {wanted}, got {pattern!r}")
+    rest = {
+        name: values
+        for name, values in found.rest.items()
+        if name in named or not any(fnmatchcase(name, one) for one in unrelated)
+    }
+    return found._replace(rest=rest)
+
+
+def unexplained(found: Checkpoint, cut: Mapping[str, int], named: Sequence[str]) -> str:
+    """Describe the other arrays that may hold units of the layers to cut, given with their widths; "" if none.
+
+    An axis as long as a layer, or up to 4 times as long, may hold its units, unless the array is a reader in
+    `named`, or belongs to a model that is known. If the top layer is not cut, a matrix that may read it is no such
+    array.
+    """
+    layers, lengths = " and ".join(cut), {width * ends for width in cut.values() for ends in _ENDS}
+    whole = spaces(found.params)[-1] not in cut
+    explained = {*named, *map(_bias, named), *(candidates(found) if whole else ())}
+    left = [
+        f"{name} {values.shape}"
+        for name, values in sorted(found.rest.items())
+        if lengths.intersection(values.shape) and name not in explained
+    ]
+    if not left or known(found):
+        return ""
+    more = f" and {len(left) - 8} more" * (len(left) > 8)
+    return (
+        f"expected --reader or --unrelated for each array with an axis of 1 to {_ENDS[-1]} times the units of "
+        f"{layers}, got neither for {', '.join(left[:8])}{more}; units under a normalisation, in a sum or in tied "
+        "weights cannot be cut without a change of the outputs"
+    )
 
 
 def read(found: Checkpoint, name: str) -> Readout:
@@ -77,12 +120,16 @@ def read(found: Checkpoint, name: str) -> Readout:
         wanted = f"a matrix of floating point numbers with an axis of {units}, the units of the top layer"
         raise ValueError(f"{found.path}: {name}: expected {wanted}, got {values.dtype} of shape {values.shape}")
     kernel = values.T if reads_columns(name) else values
-    ends = [end for end in BIASES if name.endswith(end)]
-    bias = found.rest.get(name.removesuffix(ends[0]) + BIASES[ends[0]]) if ends else None
+    bias = found.rest.get(_bias(name))
     bias = bias if bias is not None and bias.shape == kernel.shape[1:] else np.zeros(kernel.shape[1], kernel.dtype)
     if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
         raise ValueError(f"{found.path}: expected finite numbers in {name} and its bias, got others")
-    return Readout(name, kernel, bias)
+    return Readout((name,), kernel, bias)
+
+
+def _bias(name: str) -> str:
+    """Return the name of the bias of a matrix; "" if its own does not tell."""
+    return next((name.removesuffix(end) + bias for end, bias in BIASES.items() if name.endswith(end)), "")
 
 
 def _fits(name: str, values: np.ndarray, units: int) -> bool:

@@ -4,18 +4,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 
-from issref.iss.compact import Alive, compact, keep_masks
+from issref.iss.compact import Alive, keep_masks
 from issref.iss.layout import Layout
 from issref.models.ptb_lstm import spaces
 from issref.training.checkpoint import from_json, read_whole, write_whole
 from issref.verify.formats import files, hdf5_cut, names, onnx_cut, torch
 from issref.verify.formats.cells import GRU, cell_of
-from issref.verify.formats.convert import Checkpoint, check_new, load, naming, widths
-from issref.verify.formats.dialect import reference
+from issref.verify.formats.convert import Checkpoint, load, naming, widths
 from issref.verify.pruned import matching, pairs, readers
 from issref.verify.pruned.compare import Report, report
 from issref.verify.pruned.defects import Kept, Readout
@@ -51,40 +51,44 @@ def shrink(
     *,
     stack: str | None = None,
     reader: Sequence[str] = (),
+    unrelated: Sequence[str] = (),
     overwrite: bool = False,
 ) -> tuple[Report, list[str]]:
     """Write a checkpoint with fewer units, and return a report on it and remarks for the user.
 
     `keep` are the units to keep of some layers, {"lstm0": [0, 2]}; without it, units are cut that no output
     depends on: what reads them is zero, or a cut unit. The matrices `reader` alone read the top layer; if none is
-    named or known, the top layer is not cut. Other arrays are copied. The file has the source's format, and is
-    written completely or not at all. Raises ValueError as `load` does, for layers that cannot have widths of their
-    own, and for units or a target that do not fit.
+    named or known, the top layer is not cut. Other arrays are copied; names of those that may hold units of a
+    cut layer must match one in `unrelated`, "embed*". The file has the source's format, and is written completely
+    or not at all. Raises ValueError as `load` does, for layers that cannot have widths of their own, for arrays
+    that may hold the units, and for units or a target that do not fit.
     """
     source, target = Path(source), Path(target)
-    check_new(source, target, overwrite)
+    files.check_new(target, overwrite, source)
     if target.suffix != source.suffix:
         raise ValueError(
             f"{target}: expected a name that ends in {source.suffix}, as the source, got {target.suffix!r}"
         )
     found = load(source, stack)
     _check_separate(found)
-    known = readers.known(found)
-    chosen = tuple(reader) or ((known,) if known else ())
+    found = readers.without(found, unrelated, reader)
+    chosen = tuple(reader) or readers.known(found)
     readout = readers.named(found, chosen) if chosen else None
     alive = _alive(found, readout) if keep is None else _kept(found, keep, readout)
     cut = Cut(found, alive, chosen)
     with naming(source):
+        _check_explained(cut)
         content = _content(cut)
-    judged = _report(cut, target, readout)
+    judged = _report(cut, target, readout, content)
     write_whole(target, content)
     return judged, [*_remarks(cut, keep is None)]
 
 
 def kept_units(path: Path) -> dict[str, list[int]]:
     """Return the units to keep in a JSON file. Raises ValueError if it holds something else."""
+    text = read_whole(path, "a JSON file")
     try:
-        keep = from_json(read_whole(path, "a JSON file"))
+        keep = from_json(text)
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON, got something else ({error})") from error
     if not isinstance(keep, dict):
@@ -101,6 +105,13 @@ def _check_separate(found: Checkpoint) -> None:
             f"{found.path}: expected all layers of a module and one direction, since they have one width, "
             f"got {found.stack} without {', '.join(shared)}"
         )
+
+
+def _check_explained(cut: Cut) -> None:
+    """Raise ValueError if another array may hold the units to cut. ONNX's graph shows what reads them."""
+    smaller = {layer: len(mask) for layer, mask in cut.alive.items() if not mask.all()}
+    if cut.found.framework != "onnx" and (why := readers.unexplained(cut.found, smaller, cut.readers)):
+        raise ValueError(why)
 
 
 def _alive(found: Checkpoint, readout: Readout | None) -> Alive:
@@ -184,19 +195,20 @@ def _renamed(cut: Cut) -> dict[str, str]:
     return renamed
 
 
-def _report(cut: Cut, target: Path, readout: Readout | None) -> Report:
-    """Compare the outputs of the checkpoint and of the cut one."""
-    found, masks = cut.found, [*cut.alive.values()]
-    inputs, *_ = sizes = widths(found.params)
-    small, _ = compact(found.params, reference(cell_of(found.params)).layout(sizes), cut.alive)
-    pair = pairs.alike(
-        found,
-        found._replace(params=small),
-        readout and (readout, readout._replace(kernel=readout.kernel[masks[-1]])),
-    )
-    kept = [Kept(units, set()) for units in (np.arange(inputs), *map(np.flatnonzero, masks))]
-    after = found._replace(path=target, params=small, notes=())
-    return report(found, after, pair, kept, pairs.removed_reads(pair, kept))
+def _report(cut: Cut, target: Path, readout: Readout | None, content: bytes) -> Report:
+    """Compare the outputs of the checkpoint and of the smaller one, read from its content."""
+    others = {name: cut.found.rest[name] for name in cut.readers}  # none of the rest holds the units
+    found, stack = cut.found._replace(rest=others), cut.found.stack
+    if _renamed(cut):
+        stack = names.prefix(stack) + "#.*_l#"
+    with TemporaryDirectory() as folder:
+        written = Path(folder) / target.name
+        written.write_bytes(content)
+        after = load(written, stack)
+    pair = pairs.alike(found, after, readout and (readout, readers.named(after, cut.readers)))
+    units = np.arange(widths(found.params)[0]), *map(np.flatnonzero, cut.alive.values())
+    kept = [Kept(each, set()) for each in units]
+    return report(found, after._replace(path=target, notes=()), pair, kept, pairs.removed_reads(pair, kept))
 
 
 def _remarks(cut: Cut, dead: bool) -> Iterator[str]:
@@ -205,10 +217,7 @@ def _remarks(cut: Cut, dead: bool) -> Iterator[str]:
     yield from (f"change     {text}" for text in _changes(cut, smaller)) if smaller else ("change     none",)
     *lower, top = cut.alive
     if smaller:
-        reading = [
-            *(["the next layer"] if smaller.keys() & {*lower} else []),
-            *(cut.readers if top in smaller else ()),
-        ]
+        reading = ["the next layer"] * bool(smaller.keys() & {*lower}) + [*cut.readers] * (top in smaller)
         only = f"besides {' and '.join(reading)}, nothing reads the units of {' and '.join(smaller)}"
         yield f"assumed    {only} or their final states"
     if dead and cut.found.assumed:
@@ -220,13 +229,7 @@ def _remarks(cut: Cut, dead: bool) -> Iterator[str]:
     yield from (
         f"note       {layer}: one unit is left, the fewest" for layer, mask in smaller.items() if mask.sum() == 1
     )
-    rest = {name: values.shape for name, values in cut.found.rest.items() if name not in cut.readers}
-    yield f"copied     {len(rest)} other arrays"
-    for width in sorted({len(mask) for mask in smaller.values()}):
-        layers = [layer for layer, mask in smaller.items() if len(mask) == width]
-        if fit := [name for name, shape in rest.items() if width in shape]:
-            old = f"an axis of {width}, the old width of {' and '.join(layers)}"
-            yield f"copied     {', '.join(fit)}: {old}; if it holds these units, they are not cut there"
+    yield "copied     all other arrays"
 
 
 def _changes(cut: Cut, smaller: Alive) -> Iterator[str]:

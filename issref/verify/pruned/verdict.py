@@ -20,21 +20,24 @@ def basis(layers: Sequence[Mapping[str, Any]], readouts: tuple[Readout, Readout 
     return f"the outputs of {names}, as the only reader of the top layer"
 
 
-def doubt(before: Checkpoint, layers: Sequence[Mapping[str, Any]], known: bool) -> str:
-    """Return why units of a layer may have been read by something that the files do not show; "" if not."""
+def doubt(before: Checkpoint, layers: Sequence[Mapping[str, Any]], named: Sequence[str]) -> str:
+    """Return why units of a layer may have been read by something that the files do not show; "" if not.
+
+    The matrices `named` read the top layer.
+    """
     *lower, top = layers
     if before.assumed and (cut := [layer["layer"] for layer in lower if layer["removed"]]):
         return (
             f"the kept units are the same, but that only the next layer reads {', '.join(cut)} is assumed: "
             f"--stack '{before.stack}' confirms the chain"
         )
-    if known or not top["removed"]:
-        return ""
-    found, between = readers.candidates(before), readers.others(before)
-    choice = f" ({', '.join(found[:8])})" if found else ""
-    also = f"; {', '.join(between[:8])}: an entry for each unit too, as of a normalisation" if between else ""
-    cut = f"units {spell(top['removed'])} of {top['layer']}"
-    return (
-        f"the kept units are the same, but what read {cut} is not known; "
-        f"--reader NAME{choice} names the array that alone reads it{also}"
+    unknown = [] if named or not top["removed"] else readers.candidates(before)
+    choice = f" ({', '.join(unknown[:8])})" if unknown else ""
+    read = (
+        f"what read units {spell(top['removed'])} of {top['layer']} is not known; "
+        f"--reader NAME{choice} names all arrays that do"
     )
+    cut = {layer["layer"]: layer["before"] for layer in layers if layer["removed"]}
+    others = readers.unexplained(before, cut, [*named, *unknown])
+    why = "; ".join([read] * bool(top["removed"] and not named) + [others] * bool(others))
+    return f"the kept units are the same, but {why}" if why else ""
