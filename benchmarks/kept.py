@@ -15,7 +15,12 @@ def load(name: str) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     result = json.loads((folder / "result.json").read_text())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     result["settings"] = flattened(result["settings"])
-    return result, rows, (folder / "command.txt").read_text().strip()
+    return result, rows, command(folder)
+
+
+def command(folder: Path) -> str:
+    """Return the command of a run."""
+    return (folder / "command.txt").read_text().strip()
 
 
 def units(result: dict[str, Any], one: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import issref.ptb.settings
 import issref.squad.settings
-from benchmarks import flags, full_length, recipes, record
+from benchmarks import comparisons, flags, full_length, recipes, record
 from benchmarks.kept import RESULTS, load, units
 from benchmarks.targets import TARGETS, values
 from benchmarks.words import number, table, wrapped
@@ -27,13 +27,12 @@ Run = dict[str, Any]
 
 
 def headline() -> str:
-    """Dense against ISS for the three networks: quality, units removed, speed."""
+    """Dense against ISS for each network: quality, units removed, speed."""
     found = list(full_length.results().values())
-    lstm, rhn = (full_length.comparison(found, model) for model in ("lstm", "rhn"))
+    compared = {known.text: comparisons.compared(found, name) for name, known in comparisons.NETWORKS.items()}
     dense, iss = (load(f"squad-small{twin}")[0] for twin in ("-dense", ""))
     rows = [
-        _perplexities("LSTM, 200 + 200 units", *lstm),
-        _perplexities("RHN, 200 units, 4 micro-layers", *rhn),
+        *(_perplexities(text, one) for text, one in compared.items() if one),
         ["BiDAF, 6 x 32 units", *(f"F1 {one['dev_f1']['compact']:.1f}" for one in (dense, iss)), *_saved([iss])],
     ]
     return "\n".join(
@@ -45,15 +44,17 @@ def headline() -> str:
     )
 
 
-def _perplexities(name: str, dense: list[Run], iss: list[Run]) -> list[str]:
+def _perplexities(name: str, one: comparisons.Comparison) -> list[str]:
+    iss = one.lossless or one.above
     seconds = [one["seconds"]["evaluate_full"] / one["seconds"]["evaluate_compact"] for one in iss]
-    scores = [f"perplexity {full_length.mean_perplexity(runs):.2f}" for runs in (dense, iss)]
-    return [name, *scores, *_saved(iss), f"{sum(seconds) / len(seconds):.1f}x as fast"]
+    dense = f"perplexity {one.reference:.2f}{'' if one.dense else ' (documented)'}"
+    ours = f"perplexity {comparisons.mean(comparisons.perplexity, iss):.2f}"
+    return [name, dense, ours, *_saved(iss), f"{sum(seconds) / len(seconds):.1f}x as fast"]
 
 
 def _saved(runs: list[Run]) -> list[str]:
     """Share of the units removed, and the factor between the multiply-adds of full and compact model."""
-    removed = sum(map(full_length.gone, runs)) / len(runs)
+    removed = sum(map(comparisons.gone, runs)) / len(runs)
     factors = [one["multiply_adds"]["full"] / one["multiply_adds"]["compact"] for one in runs]
     return [f"{removed:.0%}", f"{sum(factors) / len(factors):.1f}x fewer"]
 
@@ -195,7 +196,7 @@ def _quick_run(name: str, flags: str) -> str:
     (ours, *_), (dense, *_) = load(name), load(f"{name}-dense")
     perplexity, twin = ours["valid_perplexity"]["compact"], dense["valid_perplexity"]["full"]
     return (
-        f"{flags} removes {full_length.gone(ours):.0%} of all units; its compact model's validation perplexity, "
+        f"{flags} removes {comparisons.gone(ours):.0%} of all units; its compact model's validation perplexity, "
         f"{perplexity:.2f}, is {abs(perplexity / twin - 1):.1%} {'above' if perplexity > twin else 'below'} that "
         f"of the same network trained with `--method dense` for the same number of epochs, {twin:.2f}."
     )

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import (  # noqa: E402
     children,
+    comparisons,
     evaluation,
     full_length,
     loops,
@@ -156,9 +157,9 @@ def test_each_kind_has_its_column_bound_and_blas():
 
 def finished(method, test, left, model="lstm"):
     """As much of a run's result as the findings read."""
-    settings = {"model": model, "method": method, "embed_size": None, "hidden_sizes": [20, 20], "epochs": 13}
+    settings = {"model": model, "method": method, "embed_size": None, "hidden_sizes": [200, 200], "epochs": 13}
     settings |= {"learning_rate": 1.0, "flat_epochs": 4, "decay": 0.5, "seed": 0}
-    components = {"full": {"lstm0": 20, "lstm1": 20}, "compact": {"lstm0": left, "lstm1": left}}
+    components = {"full": {"lstm0": 200, "lstm1": 200}, "compact": {"lstm0": left, "lstm1": left}}
     counts = {"compact": 1000 * left}
     return {
         "settings": settings,
@@ -181,7 +182,7 @@ def test_the_finding_is_the_smallest_network_that_is_no_worse_than_the_dense_one
         for seed, test in enumerate(tests):
             results.append(finished("prox", test, left))
             results[-1]["settings"] |= {"strength": [strength], "seed": seed}
-    text, _ = full_length.findings(results)
+    text, _ = comparisons.findings(results)
     bound = statistics.mean(dense)
     lossless = [(left, len(tests)) for tests, left in ours if statistics.mean(tests) <= bound]
     if lossless:
@@ -190,13 +191,13 @@ def test_the_finding_is_the_smallest_network_that_is_no_worse_than_the_dense_one
         assert f" has {' and '.join(count * [str(2 * fewest)])} units: " in text
     else:
         assert "No ISS model is as good" in text
-    assert full_length.findings(results[: len(dense)]) == []  # nothing to compare
+    assert comparisons.findings(results[: len(dense)]) == []  # nothing to compare
 
 
 def test_a_dense_run_at_widths_that_iss_found_is_direct_design():
     direct = finished("dense", 1.0, 5)
     direct["settings"]["embed_size"] = 30
-    assert full_length.kind(direct) == "lstm direct design"
+    assert comparisons.kind(direct) == "lstm direct design"
     found = [
         direct,
         finished("dense", 100, 20),
@@ -205,10 +206,35 @@ def test_a_dense_run_at_widths_that_iss_found_is_direct_design():
         finished("prox", 70, 5),
     ]
     found[-1]["settings"]["flat_epochs"] = 7
-    text, _, twin = full_length.findings(found)
+    text, _, twin = comparisons.findings(found)
     assert "the dense model has test perplexity 100.00 (one seed)" in text
     assert "5 + 5 units trained dense from scratch, has test perplexity 1.00" in twin
     assert twin.endswith("during training, 90.00.\n")  # the run that found these sizes on the same schedule
+
+
+def test_a_network_without_a_dense_run_is_compared_with_the_documented_one():
+    documented = comparisons.NETWORKS["lstm 650 + 650"].documented or 0.0
+    better, worse = finished("prox", documented - 1, 5), finished("prox", documented + 1, 4)
+    worse["settings"] |= {"strength": [9]}
+    for one in (better, worse):
+        one["components"]["full"] = {"lstm0": 650, "lstm1": 650}
+    text, _ = comparisons.findings([better, worse])
+    assert f"the released code documents test perplexity {documented:.2f}" in text
+    assert f"no worse, at {documented - 1:.2f} (one seed), has 10 units" in text
+    assert f"above the dense one: {documented + 1:.2f}" in text
+    assert comparisons.compared([better, worse], "lstm 200 + 200") is None
+
+
+def test_a_run_that_has_not_ended_has_a_row_that_says_so(tmp_path, monkeypatch):
+    (folder := tmp_path / "half").mkdir()
+    settings = TINY.replaced(hidden_sizes=(6, 4), strength=(0.25, 0.5), epochs=9, seed=3)
+    (folder / "config.json").write_text(json.dumps(settings.to_dict()))
+    last = {"epoch": 2, "valid_perplexity": 77.0, "alive": {"lstm0": 3, "lstm1": 2}}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(last | {"epoch": one}) + "\n" for one in (1, 2)))
+    monkeypatch.setattr(full_length, "RUNS", tmp_path)
+    assert full_length.unfinished() == ["half"]
+    row = "| half: unfinished, 2 of 9 epochs | 0.25 0.5 | 3 | 3 + 2 | 50% |  | 77.00 |  |  |  |  |"
+    assert full_length._unfinished_row("half") == row
 
 
 @pytest.mark.parametrize("name", projection.RUNS)

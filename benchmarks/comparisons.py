@@ -1,0 +1,147 @@
+"""Whole runs compared: dense, with ISS, direct design. All numbers are means over the seeds of equal settings."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.kept import units
+
+DIRECT = "lstm direct design"
+Result = dict[str, Any]
+
+
+class Network(NamedTuple):
+    """A network of whole runs: its preset, what it is, and its documented dense test perplexity, if any."""
+
+    preset: str
+    text: str
+    documented: float | None = None  # in the comment that heads ptb_word_lm.py
+
+
+NETWORKS = {
+    "lstm 1500 + 1500": Network("`iss-large`", "LSTM, 1500 + 1500 units", 78.29),
+    "lstm 650 + 650": Network("`zaremba-medium`", "LSTM, 650 + 650 units", 82.07),
+    "lstm 200 + 200": Network("`zaremba-small`", "LSTM, 200 + 200 units"),
+    "rhn 200": Network("The recurrent highway network", "RHN, 200 units, 4 micro-layers"),
+}
+
+
+class Comparison(NamedTuple):
+    """Runs of one network: the dense ones, and the ISS runs of one setting that are compared with them."""
+
+    dense: list[Result]
+    reference: float  # their test perplexity, or the documented one if there are none
+    lossless: list[Result]  # the smallest ISS runs that are no worse; may be empty
+    above: list[Result]  # the best ISS runs that are worse; may be empty
+
+
+def kind(result: Result) -> str:
+    """Return the network and the method of a run; "direct design" is a dense run at widths that ISS found."""
+    settings = result["settings"]
+    direct = settings["method"] == "dense" and settings["embed_size"] not in (None, settings["hidden_sizes"][0])
+    return f"{settings['model']} {'direct design' if direct else settings['method']}"
+
+
+def network(result: Result) -> str:
+    """Return the network of a run, with its units before training; a key of NETWORKS."""
+    return f"{result['settings']['model']} {units(result, 'full')}"
+
+
+def left(result: Result) -> int:
+    """Return the number of units of the compact model."""
+    return sum(result["components"]["compact"].values())
+
+
+def gone(result: Result) -> float:
+    """Return the share of all units that was removed."""
+    return 1 - left(result) / sum(result["components"]["full"].values())
+
+
+def perplexity(result: Result) -> float:
+    """Return the test perplexity of the compact model, batch 1."""
+    return result["test_perplexity"]["compact"]
+
+
+def compared(found: Iterable[Result], name: str) -> Comparison | None:
+    """Compare the ISS runs of a network with its dense ones; None without ISS runs or a reference."""
+    found = [one for one in found if network(one) == name]
+    dense, ours = ([one for one in found if kind(one).endswith(f" {method}")] for method in ("dense", "prox"))
+    reference = mean(perplexity, dense) if dense else NETWORKS[name].documented
+    if not ours or reference is None:
+        return None
+    settings = alike(ours)
+    lossless = [seeds for seeds in settings if mean(perplexity, seeds) <= reference]
+    above = [seeds for seeds in settings if mean(perplexity, seeds) > reference]
+    return Comparison(
+        dense,
+        reference,
+        max(lossless, key=lambda seeds: mean(gone, seeds), default=[]),
+        min(above, key=lambda seeds: mean(perplexity, seeds), default=[]),
+    )
+
+
+def findings(found: Sequence[Result]) -> list[str]:
+    """Return one paragraph for each network that compares ISS with dense, and one for each direct design."""
+    lines = []
+    for name, known in NETWORKS.items():
+        if one := compared(found, name):
+            lines += [" ".join([f"{known.preset}: {_reference(one)}", *_ours(one)]), ""]
+    ours = [one for one in found if one["settings"]["method"] == "prox"]
+    return lines + [_direct(one, ours) for one in found if kind(one) == DIRECT]
+
+
+def alike(found: Iterable[Result]) -> list[list[Result]]:
+    """Group results whose settings differ in the seed only."""
+    groups: dict[str, list[Result]] = {}
+    for result in found:
+        settings = result["settings"] | {"seed": 0, "threads": None}
+        groups.setdefault(json.dumps(settings), []).append(result)
+    return list(groups.values())
+
+
+def mean(measure: Callable[[Result], float], seeds: Iterable[Result]) -> float:
+    """Return the mean of a measure over several runs."""
+    return statistics.mean(map(measure, seeds))
+
+
+def _reference(one: Comparison) -> str:
+    if one.dense:
+        return f"the dense model has test perplexity {one.reference:.2f}{_seeds(one.dense)}."
+    return f"the dense model was not trained; the released code documents test perplexity {one.reference:.2f}."
+
+
+def _ours(one: Comparison) -> list[str]:
+    text = ["No ISS model is as good."]
+    if best := one.lossless:
+        sizes = " and ".join(str(left(result)) for result in best)
+        text = [
+            f"The smallest ISS model that is no worse, at {mean(perplexity, best):.2f}{_seeds(best)}, has {sizes} "
+            f"units: {mean(gone, best):.0%} are removed."
+        ]
+    if near := one.above:
+        higher = mean(perplexity, near) / one.reference - 1
+        text.append(
+            f"The best ISS model above the dense one: {mean(perplexity, near):.2f}{_seeds(near)}, {higher:.1%} "
+            f"higher, with {mean(gone, near):.0%} of the units removed."
+        )
+    return text
+
+
+def _seeds(found: list[Result]) -> str:
+    return f" (mean of {len(found)} seeds)" if len(found) > 1 else " (one seed)"
+
+
+def _direct(direct: Result, ours: list[Result]) -> str:
+    """Compare direct design with the ISS run that found its sizes, on the same schedule."""
+    schedule = ("epochs", "learning_rate", "flat_epochs", "decay", "seed")
+    (twin,) = (
+        one
+        for one in ours
+        if one["parameters"]["compact"] == direct["parameters"]["compact"]
+        and all(one["settings"][name] == direct["settings"][name] for name in schedule)
+    )
+    return (
+        f"Direct design, {units(direct, 'compact')} units trained dense from scratch, has test perplexity "
+        f"{perplexity(direct):.2f}; ISS, which found these sizes during training, {perplexity(twin):.2f}.\n"
+    )
