@@ -118,8 +118,9 @@ assert outputs(params, state).shape == (12, 5, 7)
 #   above*). Both rows are called *readers* of the unit.
 # - **Four bias entries**, one for each gate.
 #
-# The layout contains all this information. `layout.occurrences("lstm0")` lists every place of the
-# space in the arrays; unit 2 is 2 positions after the start of each.
+# The layout lists all these places, but not which of them read the unit; each model names its
+# readers. `layout.occurrences("lstm0")` lists every place of the space in the arrays; unit 2 is 2
+# positions after the start of each.
 
 # %%
 UNIT = 2
@@ -548,8 +549,10 @@ assert f"{exponent:.0f}" == "-267"
 
 # %% [markdown]
 # So practically no unit becomes removable by chance. Training has to push all weights of a unit to
-# zero *together*. The group lasso penalty does this, and this is why its groups must be exactly the
-# slices in the first figure, without the biases.
+# zero *together*, and the group lasso penalty does this. Zero readers would be enough to remove the
+# unit. But while its columns are nonzero it still has an output, its readers have gradients, and it
+# may come back; its columns also go on reading other units. So the group contains columns and
+# readers. Biases are usually not penalised, and they are removed with the unit.
 #
 # ## Exercise
 #
@@ -564,7 +567,8 @@ assert f"{exponent:.0f}" == "-267"
 #
 # ### Answer
 #
-# An array reads a space if its rows (axis 0) contain the space, because rows correspond to inputs.
+# In this model an array reads a space if its rows (axis 0) contain the space, because rows
+# correspond to inputs.
 # `lstm0` is read by `lstm0/kernel` and `lstm1/kernel`; `lstm1` by `lstm1/kernel` and
 # `softmax/kernel`. Each group has four columns as long as the kernel is high, the recurrent row and
 # the row above; the four crossings of columns and recurrent row were counted twice, so
@@ -617,8 +621,8 @@ assert with_skip == lower + V == 63
 #   recurrent row and the row above. Its biases are removed with it, but are not in the group.
 # - It can be removed without loss if everything that reads it is zero. Zero columns are not enough,
 #   because the biases can still make the unit's output nonzero.
-# - The layout, a table of the spaces along each axis, contains all this. Removing units is then one
-#   call.
+# - The layout, a table of the spaces along each axis, lists all places of a unit. Removing units is
+#   then one call.
 # - Zeros save work only if they cover a whole unit. The same number of scattered zeros saves
 #   nothing.
 #

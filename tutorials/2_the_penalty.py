@@ -134,7 +134,8 @@ figure.savefig(FIGURES / "2_three_penalties.png")
 # If one of the two groups is zero, the weight is zero, even when the other unit is alive. And the
 # simple rule above, to shorten each row by $\lambda$, no longer gives the minimum: if group $j$ is
 # shortened first, the shared weight changes, and with it the length of group $k$ before its turn.
-# The result depends on the order. Tutorial 4 shortens all groups together.
+# Another order gives another result, and in general no order gives the minimum. Tutorial 4 shows
+# this in numbers and shortens all groups together.
 #
 # No weight is in more than two groups, the group of its row and the group of its column. So the
 # derivative of $R = \lambda \sum_g |w_g|$ with respect to the weight $w_{rc}$ in row $r$ and column
@@ -360,8 +361,8 @@ figure.savefig(FIGURES / "2_corner.png")
 # Without smoothing, the formula $w / |w|$ is 0 / 0 at a dead unit. A direct implementation, or
 # automatic differentiation, gives `nan`, and one `nan` spreads to the whole network in one step.
 # There is a better choice. At the corner of a convex function, the slope of *every* line that
-# touches the graph from below is a *subgradient*; for the length of a vector the subgradients are
-# all vectors $\xi$ with $|\xi| \le 1$, a ball. `penalty` returns its centre, zero.
+# touches the graph from below is a *subgradient*. At zero, every vector $\xi$ with $|\xi| \le 1$ is
+# a subgradient of the length, and these form a ball. `penalty` returns its centre, zero.
 
 # %%
 dead = {array: values.copy() for array, values in params.items()}
@@ -378,10 +379,10 @@ assert not_numbers == 28  # 4 columns of 4, two rows of 8, less 4
 assert f"{inner(dead, grads_dead):.4f}" == f"{value_dead:.4f}" == "2.1112"
 
 # %% [markdown]
-# Zero is a reasonable choice for a *gradient*, but it has a cost for a *method*. The condition for
-# staying at zero was $|\nabla F_g| \le \lambda$: then $-\nabla F_g / \lambda$ is in the ball, and
-# this subgradient would balance the loss exactly. The method uses the subgradient 0 instead. Its
-# step is $\nabla F_g + 0$, and the unit leaves zero.
+# Zero is a reasonable choice for a gradient, but it has a cost. If $|\nabla F_g| \le \lambda$, the
+# subgradient $-\nabla F_g / \lambda$ would balance the loss exactly and keep the unit at zero. But
+# `penalty` returns 0, so a *subgradient method*, which subtracts gradient and subgradient, moves by
+# $-\eta\, \nabla F_g$. The unit leaves zero.
 #
 # ## A subgradient method near zero
 #
@@ -419,8 +420,9 @@ assert np.linalg.norm(w + before) < 1e-12
 # $\tau$ to zero, after each step, with $\tau = 10^{-4}$ in the language model. We try this on a
 # regression with 10 units of 8 weights, of which only 3 units generate the $N$ samples: $Y = X W +
 # \text{noise}$, $F(W) = \frac{1}{2 N} |Y - X W|^2$. The groups are the rows of $W$. They do not
-# overlap, so we find the exact minimum by shortening the rows as above, after each step of gradient
-# descent.
+# overlap, so we find the exact minimum with the rule above: after each gradient step with learning
+# rate $\eta$ we shorten each row by $\eta\lambda$, not by $\lambda$, because the step moves only a
+# fraction $\eta$ of the way. (Tutorial 4 derives this step.)
 
 # %%
 rng = np.random.default_rng(1)
@@ -520,9 +522,10 @@ figure.savefig(FIGURES / "2_threshold.png")
 #
 # This explains why $10^{-4}$ works for the authors and has no effect here. With their learning rate
 # 1, $\lambda = 0.00245$ and groups of 23,996 weights, a jump changes a weight by 0.0000158, less
-# than their threshold; a small network has larger jumps in fewer weights. So the threshold is one
-# more number to tune, and it depends on the learning rate, the strength and the size of the
-# network. Tutorial 4 replaces the subgradient by a step that needs no threshold.
+# than their threshold. Here $\lambda$ is 0.5 and a group has 8 weights, so a jump changes a weight
+# by 0.005 to 0.05. So the threshold is one more number to tune, and it depends on the learning
+# rate, the strength and the size of the network. Tutorial 4 replaces the subgradient by a step that
+# needs no threshold.
 
 # %%
 in_a_weight = 0.00245 / np.sqrt(23996)

@@ -3,19 +3,18 @@
 #
 # Training with the proximal step makes all weights of some units zero. To *compact* the network
 # means to remove these units. The result is an ordinary LSTM with smaller arrays. Two claims are
-# tested here. The outputs do not change. And further training gives the same results as training in
-# which the biases, state and velocity of a dead unit are set to zero as well. (Without that, a dead
-# unit may come back; a unit that is cut cannot.)
+# tested here. First, the outputs do not change. Second, cutting a dead unit during training equals
+# keeping it and setting its biases, state and velocity to zero. It does not equal training that
+# leaves these alone: there the unit can come back.
 #
-# **You will learn** which condition a unit must meet to be removed without loss, and which
-# conditions only look sufficient; which arrays have to be cut besides the weights; how to restore
-# the original shapes; why units can be removed *during* training, with the same trajectory; and how
-# much faster the network becomes.
+# **You will learn** which condition allows a unit to be removed without loss, and which conditions
+# only look sufficient; which arrays have to be cut besides the weights; how to restore the original
+# shapes; why units can be removed *during* training, and which training this equals; and how much
+# faster the network becomes.
 #
-# **You need** [tutorial 1](1_one_unit.py), and from [tutorial 4](4_proximal_steps.py) that the
-# proximal step makes exact zeros. It takes about 60 minutes to read, with the exercise, and seconds
-# to run. Numbers about our own networks are computed below, and most are checked by an `assert`.
-# Numbers of the paper are quoted.
+# **You need** tutorials [1](1_one_unit.py) and [4](4_proximal_steps.py), and backpropagation. It
+# takes about 60 minutes to read, with the exercise, and seconds to run. Numbers about our own
+# networks are computed below, and most are checked by an `assert`. Numbers of the paper are quoted.
 
 # %%
 import time
@@ -138,20 +137,21 @@ figure.savefig(FIGURES / "6_conditions.png")
 # The condition is not necessary. A unit that only itself reads (the third case), or that is read
 # only by units which nothing reads (the exercise), could go too; `alive` does not look for these.
 #
-# `alive(params, groups, readers)` checks whether all weights that read the unit are zero.
-# `alive(params, groups)` requires more, that the whole group is zero, and is therefore safe, too.
-# The proximal step makes whole groups zero, so in training we use the latter, as the proximal step
-# reports it. The readers' test can find a few more units.
+# So there are two tests. `alive(params, groups, readers)` calls a unit dead if all weights that
+# read it are zero, which is enough to remove it. `alive(params, groups)` calls it dead only if its
+# whole group is zero. In training we use the second, which the proximal step reports: a unit with
+# zero readers but nonzero columns still has an output, so its readers have gradients, and it could
+# come back. For a finished network use the first; it may find more units.
 #
-# The model has to define its readers, because the layout does not contain this information: in
-# another network, a reader may lie along columns (tutorials 7 and 10).
+# The layout lists the places of a unit, but not where its output is used. So each model names its
+# readers: here rows, in other networks sometimes columns (tutorials 7 and 10).
 
 # %%
 print("readers:", ptb_lstm.READERS)
 assert ptb_lstm.READERS == (("lstm*/kernel", 0), ("softmax/kernel", 0))
 
 # %% [markdown]
-# ## Why the change is not exactly zero
+# ## Why the change can differ from zero
 #
 # A unit that nothing reads adds products with zero to each sum, and these are exact. Yet in a
 # larger network the change may differ from 0 in the last bits: matrix products are summed in
@@ -159,8 +159,8 @@ assert ptb_lstm.READERS == (("lstm*/kernel", 0), ("softmax/kernel", 0))
 # order. In any order, the sum of $n$ products $x_i w_i$ differs from the exact one by at most about
 # $\frac{n}{2} \varepsilon \sum_i |x_i w_i|$, where $\varepsilon$ is the spacing of numbers at 1;
 # two orders differ by twice as much at most. We take two layers of 300 units, in which nothing
-# reads the odd units, check this bound for a product with the kernel of the softmax, and print the
-# change of the logits.
+# reads the odd units. Here 150 of the 300 products are exactly zero, so $n = 150$. We check this
+# bound for a product with the kernel of the softmax, and print the change of the logits.
 
 # %%
 wide = ptb_lstm.layout(ptb_lstm.Config(vocabulary=7, embed_size=300, hidden_sizes=(300, 300)))
@@ -179,7 +179,7 @@ for dtype in (np.float64, np.float32):
 
     x, W = outputs_of_units.astype(dtype), network["softmax/kernel"]
     apart = np.abs(x @ W - x[:, ::2] @ W[::2])
-    bound = 152 * epsilon * (np.abs(x) @ np.abs(W))  # n = 150; the bound is rounded, too
+    bound = 152 * epsilon * (np.abs(x) @ np.abs(W))  # 2 more: it is rounded, too
     assert np.all(apart <= bound)
 
 # %% [markdown]
@@ -297,13 +297,14 @@ assert on_unit == 0
 # Every array that has an entry for each unit has to be cut: the parameters, the velocity, the
 # carried state. A `run` holds them, and `layouts_of` gives their layouts.
 #
-# `prox` also returns a *certificate*: a bound on the distance between the weights and the exact
-# result of the step, $\sqrt{2\,\text{gap}}$ (tutorial 4), which also decides which groups are
-# rounded to zero. `certificate.dead` says for each group whether all its weights are zero, and
-# `groups.split` splits this mask of all groups into one mask for each space.
-# `certificate.warm_start`, the shares of tutorial 5, is a table with one row and column for each
-# group and one more for "no group", from which the next step starts faster. Treat it as one more
-# array that must be cut.
+# `prox` computes the exact result up to a small error, and returns a *certificate*, which bounds
+# it. Its duality gap is the objective of the returned weights minus a proven lower bound of the
+# minimum. The weights are within $\sqrt{2\,\text{gap}}$ of the exact ones (tutorial 4), and a group
+# that is shorter than that is set to zero. `certificate.dead` says which groups are zero, and
+# `groups.split(~certificate.dead)` gives one mask of living units for each space.
+# `certificate.warm_start` is a table with one row and column for each group and one more for "no
+# group", from which the next step starts faster; tutorial 5 explains it. Here it is one more array
+# that must be cut.
 
 # %%
 VERBS, WHICH = ["return", "remove", "copy", "print"], ["first", "last"]
@@ -458,14 +459,14 @@ panels[2].legend(title="forgotten", frameon=False, loc="upper left", fontsize=8)
 figure.savefig(FIGURES / "6_training.png")
 
 # %% [markdown]
-# Nonzero biases do the most harm: the unit's output is nonzero, so its readers have gradients, and
-# the unit becomes nonzero again several times. (These gradients also enter the clipped norm, which
-# changes all other updates.) The carried state decays within a few steps, but the trajectories have
-# then already parted, and in this run the losses do not agree again. Masks of another size give
-# another random experiment, no worse and no better, but not the same one. Momentum matters least:
-# the weights do move, but by less than the proximal step subtracts, so it sets them to zero again
-# each time. This depends on the run; a unit that dies with a large velocity would become nonzero
-# again.
+# Forgotten biases and masks change the losses most. Only forgotten biases bring dead units back:
+# the unit's output is nonzero, so its readers have gradients, and it becomes nonzero again several
+# times. (These gradients also enter the clipped norm, which changes all other updates.) Masks of
+# another size give another random experiment, no worse and no better, but not the same one. The
+# carried state decays within a few steps, but the trajectories have then already parted, and in
+# this run the losses do not agree again. Momentum matters least: the weights do move, but by less
+# than the proximal step subtracts, so it sets them to zero again each time. This depends on the
+# run; a unit that dies with a large velocity would become nonzero again.
 #
 # ## Speed
 #
