@@ -523,7 +523,7 @@ figure.savefig(FIGURES / "2_threshold.png")
 # This explains why $10^{-4}$ works for the authors and has no effect here. With their learning rate
 # 1, $\lambda = 0.00245$ and groups of 23,996 weights, a jump changes a weight by 0.0000158, less
 # than their threshold. Here $\lambda$ is 0.5 and a group has 8 weights, so a jump changes a weight
-# by 0.005 to 0.05. So the threshold is one more number to tune, and it depends on the learning
+# by 0.005 to 0.053. So the threshold is one more number to tune, and it depends on the learning
 # rate, the strength and the size of the network. Tutorial 4 replaces the subgradient by a step that
 # needs no threshold.
 
@@ -531,6 +531,9 @@ figure.savefig(FIGURES / "2_threshold.png")
 in_a_weight = 0.00245 / np.sqrt(23996)
 print(f"one jump of the paper's training, in a single weight: {in_a_weight:.7f}")
 assert f"{in_a_weight:.7f}" == "0.0000158"
+here = [f"{rate * LAMBDA / np.sqrt(OUTPUTS):.3f}" for rate in (0.03, 0.3)]
+print(f"and of ours, with the learning rates 0.03 and 0.3: {' and '.join(here)}")
+assert here == ["0.005", "0.053"]
 
 # %% [markdown]
 # ## Exercise
