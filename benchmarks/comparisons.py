@@ -122,8 +122,8 @@ def _ours(one: Comparison) -> list[str]:
     if near := one.above:
         higher = mean(perplexity, near) / one.reference - 1
         text.append(
-            f"The best ISS model above the dense one: {mean(perplexity, near):.2f}{_seeds(near)}, {higher:.1%} "
-            f"higher, with {mean(gone, near):.0%} of the units removed."
+            f"The best ISS model of those that are worse: {mean(perplexity, near):.2f}{_seeds(near)}, "
+            f"{higher:.1%} higher, with {mean(gone, near):.0%} of the units removed."
         )
     return text
 

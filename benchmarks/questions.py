@@ -14,7 +14,7 @@ def section() -> str:
     lines = [
         f"`{command}`, and the same run without ISS, `{twin}`: {iss['corpus']['train']:,} questions of "
         f"{settings['articles']} articles, {settings['steps']:,} steps of {settings['batch']} each. EM and F1 on "
-        f"the {questions} dev questions whose context has up to {settings['dev_limit']} tokens, and F1 on all "
+        f"the {questions} dev questions whose context has up to {settings['dev_limit']} words, and F1 on all "
         f"{iss['all_dev']['questions']:,} of dev. {_together(iss, dense)}",
         "",
         "| | units of g0, g1, g2 | parameters | EM | F1 | F1, all of dev | minutes |",

@@ -68,13 +68,12 @@ def speed() -> str:
             continue
         steps = " / ".join(number(figures[f"step_{size}_vs_torch"]) for size in ("small", "medium", "large"))
         over = figures["compact_vs_onnxruntime"]
-        compact = f"{number(figures['compact_vs_torch'])} / {number(over and 1 / over)}"
+        compact = f"{number(figures['compact_vs_torch'])} ({number(over and 1 / over)})"
         measured = [each.met(value, kind) for each in TARGETS if (value := figures[each.name]) is not None]
         met = f"[{sum(measured)} of {len(measured)}](benchmarks/RESULTS.md)"
         rows.append([kind, steps, compact, met])
-    steps = "training, 2x200 / 2x650 / 2x1500; PyTorch = 1"
-    compact = "evaluation, 373 + 315; PyTorch / ONNX Runtime = 1"
-    return table(["speed", steps, compact, "targets met"], rows, words=4)
+    steps, compact = "training, 2x200 / 2x650 / 2x1500", "evaluation, 373 + 315 (as ONNX Runtime)"
+    return table(["times as fast as PyTorch", steps, compact, "targets met"], rows, words=4)
 
 
 def small() -> str:
@@ -110,9 +109,9 @@ def mutations() -> str:
     share, second = score["caught"] / score["mutants"], score["second_set"]
     missed = "" if second["caught"] >= 0.97 * second["mutants"] else "missed: "
     return wrapped(
-        f"Of {score['mutants']} ports made wrong on purpose the check finds {score['caught']} (mutation score "
-        f"{share:.0%}), and names {score['named']} of {score['known']} known mistakes; of {second['mutants']} "
-        f"written after it, {second['caught']} ({missed}97 % wanted; `python tests/test_mutations.py`)."
+        f"The check detects {score['caught']} of {score['mutants']} deliberately wrong ports (mutation score "
+        f"{share:.0%}) and names {score['named']} of {score['known']} known mistakes. Of {second['mutants']} "
+        f"written later it detects {second['caught']} ({missed}target 97%; `python tests/test_mutations.py`)."
     )
 
 

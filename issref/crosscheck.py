@@ -88,8 +88,9 @@ class Score(Scored):
     """The folder that `vectors` wrote, with the outputs."""
 
     def run(self) -> int:
-        suite = conformance.load(conformance.version_in(self.dir))
-        return self.report(suite, conformance.outputs_in(self.dir), {})
+        check_new(self.json, overwrite=True)
+        version, outputs = conformance.version_in(self.dir), conformance.outputs_in(self.dir)
+        return self.report(conformance.load(version), outputs, {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,7 @@ class Port(Scored):
     """Print the tracebacks of the port's exceptions."""
 
     def run(self) -> int:
+        check_new(self.json, overwrite=True)
         suite, port = conformance.load(self.suite).chosen(self.only), imported(self.function)
         dtypes = [self.dtype] if self.dtype else conformance.DTYPES
         return self.report(suite, *conformance.run(port, suite, dtypes, trace=self.traceback))
@@ -134,18 +136,17 @@ class Pruned:
     stack_after: str | None = None
     """Choice among several LSTMs in AFTER."""
     reader: tuple[str, ...] = ()
-    """The arrays in BEFORE that alone read the top layer: --reader fc.weight. A file does not show them."""
+    """All arrays in BEFORE that read the top layer: --reader fc.weight. The file does not record which ones do."""
     reader_after: tuple[str, ...] = ()
     """The same in AFTER, if they have other names there."""
     unrelated: tuple[str, ...] = ()
-    """Other arrays as wide as a layer that was cut, without its units: --unrelated 'embed*'."""
+    """Other arrays as wide as a layer that was cut, but unrelated to its units: --unrelated 'embed*'."""
     json: Path | None = None
     """Also write the report to this JSON file."""
 
     def run(self) -> int:
         check_new(self.json, True, self.before, self.after)
-        names = ("stack", "stack_after", "reader", "reader_after", "unrelated")
-        choices = {name: getattr(self, name) for name in names}
+        choices = {name: value for name, value in vars(self).items() if name not in ("before", "after", "json")}
         return judge(compare_checkpoints(self.before, self.after, **choices), self.json)
 
 
@@ -169,8 +170,7 @@ class Convert:
     """Overwrite an existing file."""
 
     def run(self) -> int:
-        choices = {"stack": self.stack, "forget_bias": self.forget_bias, "overwrite": self.overwrite}
-        log("\n".join(convert(self.source, self.target, **choices)))
+        log("\n".join(convert(**vars(self))))
         return 0
 
 
@@ -193,9 +193,9 @@ class Shrink:
     stack: str | None = None
     """Choice among several LSTMs: --stack 'decoder.lstm.*_l#'; '#' is any number."""
     reader: tuple[str, ...] = ()
-    """The arrays that alone read the top layer: --reader fc.weight. A file does not show them."""
+    """All arrays that read the top layer: --reader fc.weight. The file does not record which ones do."""
     unrelated: tuple[str, ...] = ()
-    """Other arrays as wide as a layer to cut, without its units: --unrelated 'embed*'."""
+    """Other arrays as wide as a layer to cut, but unrelated to its units: --unrelated 'embed*'."""
     overwrite: FlagCreatePairsOff[bool] = False
     """Overwrite an existing file."""
     json: Path | None = None

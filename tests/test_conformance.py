@@ -360,6 +360,15 @@ def rewrite(folder, dtype="float64", **changes):
     save_file({name: values for name, values in arrays.items() if values is not None}, path)
 
 
+@pytest.mark.parametrize("words", [["score", "."], ["port", "issref.verify.suite.reference_port:answer"]])
+def test_a_report_without_a_folder_is_refused_before_any_work(words, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(conformance, "load", None)
+    assert run(*words, "--json", tmp_path / "none" / "report.json") == 2
+    said = capsys.readouterr()
+    assert f"expected a folder to write to, got no {tmp_path / 'none'}" in said.err
+    assert said.out == ""
+
+
 def test_score_reads_back_what_a_port_wrote(folder, capsys):
     assert {path.name for path in FOLDER.iterdir()} <= {path.name for path in folder.iterdir()}
     assert run("score", folder, "--only", "lstm*", "--json", folder / "report.json") == 0

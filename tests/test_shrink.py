@@ -302,6 +302,7 @@ REFUSALS = {
     ),
     "no such layer": ('{"lstm2": [0]}', "keep: expected layers of ['lstm0', 'lstm1'], got 'lstm2'"),
     "no units": ('{"lstm0": []}', "keep: expected different units of 0 to 2 of lstm0, at least one, got []"),
+    "a layer twice": ('{"lstm0": [0], "lstm0": [1]}', "expected each name once, got 'lstm0' twice"),
     "a unit twice": ('{"lstm0": [1, 1]}', "keep: expected different units of 0 to 2 of lstm0"),
     "true is no unit": ('{"lstm0": [true]}', "keep: expected different units of 0 to 2 of lstm0"),
     "no such unit": ('{"lstm0": [3]}', "keep: expected different units of 0 to 2 of lstm0, at least one, got [3]"),

@@ -17,8 +17,8 @@ Alive = Mapping[str, np.ndarray]  # for each space, a boolean for each of its co
 def compact(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layout]:
     """Return the params without the components that are not alive, and their layout.
 
-    Spaces that are not in `alive` are not cut. The network computes the same outputs if no weight reads the
-    removed components, as `iss.groups.alive(..., readers=...)` finds them. States and masks are cut by the same
+    Spaces that are not in `alive` are not cut. The outputs stay the same if no weight reads the removed
+    components; `iss.groups.alive(..., readers=...)` returns such a mask. States and masks are cut by the same
     call with their own layout. Raises ValueError if params or alive do not fit the layout.
 
     >>> layout = Layout({"kernel": (("x",), ("unit",)), "bias": (("~unit",),)}, {"x": 2, "unit": 3})

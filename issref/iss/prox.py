@@ -28,10 +28,10 @@ class Certificate(NamedTuple):
     """The accuracy of a proximal step, and the start for the next one.
 
     gap: the duality gap. The weights returned are within sqrt(2 gap) of the exact ones, in the units of w.
-    Rounding to the dtype of the weights, say float32, comes on top; it sets no group to zero. relative_gap: gap /
-    objective. sweeps: rounds over the groups, Newton steps included. dead: for each group, whether all its weights
-    are exactly 0; `groups.split` splits it by space. warm_start: the table `share` of `iss.dual`, to start from in
-    the next step.
+    Rounding to the dtype of the weights, say float32, adds to this error; it sets no group to zero. relative_gap:
+    gap / objective. sweeps: rounds over the groups, Newton steps included. dead: for each group, whether all its
+    weights are exactly 0; `groups.split` splits it by space. warm_start: the table `share` of `iss.dual`, to start
+    from in the next step.
     """
 
     gap: float

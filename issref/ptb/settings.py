@@ -58,7 +58,7 @@ class PenaltyOptions(Options):
     l1_strength: NonNegative = 1e-4
     """Coefficient of sum |w| for --method l1, on everything but the embedding."""
     threshold: NonNegative = 1e-4
-    """Weights smaller than this are set to 0 after each step by --method released and l1 (there at least
+    """Weights smaller than this are set to 0 after each step by --method released and l1 (for l1, at least
     2 * l1-strength)."""
     shrink: bool = True
     """Cut components out of the arrays as they die in --method prox; --no-shrink keeps them as zeros."""

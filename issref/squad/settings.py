@@ -69,8 +69,8 @@ class ScheduleOptions(Options):
     learning_rate: Positive = 1e-3
     """Adam's learning rate at the first step."""
     final_rate: Share = 1.0
-    """Factor of the learning rate after the last step, approached linearly; the last step itself is one step short
-    of it."""
+    """Final learning rate relative to the first: the rate falls linearly and would reach it one step after the
+    last."""
     clip: Positive | None = None
     """Largest global norm of the gradient; no clipping if not given."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -91,7 +91,7 @@ class DataOptions(Options):
     dev_limit: Count | None = None
     """Only dev questions whose context has at most this many words are scored; all if not given."""
     dev_sample: Count = 1000
-    """Number of them to score after each epoch; all are scored at the end."""
+    """Number of dev questions to score after each epoch; all within --dev-limit are scored at the end."""
     articles: Count | None = None
     """Number of train articles to read, from the first; all if not given."""
     train: str | None = None

@@ -84,11 +84,19 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def from_json(text: str | bytes) -> Any:
-    """Parse JSON. Raises ValueError if it is malformed, or nested too deeply for Python's parser."""
+    """Parse JSON. Raises ValueError if it is malformed, repeats a name, or is nested too deeply for Python."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except RecursionError as error:
         raise ValueError("brackets nested too deeply") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(name for name in fields if sum(name == one for one, _ in pairs) > 1)
+        raise ValueError(f"expected each name once, got {twice!r} twice")
+    return fields
 
 
 def save(path: Path, arrays: Arrays, *, previous: Path | None = None, **about: Any) -> None:
