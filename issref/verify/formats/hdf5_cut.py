@@ -23,11 +23,18 @@ def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
 
     Nothing is `renamed`. Raises ValueError if the model's settings do not show which layer has these arrays.
     """
+    import h5py
+
     if path.suffix != ".keras":
         return _cut_weights(path.read_bytes(), keep)[0]
     buffer = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(buffer, "w") as smaller:
-        weights, units = _cut_weights(archive.read(WEIGHTS), keep)
+        content = archive.read(WEIGHTS)
+        with h5py.File(io.BytesIO(content), "r") as old:
+            if any(name.startswith("optimizer/") for name in datasets(old)):
+                how = "keras.models.load_model(path, compile=False).save(...)"
+                raise ValueError(f"optimizer: expected a model without its optimizer's moments ({how}), got them")
+        weights, units = _cut_weights(content, keep)
         new = {WEIGHTS: weights, CONFIG: _resized(archive.read(CONFIG), units)}
         for member in archive.infolist():
             smaller.writestr(member, new.get(member.filename, archive.read(member)))

@@ -40,7 +40,8 @@ def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
     readers = {name: masks for name, masks in keep.items() if name not in mine}
     _check_uses(model.graph, weights, readers)
     for node, mask in cells:
-        _check_read(model.graph, node, {*weights, *readers}, ranks)
+        _check_read(model.graph, node, _reading(weights, readers, mask), ranks)
+    for node, mask in cells:
         _resize(model.graph, node, mask)
     for name, tensor in onnx_graph.tensors(model.graph):
         if masks := (weights | readers).get(name):
@@ -63,7 +64,8 @@ def _resize(graph: Any, node: Any, mask: np.ndarray) -> None:
         attribute.i = int(mask.sum()) if attribute.name == "hidden_size" else attribute.i
     fed = {value.name: value for value in graph.input}
     for number, state in enumerate(node.input):
-        if number in _STATES and state in fed:
+        others = (one for one in graph.node if one is not node)
+        if number in _STATES and state in fed and not any(_mentions(one, state) for one in others):
             fed[state].type.tensor_type.shape.dim[-1].dim_value = int(mask.sum())
         elif number in _STATES and state:
             kept, small = f"{node.output[0]}/kept_{number}", f"{node.output[0]}/state_{number}"
@@ -83,6 +85,13 @@ def _check_uses(graph: Any, weights: Keep, readers: Keep) -> None:
         ):
             what = "one MatMul or Gemm to read it along the units" if name in readers else "one node to use it"
             raise ValueError(f"{name}: expected {what}, got {', '.join(node.op_type for node, _ in uses)}")
+
+
+def _reading(weights: Keep, readers: Keep, mask: np.ndarray) -> set[str]:
+    """Return the arrays that are cut along the axis by which they read, to the units of this mask."""
+    inputs = {name: masks[2] for name, masks in weights.items() if len(masks) == 3}
+    rows = {name: next(one for one in masks if not one.all()) for name, masks in readers.items()}
+    return {name for name, kept in (inputs | rows).items() if np.array_equal(kept, mask)}
 
 
 def _check_read(graph: Any, cell: Any, cut: set[str], ranks: Mapping[str, int]) -> None:
@@ -159,6 +168,8 @@ def _infer_outputs(model: Any) -> None:
         inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except Exception as error:  # of the package
         why = " ".join(str(error).split())[:200]
-        raise ValueError(f"graph: expected nodes that take any number of units, got {why}") from error
+        hint = "; export the output's last step, out[-1], instead of h_n[-1], which joins all layers"
+        what = f"nodes that take any number of units, got {why}" + hint * ("Concat" in why)
+        raise ValueError(f"graph: expected {what}") from error
     for value, found in zip(model.graph.output, inferred.graph.output, strict=True):
         value.CopyFrom(found)

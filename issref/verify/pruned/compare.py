@@ -89,7 +89,7 @@ def report(
         describe(one),
         describe(other),
         None if preserved and doubt else preserved,
-        doubt if preserved and doubt else verdict.basis(layers, pair.readouts),
+        doubt if preserved and doubt else verdict.basis(one, layers, pair.readouts),
         layers,
         findings,
         [*_notes(pair, kept, one, other)],

@@ -3,6 +3,7 @@
 A file does not show what its other arrays do: every one that may hold units to cut must be named by the user.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -18,7 +19,9 @@ from issref.verify.pruned.defects import Readout
 
 # Endings of the names of a matrix and its bias; of matrices that read along axis 1.
 BIASES = {"weight": "bias", "kernel": "bias", "softmax_w": "softmax_b", "vars/0": "vars/1"}
-_COLUMNS = ("weight", "weight_ih", "W")
+_COLUMNS = re.compile(
+    r"(?:^|\.)(?:(?:\w+_)?weight(?:_ih(?:_l\w+)?|_l\w+|_orig|_mask|_raw|_v)?|W|weight\.original[01]?)$"
+)
 _ENDS = (1, 2, 3, 4)  # copies of the units end to end: both directions; queries, keys and values; gates
 
 
@@ -96,12 +99,15 @@ def unexplained(found: Checkpoint, cut: Mapping[str, int], named: Sequence[str])
     layers, lengths = " and ".join(cut), {width * ends for width in cut.values() for ends in _ENDS}
     whole = spaces(found.params)[-1] not in cut
     explained = {*named, *map(_bias, named), *(candidates(found) if whole else ())}
+    for reader in known(found):
+        start = reader.removesuffix(MODELS[found.framework].reader)
+        explained |= {name for name in found.rest if name.startswith(start)}
     left = [
         f"{name} {values.shape}"
         for name, values in sorted(found.rest.items())
         if lengths.intersection(values.shape) and name not in explained
     ]
-    if not left or known(found):
+    if not left or (known(found) and found.framework == "issref"):  # beside its params, training holds moments
         return ""
     more = f" and {len(left) - 8} more" * (len(left) > 8)
     return (
@@ -138,5 +144,4 @@ def _fits(name: str, values: np.ndarray, units: int) -> bool:
 
 def reads_columns(name: str) -> bool:
     """Return whether a matrix of this name reads along axis 1, as PyTorch's do."""
-    ending = name.replace("/", ".").rpartition(".")[2]
-    return ending.partition("_l")[0] in _COLUMNS
+    return _COLUMNS.search(name.replace("/", ".")) is not None

@@ -1,29 +1,23 @@
 """Cut units out of the LSTM of a checkpoint: those that nothing reads, or all but those to keep."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import numpy as np
 
-from issref.iss.compact import Alive, keep_masks
-from issref.iss.layout import Layout
+from issref.iss.compact import Alive
 from issref.models.ptb_lstm import spaces
 from issref.training.checkpoint import from_json, read_whole, write_whole
-from issref.verify.formats import files, hdf5_cut, names, onnx_cut, torch
-from issref.verify.formats.cells import GRU, cell_of
+from issref.verify.formats import files, names
+from issref.verify.formats.cells import cell_of
 from issref.verify.formats.convert import Checkpoint, load, naming, widths
 from issref.verify.pruned import matching, pairs, readers
 from issref.verify.pruned.compare import Report, report
+from issref.verify.pruned.cut import Cut, content, renamed
 from issref.verify.pruned.defects import Kept, Readout
 
-CUTTERS = {
-    ".pt": torch.cut, ".pth": torch.cut, ".onnx": onnx_cut.cut, ".keras": hdf5_cut.cut, ".h5": hdf5_cut.cut,
-    ".safetensors": files.cut,
-}  # fmt: skip
 # The sizes in the user's code, for inputs d and units h; {d} and {h} are numbers.
 SIZES = {
     "torch": "input_size={d}, hidden_size={h}",
@@ -31,17 +25,9 @@ SIZES = {
     "flax": "features={h}, of NNX in_features={d}, hidden_features={h}",
     "tf1": "num_units={h}",
     "issref": "no change, widths come from the arrays",
-    "onnx": "no change but of states that are fed, which have {h} columns",
+    "onnx": "no change; states fed to it alone, and its final states, have {h} columns; other initial states stay",
 }
 INPUTS = {"torch": "in_features={h}", "flax": "in_features={h} of NNX"}  # of a reader
-
-
-class Cut(NamedTuple):
-    """Units to cut out of a checkpoint: masks of the units by layer, and the arrays that read the top layer."""
-
-    found: Checkpoint
-    alive: Alive
-    readers: tuple[str, ...]
 
 
 def shrink(
@@ -77,10 +63,10 @@ def shrink(
     alive = _alive(found, readout) if keep is None else _kept(found, keep, readout)
     cut = Cut(found, alive, chosen)
     with naming(source):
+        written = content(cut)
         _check_explained(cut)
-        content = _content(cut)
-    judged = _report(cut, target, readout, content)
-    write_whole(target, content)
+    judged = _report(cut, target, readout, written)
+    write_whole(target, written)
     return judged, [*_remarks(cut, keep is None)]
 
 
@@ -152,54 +138,11 @@ def _kept(found: Checkpoint, keep: Mapping[str, Sequence[int]], readout: Readout
     return alive
 
 
-def _content(cut: Cut) -> bytes:
-    """Return the content of the smaller file."""
-    found, layout = cut.found, _layout(cut)
-    every = {name: keep_masks(layout, name, cut.alive) for name in layout.axes}
-    if found.framework == "keras" and cell_of(found.params) == GRU:  # rows of two biases
-        every |= {
-            name: (np.ones(2, bool), mask[: len(mask) // 2])
-            for name, (mask, *more) in every.items()
-            if name.endswith("bias") and not more
-        }
-    keep = {
-        source: masks
-        for name, masks in every.items()
-        if not all(mask.all() for mask in masks)
-        for source in found.sources.get(name, (name,))
-    }
-    return CUTTERS[found.path.suffix](found.path, keep, _renamed(cut)) if keep else found.path.read_bytes()
-
-
-def _layout(cut: Cut) -> Layout:
-    """Return the layout of all arrays to cut: of the LSTM and its readers."""
-    axes, sizes, top = dict(cut.found.layout.axes), dict(cut.found.layout.sizes), [*cut.alive][-1]
-    for name in cut.readers:
-        by_row = ((top,), (f"{name} outputs",))
-        axes[name] = by_row[::-1] if readers.reads_columns(name) else by_row
-        sizes[f"{name} outputs"] = cut.found.rest[name].shape[not readers.reads_columns(name)]
-    return Layout(axes, sizes)
-
-
-def _renamed(cut: Cut) -> dict[str, str]:
-    """Return new names for the layers of one nn.LSTM that now differ in width, as in an nn.ModuleList."""
-    starts, renamed = {names.prefix(place) for place in cut.found.layers}, {}
-    if cut.found.framework != "torch" or len(starts) > 1 or len({mask.sum() for mask in cut.alive.values()}) == 1:
-        return {}
-    (start,) = starts
-    for number, layer in enumerate(cut.found.layers.values()):
-        for name in layer.values():
-            for source in cut.found.sources[name]:
-                end = source.removeprefix(start)
-                renamed[source] = f"{start}{number}.{re.sub(rf'_l{number}(?=_|$)', '_l0', end)}"
-    return renamed
-
-
 def _report(cut: Cut, target: Path, readout: Readout | None, content: bytes) -> Report:
     """Compare the outputs of the checkpoint and of the smaller one, read from its content."""
     others = {name: cut.found.rest[name] for name in cut.readers}  # none of the rest holds the units
     found, stack = cut.found._replace(rest=others), cut.found.stack
-    if _renamed(cut):
+    if renamed(cut):
         stack = names.prefix(stack) + "#.*_l#"
     with TemporaryDirectory() as folder:
         written = Path(folder) / target.name
@@ -236,9 +179,9 @@ def _changes(cut: Cut, smaller: Alive) -> Iterator[str]:
     """Yield the new sizes of the modules in the user's code."""
     found, sizes = cut.found, [widths(cut.found.params)[0], *(int(mask.sum()) for mask in cut.alive.values())]
     modules = [names.prefix(place).rstrip("/.") or "LSTM" for place in found.layers]
-    if renamed := _renamed(cut):
+    if others := renamed(cut):
         parts = ", ".join(f"nn.{cell_of(found.params).kind}({d}, {h})" for d, h in pairwise(sizes))
-        names_now = f"each reads the one before, as {next(iter(renamed.values()))}"
+        names_now = f"each reads the one before, as {next(iter(others.values()))}"
         yield f"{modules[0]}: nn.ModuleList([{parts}]), in which {names_now}"
     elif found.framework == "torch" and len({*modules}) == 1:
         yield f"{modules[0]}: hidden_size={sizes[-1]}"

@@ -1,0 +1,91 @@
+"""A verdict rests on what was read: the axis of a reader, the graph of ONNX, arrays beside a known model."""
+
+import numpy as np
+import pytest
+
+from issref.verify.formats import files
+from issref.verify.pruned.compare import compare_checkpoints
+from issref.verify.pruned.readers import reads_columns
+from issref.verify.pruned.shrink import shrink
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fc.weight", "attn.q_proj_weight", "fc.weight_orig", "fc.weight_v", "d.weight_ih_l0", "a.W",
+     "fc.parametrizations.weight.original"],
+)  # fmt: skip
+def test_matrices_of_pytorch_read_along_axis_1(name):
+    assert reads_columns(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["softmax/kernel", "Model/softmax_w", "d/weights", "layers/dense/vars/0", "onnx::MatMul_9"]
+)
+def test_other_matrices_read_along_axis_0(name):
+    assert not reads_columns(name)
+
+
+def onnx_file(path, read):
+    """Two layers of 4 units: unit 3 of lstm0 is not read by lstm1, unit 2 of lstm1 not by fc."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    stored, width = {"one": np.array([1]), "fc": rng.standard_normal((4, 5))}, 3
+    for layer, dead in enumerate((3, 2)):
+        stored[f"W{layer}"] = rng.standard_normal((1, 16, width))
+        stored[f"R{layer}"] = rng.standard_normal((1, 16, 4))
+        stored[f"R{layer}"][:, :, dead], width = 0, 4
+    stored["W1"][:, :, 3] = stored["fc"][2] = 0
+    make = helper.make_node
+    nodes = [
+        make("LSTM", ["x", "W0", "R0"], ["y0", "h0"], name="a", hidden_size=4),
+        make("Squeeze", ["y0", "one"], ["s0"]),
+        make("LSTM", ["s0", "W1", "R1"], ["y1", "h1"], name="b", hidden_size=4),
+        make("Squeeze", ["y1", "one"], ["s1"]),
+        make(*{"states": ("Concat", ["h0", "h1"], ["z"]), "sum": ("Add", ["s0", "s1"], ["z"])}[read],
+             **({"axis": 0} if read == "states" else {})),
+        make("MatMul", ["z", "fc"], ["out"]),
+    ]  # fmt: skip
+    ends, value_info = (("x", 3), ("out", 5)), helper.make_tensor_value_info
+    info = [value_info(name, TensorProto.FLOAT, (None, 2, size)) for name, size in ends]
+    weights = [numpy_helper.from_array(v if name == "one" else v.astype("f4"), name) for name, v in stored.items()]
+    graph = helper.make_graph(nodes, "g", info[:1], info[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_a_reader_cut_to_the_units_of_one_layer_reads_no_other_layer(tmp_path):
+    source = onnx_file(tmp_path / "a.onnx", "states")
+    with pytest.raises(ValueError, match="a: expected the next layer"):
+        shrink(source, tmp_path / "b.onnx", reader=["fc"])
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_pruned_sees_in_the_graph_what_else_reads_the_units(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from onnx import numpy_helper
+
+    model, keep = onnx.load(onnx_file(tmp_path / "a.onnx", "sum")), np.array([0, 1, 2])
+    rows = (keep + 4 * np.arange(4)[:, None]).ravel()
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        small = {"W0": lambda v: v[:, rows], "R0": lambda v: v[:, rows][:, :, keep], "W1": lambda v: v[:, :, keep]}
+        tensor.CopyFrom(numpy_helper.from_array(small.get(tensor.name, lambda v: v)(values), tensor.name))
+    model.graph.node[0].attribute[0].i = 3
+    onnx.save(model, tmp_path / "b.onnx")
+    report = compare_checkpoints(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    assert report.preserved is None
+    assert "Add" in report.basis
+
+
+def test_an_array_beside_a_known_model_is_asked_for(tmp_path):
+    rng, place = np.random.default_rng(0), "m/Model/RNN/multi_rnn_cell/cell_0/basic_lstm_cell/"
+    arrays = {place + "kernel": rng.standard_normal((12, 32)), place + "bias": np.zeros(32)}
+    arrays |= {"m/Model/softmax_w": rng.standard_normal((8, 9)), "m/Model/softmax_b": np.zeros(9)}
+    arrays["m/Model/softmax_w"][3] = arrays[place + "kernel"][7] = 0
+    files.write(tmp_path / "a.safetensors", arrays)
+    assert shrink(tmp_path / "a.safetensors", tmp_path / "b.safetensors")[0].preserved
+    files.write(tmp_path / "a.safetensors", arrays | {"aux/w": np.ones((8, 5))})
+    with pytest.raises(ValueError, match="aux/w"):
+        shrink(tmp_path / "a.safetensors", tmp_path / "c.safetensors")
