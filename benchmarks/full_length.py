@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from benchmarks.comparisons import DIRECT, Result, findings, gone, kind, left, perplexity
-from benchmarks.kept import RESULTS, command, load, units
+from benchmarks.kept import RESULTS, command, load, rows, units
 from issref.training.options import flattened
 
 RUNS, PICTURES = RESULTS / "full", "../benchmarks/results/full"
@@ -89,14 +89,9 @@ def _settings(name: str) -> dict[str, Any]:
     return flattened(json.loads((RUNS / name / "config.json").read_text()))
 
 
-def rows(name: str) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl of a stored run."""
-    return [json.loads(line) for line in (RUNS / name / "metrics.jsonl").read_text().splitlines()]
-
-
 def _unfinished_row(name: str) -> str:
     """The row of a run that has not ended; its valid perplexity is from the last epoch, in the run's batch."""
-    settings, (*_, last) = _settings(name), rows(name)
+    settings, (*_, last) = _settings(name), rows(RUNS / name)
     alive = last["alive"].values()
     text = f"{name}: unfinished, {last['epoch']} of {settings['epochs']} epochs"
     share = 1 - sum(alive) / sum(settings["hidden_sizes"])
@@ -133,7 +128,7 @@ def _row(name: str, result: Result) -> str:
 
 def growth(name: str) -> float:
     """Return the relative growth of resident memory from the end of the first epoch to the end of the last."""
-    first, *_, last = (row["resident_mb"] for row in rows(name))
+    first, *_, last = (row["resident_mb"] for row in rows(RUNS / name))
     return last / first - 1
 
 
@@ -174,6 +169,6 @@ def draw() -> None:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     write_whole(RUNS / "frontier.png", content.getvalue())
-    compare_training({"dense": rows(DENSE), "ISS": rows(ISS)}, RUNS / "training.png")
+    compare_training({"dense": rows(RUNS / DENSE), "ISS": rows(RUNS / ISS)}, RUNS / "training.png")
     for name in large():
-        compare_training({"ISS": rows(name)}, RUNS / name / "training.png")
+        compare_training({"ISS": rows(RUNS / name)}, RUNS / name / "training.png")

@@ -13,9 +13,13 @@ def load(name: str) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     """Return a run's result, with flat settings, its rows of metrics and its command."""
     folder = RESULTS / name
     result = json.loads((folder / "result.json").read_text())
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     result["settings"] = flattened(result["settings"])
-    return result, rows, command(folder)
+    return result, rows(folder), command(folder)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl of a run."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def command(folder: Path) -> str:

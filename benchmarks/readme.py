@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import issref.ptb.settings
 import issref.squad.settings
 from benchmarks import comparisons, flags, full_length, questions, recipes, record
+from benchmarks.comparisons import Result
 from benchmarks.kept import RESULTS, load, units
 from benchmarks.targets import TARGETS, values
 from benchmarks.words import number, table, wrapped
@@ -23,7 +23,6 @@ from issref.training.console import difference_phrase
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("results", "settings", "recipes")))
-Run = dict[str, Any]
 
 
 def headline() -> str:
@@ -52,7 +51,7 @@ def _perplexities(name: str, one: comparisons.Comparison) -> list[str]:
     return [name, dense, ours, *_saved(iss), f"{sum(seconds) / len(seconds):.1f}x as fast"]
 
 
-def _saved(runs: list[Run]) -> list[str]:
+def _saved(runs: list[Result]) -> list[str]:
     """Share of the units removed, and the factor between the multiply-adds of full and compact model."""
     removed = sum(map(comparisons.gone, runs)) / len(runs)
     factors = [one["multiply_adds"]["full"] / one["multiply_adds"]["compact"] for one in runs]
@@ -162,7 +161,7 @@ def _row(name: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _setup(result: Run) -> str:
+def _setup(result: Result) -> str:
     """Training time, corpus, machine and versions of a run."""
     versions, corpus = result["versions"], result["corpus"]
     blas = ", ".join(
