@@ -26,12 +26,17 @@ def test_other_matrices_read_along_axis_0(name):
 
 
 def onnx_file(path, read):
-    """Two layers of 4 units: unit 3 of lstm0 is not read by lstm1, unit 2 of lstm1 not by fc."""
+    """Two layers of 4 units: unit 3 of lstm0 is not read by lstm1, unit 2 of lstm1 not by fc.
+
+    `read`: of both layers, fc reads the final states one after the other, the last of them, or the sum of outputs;
+    or it reads lstm1 alone, and both layers start from one state that is fed.
+    """
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
     stored, width = {"one": np.array([1]), "fc": rng.standard_normal((4, 5))}, 3
+    states = ["", "", "start"] if read == "fed" else []
     for layer, dead in enumerate((3, 2)):
         stored[f"W{layer}"] = rng.standard_normal((1, 16, width))
         stored[f"R{layer}"] = rng.standard_normal((1, 16, 4))
@@ -39,18 +44,22 @@ def onnx_file(path, read):
     stored["W1"][:, :, 3] = stored["fc"][2] = 0
     make = helper.make_node
     nodes = [
-        make("LSTM", ["x", "W0", "R0"], ["y0", "h0"], name="a", hidden_size=4),
+        make("LSTM", ["x", "W0", "R0", *states], ["y0", "h0"], name="a", hidden_size=4),
         make("Squeeze", ["y0", "one"], ["s0"]),
-        make("LSTM", ["s0", "W1", "R1"], ["y1", "h1"], name="b", hidden_size=4),
+        make("LSTM", ["s0", "W1", "R1", *states], ["y1", "h1"], name="b", hidden_size=4),
         make("Squeeze", ["y1", "one"], ["s1"]),
-        make(*{"states": ("Concat", ["h0", "h1"], ["z"]), "sum": ("Add", ["s0", "s1"], ["z"])}[read],
-             **({"axis": 0} if read == "states" else {})),
+        *{
+            "states": [make("Concat", ["h0", "h1"], ["z"], axis=0)],
+            "last": [make("Concat", ["h0", "h1"], ["h"], axis=0), make("Gather", ["h", "one"], ["z"], axis=0)],
+            "sum": [make("Add", ["s0", "s1"], ["z"])],
+            "fed": [make("Identity", ["s1"], ["z"])],
+        }[read],
         make("MatMul", ["z", "fc"], ["out"]),
-    ]  # fmt: skip
-    ends, value_info = (("x", 3), ("out", 5)), helper.make_tensor_value_info
+    ]
+    ends, value_info = [("x", 3), ("out", 5)] + [("start", 4)] * bool(states), helper.make_tensor_value_info
     info = [value_info(name, TensorProto.FLOAT, (None, 2, size)) for name, size in ends]
     weights = [numpy_helper.from_array(v if name == "one" else v.astype("f4"), name) for name, v in stored.items()]
-    graph = helper.make_graph(nodes, "g", info[:1], info[1:], weights)
+    graph = helper.make_graph(nodes, "g", [*info[:1], *info[2:]], info[1:2], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
 
@@ -60,6 +69,23 @@ def test_a_reader_cut_to_the_units_of_one_layer_reads_no_other_layer(tmp_path):
     with pytest.raises(ValueError, match="a: expected the next layer"):
         shrink(source, tmp_path / "b.onnx", reader=["fc"])
     assert not (tmp_path / "b.onnx").exists()
+
+
+def test_the_last_of_the_final_states_of_two_layers_is_refused_with_a_way_out(tmp_path):
+    source = onnx_file(tmp_path / "a.onnx", "last")
+    with pytest.raises(ValueError, match=r"export the output's last step, out\[-1\], instead of h_n\[-1\]"):
+        shrink(source, tmp_path / "b.onnx", keep={"lstm1": [0, 1, 3]}, reader=["fc"])
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_a_state_fed_to_two_layers_keeps_its_width(tmp_path):
+    """Each layer gathers its own units of it."""
+    ort, source = pytest.importorskip("onnxruntime"), onnx_file(tmp_path / "a.onnx", "fed")
+    assert shrink(source, tmp_path / "b.onnx", reader=["fc"])[0].preserved
+    rng = np.random.default_rng(1)
+    fed = {"x": rng.standard_normal((6, 2, 3)).astype("f4"), "start": rng.standard_normal((1, 2, 4)).astype("f4")}
+    before, after = (ort.InferenceSession(tmp_path / name).run(None, fed)[0] for name in ("a.onnx", "b.onnx"))
+    assert np.abs(after - before).max() < 1e-5
 
 
 def test_pruned_sees_in_the_graph_what_else_reads_the_units(tmp_path):
