@@ -69,9 +69,10 @@ for array in layout.axes:
 # This table is the *layout*. For each axis of each array, it lists the *spaces* along it, in order.
 # There are four spaces: `word` (7 words), `embed` (3 embedding dimensions), `lstm0` (the 4 units of
 # the lower layer) and `lstm1` (the 4 units of the upper layer). An entry of a space is called a
-# *component*: in `lstm0` it is a hidden unit, in `word` a word. Read the second line: the rows of
-# `lstm0/kernel` are the 3 embedding dimensions followed by the 4 units of the layer itself (the
-# recurrent part); its columns are the 4 units, four times, once for each gate.
+# *component*: in `lstm0` a hidden unit, in `word` a word. The rows, columns and bias entries at its
+# places belong to it. Read the second line: the rows of `lstm0/kernel` are the 3 embedding
+# dimensions followed by the 4 units of the layer itself (the recurrent part); its columns are the 4
+# units, four times, once for each gate.
 #
 # The *group* of a unit is the part of its weights that training penalises: everything except its
 # biases. The sign `~` marks entries that are removed with the component, but are not in its group.
@@ -404,9 +405,9 @@ assert np.all(unit_output(no_biases, sentences) == 0)
 
 # %% [markdown]
 # So the rule is: **a unit can be removed without loss if everything that reads it is zero.** This
-# is sufficient, but not necessary (tutorial 6). Zero columns are neither. (If the *whole group* is
-# zero, columns and rows, then the readers are zero too, and the unit can be removed whatever its
-# biases are.)
+# is sufficient, but not necessary (tutorial 6). Zero columns are neither sufficient nor necessary.
+# (If the *whole group* is zero, columns and rows, then the readers are zero too, and the unit can
+# be removed whatever its biases are.)
 #
 # ## The same in one call
 #
@@ -455,8 +456,8 @@ assert difference(outputs(large, state), outputs(small, small_state)) < 1e-13
 # Two numbers describe the size of the network: its *parameters* (every entry of every array), and
 # its *multiply-adds* for one word (every entry of a kernel is used in one multiplication; the
 # embedding is a look-up and costs nothing). With $V$ words, embedding size $E$ and layers of $H_0$
-# and $H_1$ units the multiply-adds are $4 H_0 (E + H_0) + 4 H_1 (H_0 + H_1) + H_1 V$. (That there
-# are 268 parameters after and 268 multiply-adds before is a coincidence of our sizes.)
+# and $H_1$ units the multiply-adds are $4 H_0 (E + H_0) + 4 H_1 (H_0 + H_1) + H_1 V$. (Below, the
+# parameters after the removal and the multiply-adds before it are both 268, by coincidence.)
 
 # %%
 before = layout.parameters(), ptb_lstm.multiply_adds(layout)
@@ -550,9 +551,10 @@ assert f"{exponent:.0f}" == "-267"
 # %% [markdown]
 # So practically no unit becomes removable by chance. Training has to push all weights of a unit to
 # zero *together*, and the group lasso penalty does this. Zero readers would be enough to remove the
-# unit. But while its columns are nonzero it still has an output, its readers have gradients, and it
-# may come back; its columns also go on reading other units. So the group contains columns and
-# readers. Biases are usually not penalised, and they are removed with the unit.
+# unit. But if its columns or biases are nonzero, it still has an output, so its readers have
+# gradients and it may come back. Nonzero columns also go on reading other units. So the group
+# contains columns and readers. Biases are usually not penalised; they are removed with the unit, or
+# set to zero (tutorial 6).
 #
 # ## Exercise
 #

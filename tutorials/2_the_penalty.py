@@ -55,9 +55,10 @@ FIGURES.mkdir(exist_ok=True)
 #   longer than $\lambda$ becomes zero. (Tutorial 4 derives this.)
 #
 # To compare fairly, we choose the strengths of L1 and of the group lasso so that each makes *half
-# of the weights* zero, 48 of 96: the strength is between the 48th and the 49th smallest weight, or
-# between the 4th and the 5th shortest row. L2 makes no zeros; its strength is chosen so that it
-# moves the weights as far as the group lasso does.
+# of the weights* zero, 48 of 96: the strength of L1 is between the 48th and the 49th smallest
+# absolute weight, that of the group lasso between the lengths of the 4th and the 5th shortest row.
+# L2 makes no zeros; its strength is chosen so that it moves the weights as far as the group lasso
+# does.
 
 # %%
 rng = np.random.default_rng(0)
@@ -274,16 +275,17 @@ assert f"{inner(params, both_terms):.4f}" == "4.0624"
 # The code released with the paper differs from the formula in two places. An implementation that
 # should reproduce its numbers has to do the same.
 #
-# - **The self weight.** It adds the squares over columns and over rows. A weight with which a unit
-#   reads itself is in both sums and is counted *twice* inside the root. At the paper's size this
-#   makes 24,000 terms instead of 23,996. With two units the difference is large.
+# - **The self weight.** The authors' code adds the squares over a unit's columns and the squares
+#   over its rows. A weight with which a unit reads itself is in both sums and is counted *twice* inside the
+#   root. At the paper's size this makes 24,000 terms instead of 23,996. With two units the
+#   difference is large.
 # - **The smoothing.** It uses $N_g = \sqrt{|w_g|^2 + 10^{-8}}$, which avoids a division by zero.
 #
 # The gradient changes accordingly: $N_g$ replaces $|w_g|$, and every weight has both terms, because
 # a weight that occurs twice under the root occurs twice in the derivative. `penalty` has one
-# argument for each of the two differences. (So (b) above is a mistake only together with a value
-# that counts self weights once.) In the output, "as sets" means that each weight counts once, and
-# "released" means as in the authors' code.
+# argument for each of the two differences. (Both terms for a self weight, mistake (b) above, are
+# right if the value counts self weights twice.) In the output, "as sets" means that each weight
+# counts once, and "released" means as in the authors' code.
 
 # %%
 released = {"self_weight": 2, "smoothing": 1e-8}
@@ -382,7 +384,8 @@ assert f"{inner(dead, grads_dead):.4f}" == f"{value_dead:.4f}" == "2.1112"
 # Zero is a reasonable choice for a gradient, but it has a cost. If $|\nabla F_g| \le \lambda$, the
 # subgradient $-\nabla F_g / \lambda$ would balance the loss exactly and keep the unit at zero. But
 # `penalty` returns 0, so a *subgradient method*, which subtracts gradient and subgradient, moves by
-# $-\eta\, \nabla F_g$. The unit leaves zero.
+# $-\eta\, \nabla F_g$. If $\nabla F_g$ is not zero, the unit leaves zero. (In an LSTM it is zero if
+# the unit's group, biases and state are all zero; see tutorial 6.)
 #
 # ## A subgradient method near zero
 #
@@ -517,8 +520,8 @@ figure.savefig(FIGURES / "2_threshold.png")
 # Too small a threshold removes nothing, too large a one removes units that are needed. Between them
 # is a range that is right, and its lower end depends on the learning rate: $\tau$ has to be larger
 # than the change of a *single weight* in one jump, about $\eta\lambda / \sqrt{n}$ for a group of
-# $n$ weights. (A little below it a unit is zero after some steps and leaves zero again; one line
-# rises to 1 and falls to 0 because a run happens to end after such a step.)
+# $n$ weights. (For $\tau$ a little below that, a unit becomes zero and leaves zero again. This is
+# why one line on the right of the figure rises to 1 and falls to 0.)
 #
 # This explains why $10^{-4}$ works for the authors and has no effect here. With their learning rate
 # 1, $\lambda = 0.00245$ and groups of 23,996 weights, a jump changes a weight by 0.0000158, less

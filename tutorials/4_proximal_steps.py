@@ -18,7 +18,7 @@
 # 1. why gradient steps never reach zero, and why a *proximal* step does;
 # 2. why it is wrong to treat the groups of ISS one at a time: they overlap;
 # 3. how to compute the proximal step exactly, with one number for each pair of groups;
-# 4. how the *duality gap* certifies the result, and how it decides which groups are zero.
+# 4. how the *duality gap* certifies the result, and how it decides which groups to set to zero.
 #
 # **You need** [tutorial 2](2_the_penalty.py) for the penalty, and backpropagation. It takes about
 # 75 minutes to read, with the exercise, and seconds to run. Numbers about our own networks are
@@ -129,16 +129,16 @@ figure.savefig(FIGURES / "4_one_group.png")
 #   \qquad v = w_0 - \eta \nabla F(w_0), \quad \lambda_g = \eta \lambda .$$
 #
 # This is the *proximal operator* of the penalty. The norms are convex and the square is strongly
-# convex, so there is exactly one minimum. From here on $\lambda_g$ is the strength in this problem:
-# the learning rate times the strength of the penalty. (The example above already uses it: `rate *
-# strength`.)
+# convex, so there is exactly one minimum. From here on $\lambda_g$, or $\lambda$ if all groups have
+# the same, is the strength in this problem: the learning rate times the strength of the penalty.
+# (The example above already uses it: `rate * strength`.)
 #
 # ### One group in closed form
 #
-# The norm is the largest inner product with a vector $\xi$ (xi) in a ball: $\lambda |w| =
-# \max_{|\xi| \le \lambda} \langle \xi, w \rangle$. Insert this into the problem and exchange
-# minimum and maximum. (A theorem allows it, because the problem is convex in $w$ and linear in
-# $\xi$, and the ball is closed and bounded. Below we check it directly.)
+# The number $\lambda |w|$ is the largest inner product of $w$ with a vector $\xi$ (xi) no longer
+# than $\lambda$: $\lambda |w| = \max_{|\xi| \le \lambda} \langle \xi, w \rangle$. Insert this into
+# the problem and exchange minimum and maximum. (A theorem allows it, because the problem is convex
+# in $w$ and linear in $\xi$, and the ball is closed and bounded. Below we check it directly.)
 #
 # $$\min_w \frac12 |w - v|^2 + \lambda |w|
 #   \;=\; \max_{|\xi| \le \lambda} \; \min_w \; \frac12 |w - v|^2 + \langle \xi, w \rangle
@@ -151,9 +151,10 @@ figure.savefig(FIGURES / "4_one_group.png")
 # $$w = v - \xi = v \, \max\!\Big(0,\; 1 - \frac{\lambda}{|v|}\Big).$$
 #
 # Was the exchange correct? Even without the theorem, the right side is never larger than the left
-# side. Now insert this pair of $w$ and $\xi$: both sides equal $\lambda |v| - \frac12 \lambda^2$ if
-# $|v|$ is larger than $\lambda$, and $\frac12 |v|^2$ if not. Since the two sides are equal, $w$ is
-# the minimum and $\xi$ the maximum.
+# side, because $\langle \xi, w \rangle \le \lambda |w|$ for every $\xi$ in the ball. Now insert
+# this pair of $w$ and $\xi$: both sides equal $\lambda |v| - \frac12 \lambda^2$ if $|v|$ is larger
+# than $\lambda$, and $\frac12 |v|^2$ if not. Since the two sides are equal, $w$ is the minimum and
+# $\xi$ the maximum.
 #
 # This is *block soft-thresholding*: the group keeps its direction and its norm is reduced by
 # $\lambda$; if its norm is at most $\lambda$, the group becomes exactly zero. (That $v$ is the sum
@@ -263,11 +264,13 @@ assert f"{objectives['all factors at once']:.4f}" == "4.7410"
 # Both orders end above the minimum, at different points, and so does the product of all factors.
 # One order even makes a unit zero that the exact step keeps. None of the three is the proximal
 # operator. Why? A weight from $j$ to $k$ is in both groups. If $j$ is thresholded first, this
-# weight is shorter before $k$ has its turn: the norm of $k$ is smaller, and so is its factor.
-# Afterwards $k$ shortens the weight, and the factor of $j$ no longer fits the norm of $j$. The two
-# groups have to divide the weight between them, and that has to be decided for all groups together.
-# (One after another is exact if any two groups are disjoint or nested, the inner group first. It
-# fails when groups overlap in part, as here.)
+# weight is shorter before $k$ has its turn: the norm of $k$ is smaller, and so is its factor. At
+# the minimum, a nonzero weight in both groups satisfies $w = v - \lambda w / |w_j| - \lambda w /
+# |w_k|$ with the norms of the *final* weights. When $k$ shortens the weight after $j$, it changes
+# $|w_j|$, so this equation does not hold. The two groups have to divide the weight between them,
+# and that has to be decided for all groups together. (One after another is exact if any two groups
+# are disjoint or one contains the other, and the inner group is thresholded first. It fails when
+# groups overlap in part, as here.)
 #
 # ## The dual problem, with one vector for each group
 #
@@ -376,8 +379,10 @@ assert f"{by_hand_objective:.4f}" == f"{objectives['exact']:.4f}" == "4.6977"
 # How do we know that 40 sweeps were enough, or that `prox` is correct? The dual problem answers
 # this. Write $P(w)$ for the objective and $D(\xi) = \frac12 |v|^2 - \frac12 |v - \sum_g \xi_g|^2$
 # for the dual objective. For every $\xi$ with $|\xi_g| \le \lambda_g$ the value $D(\xi)$ is a lower
-# bound of the minimum $P(w^*)$. The difference $P(w) - D(\xi)$ is the *duality gap*. It bounds how
-# far $P(w)$ is from the minimum, and we can compute it without knowing the minimum.
+# bound of the minimum $P(w^*)$: from $\langle \xi_g, w \rangle \le \lambda_g |w_g|$ follows
+# $\frac12 |w - v|^2 + \langle \sum_g \xi_g, w \rangle \le P(w)$ for every $w$, and the smallest
+# value of the left side is $D(\xi)$. The difference $P(w) - D(\xi)$ is the *duality gap*. It bounds
+# how far $P(w)$ is from the minimum, and we can compute it without knowing the minimum.
 #
 # Write $z = \sum_g \xi_g$ for short. For $w = v - z$ we have
 #
@@ -418,8 +423,9 @@ assert apart <= promised + 1e-14
 assert certificate.relative_gap <= 1e-12  # the tolerance of prox: gap over objective
 
 # %% [markdown]
-# `issref.prox` does the same in a compiled loop and returns the gap, with the weights, in its
-# `Certificate`: anyone can check it. If `prox` cannot reach its tolerance, it warns.
+# `issref.prox` does the same in a compiled loop and returns the weights and a `Certificate`, which
+# holds the gap and the shares (`warm_start`), so that anyone can compute the gap again. If `prox`
+# cannot reach its tolerance, it warns.
 #
 # ### Exact zeros
 #
@@ -436,11 +442,12 @@ assert int(certificate.dead.sum()) == 1
 
 # %% [markdown]
 # The certificate also decides which of these to round. If $w^*_g = 0$, then $|w_g| \le |w - w^*|
-# \le \sqrt{2\,\text{gap}}$. So `prox` sets exactly the groups whose norm is below
-# $\sqrt{2\,\text{gap}}$ to zero and adds the change to the gap. The result is still proved to be as
-# accurate as the tolerance requires. There is no threshold to tune: the gap supplies it. (A group
-# that is not zero in the exact solution, but too small for the certificate to distinguish from
-# zero, can be rounded too. The error is then below the guaranteed one.)
+# \le \sqrt{2\,\text{gap}}$. So a longer group is certainly not zero. `prox` sets the groups up to
+# this length to zero and computes the gap of the resulting weights; while it is above the
+# tolerance, more sweeps follow. There is no threshold to tune: the gap supplies it. A group that is
+# set to zero may be nonzero in the exact solution, if it is too short for the certificate to tell.
+# But the gap, which includes this change, still bounds the error. (Floating-point numbers have
+# rounding errors of their own, for which `prox` allows.)
 #
 # ## The strength at which all units die
 #
@@ -514,7 +521,7 @@ figure.savefig(FIGURES / "4_path.png")
 # a larger norm than unit 2 at first, but the curves cross and unit 6 dies before unit 2. Many
 # curves meet the axis at a small angle: just below the strength at which a unit dies, its norm is
 # tiny but not zero. No fixed threshold could separate the two cases at every strength; the
-# certificate can, down to $\sqrt{2\,\text{gap}}$.
+# certificate proves that a group is alive if it is longer than $\sqrt{2\,\text{gap}}$.
 #
 # ## Exercise
 #
@@ -562,7 +569,7 @@ assert just_above.tolist() == [True, True]
 #   exact step is found in the dual problem, with one number for each pair of groups, however many
 #   weights there are.
 # - The duality gap certifies the result: the weights are within $\sqrt{2\,\text{gap}}$ of the exact
-#   ones. It also decides which groups are zero, with no threshold to tune.
+#   ones. It also decides which groups to set to zero, with no threshold to tune.
 #
 # ## Where to go next
 #

@@ -4,8 +4,8 @@
 # Training with the proximal step makes all weights of some units zero. To *compact* the network
 # means to remove these units. The result is an ordinary LSTM with smaller arrays. Two claims are
 # tested here. First, the outputs do not change. Second, cutting a dead unit during training equals
-# keeping it and setting its biases, state and velocity to zero. It does not equal training that
-# leaves these alone: there the unit can come back.
+# keeping it and setting its biases, state and velocity to zero. If these are not set to zero, the
+# unit can come back, and the two trainings differ.
 #
 # **You will learn** which condition allows a unit to be removed without loss, and which conditions
 # only look sufficient; which arrays have to be cut besides the weights; how to restore the original
@@ -134,14 +134,15 @@ figure.savefig(FIGURES / "6_conditions.png")
 # several steps and changes the outputs. A test that starts from zero states, with the zero biases
 # of a new network, classifies all cases with zero columns as lossless.
 #
-# The condition is not necessary. A unit that only itself reads (the third case), or that is read
-# only by units which nothing reads (the exercise), could go too; `alive` does not look for these.
+# The condition is not necessary. A unit that is read only by itself (the third case), or that is
+# read only by units which nothing reads (the exercise), could go too; `alive` does not look for
+# these.
 #
 # So there are two tests. `alive(params, groups, readers)` calls a unit dead if all weights that
 # read it are zero, which is enough to remove it. `alive(params, groups)` calls it dead only if its
-# whole group is zero. In training we use the second, which the proximal step reports: a unit with
-# zero readers but nonzero columns still has an output, so its readers have gradients, and it could
-# come back. For a finished network use the first; it may find more units.
+# whole group is zero. In training we use the second, because the proximal step reports it and
+# because a unit with zero readers but nonzero columns still has an output, so its readers have
+# gradients, and it could come back. For a finished network use the first; it may find more units.
 #
 # The layout lists the places of a unit, but not where its output is used. So each model names its
 # readers: here rows, in other networks sometimes columns (tutorials 7 and 10).
@@ -298,9 +299,9 @@ assert on_unit == 0
 # carried state. A `run` holds them, and `layouts_of` gives their layouts.
 #
 # `prox` computes the exact result up to a small error, and returns a *certificate*, which bounds
-# it. Its duality gap is the objective of the returned weights minus a proven lower bound of the
-# minimum. The weights are within $\sqrt{2\,\text{gap}}$ of the exact ones (tutorial 4), and a group
-# that is shorter than that is set to zero. `certificate.dead` says which groups are zero, and
+# this error. Its duality gap is the objective of the returned weights minus a proven lower bound of
+# the minimum. The weights are within $\sqrt{2\,\text{gap}}$ of the exact ones (tutorial 4), and a
+# group that is shorter than that is set to zero. `certificate.dead` says which groups are zero, and
 # `groups.split(~certificate.dead)` gives one mask of living units for each space.
 # `certificate.warm_start` is a table with one row and column for each group and one more for "no
 # group", from which the next step starts faster; tutorial 5 explains it. Here it is one more array
