@@ -276,9 +276,9 @@ assert f"{inner(params, both_terms):.4f}" == "4.0624"
 # should reproduce its numbers has to do the same.
 #
 # - **The self weight.** The authors' code adds the squares over a unit's columns and the squares
-#   over its rows. A weight with which a unit reads itself is in both sums and is counted *twice* inside the
-#   root. At the paper's size this makes 24,000 terms instead of 23,996. With two units the
-#   difference is large.
+#   over its rows. A weight with which a unit reads itself is in both sums and is counted *twice*
+#   inside the root. At the paper's size this makes 24,000 terms instead of 23,996. With two units
+#   the difference is large.
 # - **The smoothing.** It uses $N_g = \sqrt{|w_g|^2 + 10^{-8}}$, which avoids a division by zero.
 #
 # The gradient changes accordingly: $N_g$ replaces $|w_g|$, and every weight has both terms, because
