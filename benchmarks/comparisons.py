@@ -17,11 +17,12 @@ class Network(NamedTuple):
     preset: str
     text: str
     documented: float | None = None  # in the comment that heads ptb_word_lm.py
+    target: tuple[int, float] | None = None  # at most so many units, and at most this test perplexity
 
 
 NETWORKS = {
-    "lstm 1500 + 1500": Network("`iss-large`", "LSTM, 1500 + 1500 units", 78.29),
-    "lstm 650 + 650": Network("`zaremba-medium`", "LSTM, 650 + 650 units", 82.07),
+    "lstm 1500 + 1500": Network("`iss-large`", "LSTM, 1500 + 1500 units", 78.29, (700, 79.5)),
+    "lstm 650 + 650": Network("`zaremba-medium`", "LSTM, 650 + 650 units", 82.07, (650, 83.6)),
     "lstm 200 + 200": Network("`zaremba-small`", "LSTM, 200 + 200 units"),
     "rhn 200": Network("The recurrent highway network", "RHN, 200 units, 4 micro-layers"),
 }
@@ -86,7 +87,7 @@ def findings(found: Sequence[Result]) -> list[str]:
     lines = []
     for name, known in NETWORKS.items():
         if one := compared(found, name):
-            lines += [" ".join([f"{known.preset}: {_reference(one)}", *_ours(one)]), ""]
+            lines += [" ".join([f"{known.preset}: {_reference(one)}", *_ours(one), *_target(known, found)]), ""]
     ours = [one for one in found if one["settings"]["method"] == "prox"]
     return lines + [_direct(one, ours) for one in found if kind(one) == DIRECT]
 
@@ -126,6 +127,16 @@ def _ours(one: Comparison) -> list[str]:
             f"{higher:.1%} higher, with {mean(gone, near):.0%} of the units removed."
         )
     return text
+
+
+def _target(known: Network, found: Iterable[Result]) -> list[str]:
+    """Say whether a run meets the network's target for both units and perplexity."""
+    if known.target is None:
+        return []
+    units, most = known.target
+    ours = [one for one in found if network(one) in NETWORKS and NETWORKS[network(one)] is known]
+    met = any(left(one) <= units and perplexity(one) <= most for one in ours)
+    return [f"Target: at most {units} units at {most:.2f} or better. {'Met' if met else 'Missed'}."]
 
 
 def _seeds(found: list[Result]) -> str:

@@ -3,11 +3,13 @@
 Each row is one folder of `benchmarks/results/full`; the paper's own numbers have a table of their own.
 """
 
-import io
 import json
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
-from benchmarks.comparisons import DIRECT, Result, findings, gone, kind, left, perplexity
+from benchmarks import frontier
+from benchmarks.comparisons import Result, findings, gone, kind, left, perplexity
 from benchmarks.kept import RESULTS, command, load, rows, units
 from issref.training.options import flattened
 
@@ -60,7 +62,7 @@ def section() -> str:
         "",
         f"![Thirteen epochs, dense and with ISS]({PICTURES}/training.png)",
         "",
-        *(f"![{name}, epoch by epoch]({PICTURES}/{name}/training.png)\n" for name in large()),
+        *(line for name in large() for line in _large_run(name)),
         PAPER,
         "",
         "| run | command |",
@@ -98,6 +100,21 @@ def _unfinished_row(name: str) -> str:
     cells = [text, _strength(settings), f"{settings['seed']}", " + ".join(map(str, alive)), f"{share:.0%}", ""]
     cells += [f"{last['valid_perplexity']:.2f}", "", "", "", ""]
     return f"| {' | '.join(cells)} |"
+
+
+def _large_run(name: str) -> list[str]:
+    """Figure, times, memory and the compact model's hash of a run that is too large for its model to be stored."""
+    seconds = [0.0, *(row["seconds"] for row in rows(RUNS / name))]
+    minutes = [(after - before) / 60 for before, after in pairwise(seconds)]
+    memory = max(row["resident_mb"] for row in rows(RUNS / name))
+    text = (
+        f"{name}: an epoch took {min(minutes):.1f} to {max(minutes):.0f} minutes, in the median over the last ten "
+        f"{median(minutes[-10:]):.1f}. The first epochs train the whole network, and other work shared the "
+        f"machine. Resident memory: at most {memory:,.0f} MB."
+    )
+    if (digest := RUNS / name / "model.sha256").exists():
+        text += f" The compact model is not in the repository; its SHA-256 is `{digest.read_text().split()[0]}`."
+    return [f"![{name}, epoch by epoch]({PICTURES}/{name}/training.png)", "", text, ""]
 
 
 def _strength(settings: dict[str, Any]) -> str:
@@ -140,35 +157,10 @@ def _memory(found: dict[str, Result]) -> str:
 
 
 def draw() -> None:
-    """Draw test perplexity against parameters, and the curves of a dense run, an ISS run, and the large runs."""
+    """Draw test perplexity over parameters, and the curves of a dense run, an ISS run, and the large runs."""
     from issref.report import compare_training
-    from issref.sweep.frontier import frontier_figure
-    from issref.sweep.task import COMMANDS
-    from issref.training.checkpoint import write_whole
 
-    lstms = {name: result for name, result in results().items() if result["settings"]["model"] == "lstm"}
-    runs: list[dict[str, Any]] = [
-        {"name": name, "settings": dict(result["settings"]), "result": result}
-        for name, result in lstms.items()
-        if kind(result) != DIRECT
-    ]
-    shared = {
-        name: value
-        for name, value in runs[0]["settings"].items()
-        if name == "threads" or all(row["settings"][name] == value for row in runs)
-    }
-    for row in runs:
-        row["settings"] = {name: value for name, value in row["settings"].items() if name not in shared}
-    known = {"scores": COMMANDS["ptb"].scores, "better": COMMANDS["ptb"].better}
-    figure = frontier_figure({"settings": shared, "runs": runs, **known})
-    for result in lstms.values():
-        if kind(result) == DIRECT:
-            point = result["parameters"]["compact"], perplexity(result)
-            figure.axes[0].plot(*point, "s", color="0.45", label="direct design")
-            figure.axes[0].legend(frameon=False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    write_whole(RUNS / "frontier.png", content.getvalue())
+    frontier.draw(results(), RUNS / "frontier.png")
     compare_training({"dense": rows(RUNS / DENSE), "ISS": rows(RUNS / ISS)}, RUNS / "training.png")
     for name in large():
         compare_training({"ISS": rows(RUNS / name)}, RUNS / name / "training.png")

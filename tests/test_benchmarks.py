@@ -225,6 +225,14 @@ def test_a_network_without_a_dense_run_is_compared_with_the_documented_one():
     assert comparisons.compared([better, worse], "lstm 200 + 200") is None
 
 
+@given(units=st.integers(1, 650), test=st.floats(60, 100))
+def test_a_run_meets_its_target_with_few_enough_units_and_a_low_enough_perplexity(units, test):
+    one = finished("prox", test, units)
+    one["components"]["full"] = {"lstm0": 650, "lstm1": 650}
+    (most, perplexity), (text, _) = comparisons.NETWORKS["lstm 650 + 650"].target, comparisons.findings([one])
+    assert text.endswith("Met." if 2 * units <= most and test <= perplexity else "Missed.")
+
+
 def test_a_run_that_has_not_ended_has_a_row_that_says_so(tmp_path, monkeypatch):
     (folder := tmp_path / "half").mkdir()
     settings = TINY.replaced(hidden_sizes=(6, 4), strength=(0.25, 0.5), epochs=9, seed=3)
@@ -235,6 +243,19 @@ def test_a_run_that_has_not_ended_has_a_row_that_says_so(tmp_path, monkeypatch):
     assert full_length.unfinished() == ["half"]
     row = "| half: unfinished, 2 of 9 epochs | 0.25 0.5 | 3 | 3 + 2 | 50% |  | 77.00 |  |  |  |  |"
     assert full_length._unfinished_row("half") == row
+
+
+def test_a_large_run_has_the_median_of_its_last_ten_epochs_and_the_hash_of_its_model(tmp_path, monkeypatch):
+    (folder := tmp_path / "big").mkdir()
+    ends = [600, 1200, *(1200 + 60 * one for one in range(1, 11))]  # two epochs of ten minutes, ten of one
+    lines = [{"seconds": end, "resident_mb": 1000 + number} for number, end in enumerate(ends)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "model.sha256").write_text("0123  model.safetensors\n")
+    monkeypatch.setattr(full_length, "RUNS", tmp_path)
+    _, _, text, _ = full_length._large_run("big")
+    assert "1.0 to 10 minutes, in the median over the last ten 1.0." in text
+    assert "at most 1,011 MB" in text
+    assert text.endswith("`0123`.")
 
 
 @pytest.mark.parametrize("name", projection.RUNS)
