@@ -55,6 +55,7 @@ def section() -> str:
         *(_row(name, result) for name, result in found.items()),
         *map(_unfinished_row, unfinished()),
         "",
+        *(f"{name}: {reason}\n" for name, reason in stopped().items()),
         *findings([*found.values()]),
         _memory(found),
         "",
@@ -79,7 +80,12 @@ def unfinished() -> list[str]:
 
 def large() -> list[str]:
     """Return the names of stored runs of more than 200 units a layer, which have a figure of their own."""
-    return [name for name in stored() if max(_settings(name)["hidden_sizes"]) > 200]
+    return [name for name in stored() if max(_settings(name)["hidden_sizes"]) > 200 and name not in stopped()]
+
+
+def stopped() -> dict[str, str]:
+    """Return why runs were stopped for good, by name."""
+    return {path.parent.name: path.read_text().strip() for path in sorted(RUNS.glob("*/stopped.txt"))}
 
 
 def stored() -> list[str]:
@@ -95,7 +101,8 @@ def _unfinished_row(name: str) -> str:
     """The row of a run that has not ended; its valid perplexity is from the last epoch, in the run's batch."""
     settings, (*_, last) = _settings(name), rows(RUNS / name)
     alive = last["alive"].values()
-    text = f"{name}: unfinished, {last['epoch']} of {settings['epochs']} epochs"
+    state = "stopped" if name in stopped() else "unfinished"
+    text = f"{name}: {state}, {last['epoch']} of {settings['epochs']} epochs"
     share = 1 - sum(alive) / sum(settings["hidden_sizes"])
     cells = [text, _strength(settings), f"{settings['seed']}", " + ".join(map(str, alive)), f"{share:.0%}", ""]
     cells += [f"{last['valid_perplexity']:.2f}", "", "", "", ""]

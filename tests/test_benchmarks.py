@@ -243,6 +243,9 @@ def test_a_run_that_has_not_ended_has_a_row_that_says_so(tmp_path, monkeypatch):
     assert full_length.unfinished() == ["half"]
     row = "| half: unfinished, 2 of 9 epochs | 0.25 0.5 | 3 | 3 + 2 | 50% |  | 77.00 |  |  |  |  |"
     assert full_length._unfinished_row("half") == row
+    (folder / "stopped.txt").write_text("Too strong.\n")
+    assert full_length.stopped() == {"half": "Too strong."}
+    assert full_length._unfinished_row("half") == row.replace("unfinished", "stopped")
 
 
 def test_a_large_run_has_the_median_of_its_last_ten_epochs_and_the_hash_of_its_model(tmp_path, monkeypatch):
