@@ -84,7 +84,7 @@ def large() -> list[str]:
 
 
 def stopped() -> dict[str, str]:
-    """Return why runs were stopped for good, by name."""
+    """Return why a run was stopped and not resumed, by name."""
     return {path.parent.name: path.read_text().strip() for path in sorted(RUNS.glob("*/stopped.txt"))}
 
 
