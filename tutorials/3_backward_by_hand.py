@@ -447,8 +447,9 @@ def memory(forget_bias):
 
 
 remaining = {forget_bias: memory(forget_bias) for forget_bias in (0, 1, 2, 4)}
+print("gradient 20 steps back, relative to one step back:")
 for forget_bias, gradient in remaining.items():
-    print(f"forget bias + {forget_bias}: 20 steps back {gradient[19]:.5f} of the gradient 1 step back")
+    print(f"forget bias + {forget_bias}: {gradient[19]:.5f}")
 assert remaining[0][19] < 1e-3 < 0.1 < remaining[4][19]
 assert remaining[4][19:].min() > 1
 
@@ -459,7 +460,7 @@ for (forget_bias, gradient), colour in zip(remaining.items(), COLOURS, strict=Fa
 axes.axvline(20, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
 axes.text(20.5, 3e-12, "a window of 20 words", color="#555555")
 axes.set(yscale="log", xlabel="steps back", xlim=(0, LONG), ylim=(1e-12, 3))
-axes.set_title("Gradient of the last output with respect to earlier states, relative to one step back")
+axes.set_title("Gradient with respect to earlier states, relative to one step back")
 outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 axes.legend(title="added to the\nforget bias", frameon=False, **outside)
 figure.savefig(FIGURES / "3_memory.png")
