@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 3. Backward by hand
 #
-# Training needs the gradient of the loss in every weight. Frameworks compute it automatically. Here
-# we derive it by hand, for an LSTM through time: to understand what a unit contributes before we
-# remove it, and because the code is short, fast, and can be checked to the last digit.
+# Training needs the gradient of the loss with respect to every weight. Frameworks compute it
+# automatically. Here we derive it by hand, for an LSTM through time. This shows how gradients pass
+# through a unit, and the code is short and can be checked to the last digits.
 #
 # **You will learn** the rule by which every backward pass in issref is written; how to derive the
 # backward pass of an LSTM, from the equations to the code; how to check a derivative with a complex
@@ -23,7 +23,7 @@ import numpy as np
 from issref.models import ptb_lstm
 from issref.ops.lstm import lstm as issref_lstm
 from issref.report import COLOURS, STYLE
-from issref.verify.gradcheck import check_backward
+from issref.verify.gradcheck import check_backward, complex_step, relative_error
 from issref.verify.suite.mistakes import MISTAKES
 from issref.verify.suite.naive_lstm import naive_lstm
 
@@ -35,24 +35,25 @@ FIGURES.mkdir(exist_ok=True)
 # ## One rule
 #
 # Let $L$ be the loss, a single number at the end of a long computation. For any intermediate array
-# $y$ write $\mathrm{d}y$ for the gradient of $L$ in $y$: an array of the same shape, with the
-# entries $\partial L / \partial y_k$. Take one step of the computation, $y = f(x, W)$. Small
-# changes $\delta x$ and $\delta W$ cause a change $\delta y$, and $L$ changes by $\langle
-# \mathrm{d}y, \delta y \rangle$. **To go backward through $f$, write this number as $\langle
-# \mathrm{d}x, \delta x \rangle + \langle \mathrm{d}W, \delta W \rangle$, and read off $\mathrm{d}x$
-# and $\mathrm{d}W$.** Nothing else about the rest of the network is needed.
+# $y$ write $\mathrm{d}y$ for the gradient of $L$ with respect to $y$: an array of the same shape,
+# with the entries $\partial L / \partial y_k$. Take one step of the computation, $y = f(x, W)$.
+# Small changes $\delta x$ and $\delta W$ cause a change $\delta y$, and to first order $L$ changes
+# by $\langle \mathrm{d}y, \delta y \rangle$, the sum of the products of their entries. **To go
+# backward through $f$, write this number as $\langle \mathrm{d}x, \delta x \rangle + \langle
+# \mathrm{d}W, \delta W \rangle$, and read off $\mathrm{d}x$ and $\mathrm{d}W$.** Nothing else about
+# the rest of the network is needed.
 #
-# For the linear map $y = x W + b$, with one example in each row of $x$, $\delta y = \delta x\, W +
-# x\, \delta W + \delta b$, and
+# For the linear map $y = x W + b$, with one example in each row of $x$, to first order $\delta y =
+# \delta x\, W + x\, \delta W + \delta b$, and
 #
 # $$\langle \mathrm{d}y,\; \delta x\, W + x\, \delta W + \delta b \rangle
 #   = \langle \mathrm{d}y\, W^\top, \delta x \rangle + \langle x^\top \mathrm{d}y, \delta W \rangle
 #   + \Big\langle \sum_{\text{rows}} \mathrm{d}y,\; \delta b \Big\rangle .$$
 #
 # So $\mathrm{d}x = \mathrm{d}y\, W^\top$, $\mathrm{d}W = x^\top \mathrm{d}y$ and $\mathrm{d}b =
-# \sum \mathrm{d}y$. (To remember the order of the factors: only one order gives each gradient the
-# shape of its array.) In code, a function returns its output and a second function, `backward`,
-# which keeps the arrays that it needs.
+# \sum \mathrm{d}y$. (To remember the order of the factors: if all sizes differ, only one order
+# gives each gradient the shape of its array.) In code, a function returns its output and a second
+# function, `backward`, which keeps the arrays that it needs.
 
 
 # %%
@@ -65,15 +66,15 @@ def linear(x, W, b):
 
 # %% [markdown]
 # Two more rules. If a value is used *twice*, its gradient is the *sum* of two gradients. And
-# `backward` returns gradients and stores nothing: the caller adds them up.
+# `backward` does not accumulate gradients: it returns them, and the caller adds them.
 #
 # ## How to check: the complex step
 #
 # Every gradient needs a check. The obvious check is a difference quotient, $(f(x + h) - f(x)) / h$.
 # (In this section, $f$ is any function, $h$ a small number and $i$ the imaginary unit; in the next
-# section they are two gates and the output again.) It has two errors: for large $h$ the function is
-# not linear, and for small $h$ the two numbers agree in nearly all digits, which their difference
-# loses.
+# section they are two gates and the output again.) It has two errors. For large $h$ the function is
+# not linear. For small $h$ the two values agree in nearly all digits, and subtracting them leaves
+# few correct ones.
 #
 # The complex step avoids the subtraction. Add $ih$ instead of $h$:
 #
@@ -81,9 +82,9 @@ def linear(x, W, b):
 #   f'(x) \approx \frac{\operatorname{Im} f(x + i h)}{h} .$$
 #
 # The imaginary part contains the derivative alone. Nothing cancels, so $h$ can be $10^{-30}$, and
-# the error of the formula, of order $h^2$, is negligible. The only requirement is that $f$ consists
-# of analytic functions: sums, products, exp and tanh are allowed; a maximum, an absolute value or a
-# comparison is not.
+# the error of the formula, of order $h^2$, is negligible. But $f$ must be real for real arguments,
+# and consist of analytic functions: sums, products, exp and tanh are allowed; a maximum, an
+# absolute value or a comparison is not.
 
 
 # %%
@@ -121,11 +122,11 @@ axes.legend(frameon=False, loc="center left", bbox_to_anchor=(0.05, 0.4))
 figure.savefig(FIGURES / "3_complex_step.png")
 
 # %% [markdown]
-# To check an op with many outputs, draw a random gradient $\mathrm{d}y$ for each output. This
-# defines a loss, $L = \sum \langle \mathrm{d}y, y \rangle$, and `backward` should return its
-# gradient in the arguments. We compare it with the complex step, entry by entry.
-# (`issref.verify.gradcheck` contains this check and some more; every op in issref is tested with
-# it.)
+# To check a function with many outputs and a `backward` (an *op*), draw a random gradient
+# $\mathrm{d}y$ for each output. This defines a loss, $L = \sum \langle \mathrm{d}y, y \rangle$, and
+# `backward` should return its gradient with respect to the arguments. We compare it with the
+# complex step, entry by entry. (`issref.verify.gradcheck` contains this check and some more; every
+# op in issref is tested with it.)
 
 
 # %%
@@ -170,7 +171,7 @@ assert max(checked.values()) < 1e-14
 #
 # One step of an LSTM is a linear map, $a = [x_t, h_{t-1}]\, K + b$, whose backward we have,
 # followed by the *cell*. It turns the preactivations $a = [a_i, a_g, a_f, a_o]$ into activations,
-# and these into the new state:
+# and these into the new state, $c = c_t$ and $h = h_t$:
 #
 # $$i = \sigma(a_i), \quad g = \tanh(a_g), \quad f = \sigma(a_f), \quad o = \sigma(a_o), \qquad
 #   c = f\, c_{t-1} + i\, g, \qquad h = o\, \tanh(c).$$
@@ -305,8 +306,8 @@ check_backward(lstm, list(arguments.values()))  # issref's own check raises no e
 # ## The whole language model
 #
 # The loss is still missing. For the logits $y$ of one word, with $k$ the next word of the text, it
-# is $-\log$ of the softmax, $\ell = \log \sum_j e^{y_j} - y_k$. Hence, with $[j = k]$ for 1 if $j =
-# k$ and 0 otherwise,
+# is minus the logarithm of the probability that the softmax gives to $k$, $\ell = \log \sum_j
+# e^{y_j} - y_k$. Hence, with $[j = k]$ for 1 if $j = k$ and 0 otherwise,
 #
 # $$\frac{\partial \ell}{\partial y_j} = \frac{e^{y_j}}{\sum_m e^{y_m}} - [j = k]:$$
 #
@@ -362,15 +363,8 @@ zero = (np.zeros((B, H)), np.zeros((B, H)))
 (loss, _), backward = model(params, zero, tokens, targets)
 grads, _ = backward(1.0, *zero)
 
-worst = 0.0
-for array, gradient in grads.items():
-    slopes = np.zeros(gradient.shape)
-    for index in np.ndindex(gradient.shape):
-        moved = params[array].astype(complex)
-        moved[index] += 1e-30j
-        (changed, _), _ = model(params | {array: moved}, zero, tokens, targets)
-        slopes[index] = np.imag(changed) / 1e-30
-    worst = max(worst, np.abs(gradient - slopes).max() / np.abs(slopes).max())
+slopes = complex_step(lambda changed: model(changed, zero, tokens, targets)[0][0], params)
+worst = max(relative_error({array: grads[array]}, {array: slopes[array]}) for array in grads)
 
 no_state = ptb_lstm.state_layout(layout, B).allocate()
 (same, _), their_backward = ptb_lstm.loss(params, no_state, tokens=tokens, targets=targets)
@@ -386,16 +380,16 @@ assert abs(loss - same) < 1e-12
 # %% [markdown]
 # ## What truncation leaves out
 #
-# A text may have a million words, and a million backward functions do not fit in memory. So the
-# text is read in *windows*. The state at the end of one window is the start of the next, so
-# *values* pass through the whole text. But the backward pass starts at the end of each window, with
-# $\mathrm{d}h = \mathrm{d}c = 0$. This is *truncated* backpropagation through time, the dashed line
-# in the figure.
+# A text may have a million words. One backward pass through all of it would keep too many arrays in
+# memory, and the weights would change only once per reading. So the text is read in *windows*. The
+# state at the end of one window is the start of the next, so *values* pass through the whole text.
+# But the backward pass starts at the end of each window, with $\mathrm{d}h = \mathrm{d}c = 0$. This
+# is *truncated* backpropagation through time, the dashed line in the figure.
 #
-# Divide our 24 words into two windows of 12. If the second window's `backward` passes its
+# Divide our 24 time steps into two windows of 12. If the second window's `backward` passes its
 # $\mathrm{d}h$ and $\mathrm{d}c$ to the first, the sum of both gradients is the gradient of the
-# whole text. If zeros are passed instead, one part is missing: the dependence of the second
-# window's loss on the words of the first.
+# whole text. If zeros are passed instead, one part is missing: the effect of the weights on the
+# second window's loss through the state with which that window starts.
 
 # %%
 HALF = STEPS // 2
@@ -422,15 +416,15 @@ assert relative(whole, grads) < 1e-14
 assert 0.005 < relative(truncated, grads) < 0.05
 
 # %% [markdown]
-# Truncation is not an error in the code: the truncated gradient is the *exact* gradient of another
-# function, the loss of each window with its initial state held constant. (A check by differences
-# has to hold that state constant too, or it will report a false error.)
+# Truncation is not an error in the code. The truncated gradient is the *exact* gradient of another
+# function: the sum of the windows' losses, each with its initial state held constant. (A numerical
+# check has to hold that state constant, too.)
 #
 # How much is lost depends on how far back the network remembers. Along $c$ a gradient is multiplied
 # by the forget gate at every step, $\mathrm{d}c_{t-1} = \mathrm{d}c\, f$. With forget gates near
-# one half little remains after a dozen steps. With a larger bias of the forget gate the memory is
-# longer. We take a loss that depends on the last output only, and compute its gradient in the state
-# $k$ steps earlier.
+# one half little remains after 20 steps. With a larger bias of the forget gate the memory is
+# longer. We take a loss that depends on the last output only, and compute its gradient with respect
+# to the state $k$ steps earlier.
 
 # %%
 LONG = 60
@@ -439,27 +433,25 @@ small_kernel = kernel * 0.5
 
 
 def memory(forget_bias):
-    """Return the length of the gradient in the state (h, c), for 1 to LONG steps back."""
+    """Return the length of the gradient with respect to (h, c), for 1 to LONG steps back."""
     shifted = bias * 0.5 + np.repeat([0, 0, forget_bias, 0], H)
-    states = [zero]
+    state, backs, found = zero, [], []
     for t in range(LONG):
-        (_, *state), _ = lstm(long_x[t : t + 1], *states[-1], small_kernel, shifted)
-        states.append(tuple(state))
-    found = []
-    for back in range(1, LONG + 1):
-        start = states[LONG - back]
-        (hidden, _, _), backward = lstm(long_x[-back:], *start, small_kernel, shifted)
-        dhidden = np.zeros(hidden.shape)
-        dhidden[-1] = 1
-        _, dh, dc, _, _ = backward(dhidden, *zero)
+        (_, *state), backward = lstm(long_x[t : t + 1], *state, small_kernel, shifted)
+        backs.append(backward)
+    dh, dc = np.ones((B, H)), np.zeros((B, H))
+    for backward in reversed(backs):
+        _, dh, dc, _, _ = backward(np.zeros((1, B, H)), dh, dc)
         found.append(np.sqrt((dh**2).sum() + (dc**2).sum()))
     return np.array(found) / found[0]
 
 
 remaining = {forget_bias: memory(forget_bias) for forget_bias in (0, 1, 2, 4)}
+print("gradient 20 steps back, relative to one step back:")
 for forget_bias, gradient in remaining.items():
-    print(f"forget bias + {forget_bias}: {gradient[19]:.5f} of the gradient remains 20 steps back")
+    print(f"forget bias + {forget_bias}: {gradient[19]:.5f}")
 assert remaining[0][19] < 1e-3 < 0.1 < remaining[4][19]
+assert remaining[4][19:].min() > 1
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7.5, 3.0))
@@ -468,23 +460,25 @@ for (forget_bias, gradient), colour in zip(remaining.items(), COLOURS, strict=Fa
 axes.axvline(20, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)))
 axes.text(20.5, 3e-12, "a window of 20 words", color="#555555")
 axes.set(yscale="log", xlabel="steps back", xlim=(0, LONG), ylim=(1e-12, 3))
-axes.set_title("The gradient of the last output in earlier states, relative to one step back")
+axes.set_title("Gradient with respect to earlier states, relative to one step back")
 outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 axes.legend(title="added to the\nforget bias", frameon=False, **outside)
 figure.savefig(FIGURES / "3_memory.png")
 
 # %% [markdown]
-# With the largest bias the gradient does not decrease at all (it even grows a little, through $h$),
-# and a window of 20 words would lose a large part of it.
+# With the largest bias the gradient does not vanish: 20 to 60 steps back it is larger than one step
+# back. (Every forget gate is below 1, so the growth comes through $h$.) A window of 20 words leaves
+# out everything before these 20 steps.
 
 # %% [markdown]
 # ## Common mistakes and their errors
 #
 # issref has a list of common mistakes in implementations of an LSTM (tutorial 10 uses all of them).
-# We take eight that affect the gradient only: the outputs are right, and the network trains, but
-# worse. For each mistake we compute the relative error of every gradient, in two tests. The
+# We take eight that affect the gradient only: the outputs, and so the loss, are right, and no error
+# is raised. For each mistake we compute the relative error of every gradient, in two tests. The
 # thorough test has six steps, five sentences, nonzero states, and gradients at *all* outputs. The
-# quick test has one step, one sentence, zero states, and a gradient at the output alone.
+# quick test has one step, one sentence, zero states, and a gradient at `hidden` alone, none at the
+# final $h$ and $c$.
 
 # %%
 EIGHT = [
@@ -524,7 +518,7 @@ tables, detected = {}, {}
 for name, inputs in tests.items():
     tables[name] = np.array([errors_of(mistake, inputs) for mistake in EIGHT])
 for name, table in tables.items():
-    by_any, by_weights = (table.max(axis=1) > 1e-2).sum(), (table[:, 3:].max(axis=1) > 1e-2).sum()
+    by_any, by_weights = (table.max(axis=1) > 1e-12).sum(), (table[:, 3:].max(axis=1) > 1e-12).sum()
     detected[name] = [int(by_any), int(by_weights)]
     print(f"{name:10}: {by_any} of 8 found, {by_weights} of 8 in the weight gradients alone")
 assert detected["thorough"] == [8, 8]
@@ -549,19 +543,24 @@ figure.savefig(FIGURES / "3_mistakes.png")
 # %% [markdown]
 # Some rows identify the mistake: if the bias gradient is counted twice, `dbias` is wrong by exactly
 # 1.00 and all other gradients are right; an average over five sentences is wrong by 0.80 in both
-# weights. If a gradient is not carried through time, everything is wrong, but only a test with more
-# than one step shows it in the weights. The quick test misses two of the eight mistakes even if all
-# gradients are compared, and half of them if only the weights are compared. So a test needs
+# weights. If a gradient is not carried through time, every gradient of the thorough test is wrong,
+# but in the quick test only `dh0` or `dc0` is. The quick test misses two of the eight mistakes even
+# if all gradients are compared, and half of them if only the weights are compared. So a test needs
 #
-# - more than one step, more than one sentence, and sizes that all differ;
-# - nonzero states and biases, and gradients at every output;
+# - more than one step and more than one sentence;
+# - gradients at every output, the final $h$ and $c$ included;
 # - a comparison of *all* gradients, including the initial state's, with a tight tolerance.
+#
+# Other mistakes of the list need nonzero states and biases as well: if a state or a bias is zero, a
+# test does not show that it is left out.
 
 # %%
 twice = tables["thorough"][EIGHT.index("dbias counted twice")]
 average = tables["thorough"][EIGHT.index("weight gradients averaged over the batch")]
 print("dbias counted twice:", " ".join(f"{error:.2f}" for error in twice))
 print("averaged over the batch:", " ".join(f"{error:.2f}" for error in average))
+assert (tables["thorough"][:2] > 1e-12).all()
+assert np.argwhere(tables["quick"][:2] > 1e-12).tolist() == [[0, 1], [1, 2]]  # dh0 and dc0
 assert [f"{error:.2f}" for error in twice] == ["0.00", "0.00", "0.00", "0.00", "1.00"]
 assert [f"{error:.2f}" for error in average] == ["0.00", "0.00", "0.00", "0.80", "0.80"]
 
@@ -579,24 +578,25 @@ assert [f"{error:.2f}" for error in average] == ["0.00", "0.00", "0.00", "0.80",
 #
 # ### Answer
 #
-# Forward, $f = 1 - i$ replaces $\sigma(a_f)$, so $c = c_{t-1} + i\,(g - c_{t-1})$. Backward, $i$ is
-# now used twice, and its gradient is a sum: $\mathrm{d}c\, g$ as before, and $-\mathrm{d}c\,
-# c_{t-1}$ through $f$. The third block's gradient is exactly zero.
+# Forward, the line of the gates: $f = 1 - i$ replaces $\sigma(a_f)$. Backward, $i$ is now used
+# twice, so $\mathrm{d}i = \mathrm{d}c\, g - \mathrm{d}c\, c_{t-1}$, and the third block's gradient
+# is exactly zero. $\mathrm{d}c_{t-1} = \mathrm{d}c\, f$ as before.
 
 
 # %%
 def coupled_cell(a, c_before):
     a_i, a_g, _, a_o = np.split(a, 4, axis=1)
     i, g, o = sigmoid(a_i), np.tanh(a_g), sigmoid(a_o)
-    c = (1 - i) * c_before + i * g
+    f = 1 - i
+    c = f * c_before + i * g
     squashed = np.tanh(c)
 
     def backward(dh, dc):
         do = dh * squashed
         dc = dc + dh * o * (1 - squashed**2)
-        di, dg = dc * (g - c_before), dc * i
+        di, dg = dc * g - dc * c_before, dc * i
         da = (di * i * (1 - i), dg * (1 - g**2), np.zeros(i.shape), do * o * (1 - o))
-        return np.concatenate(da, axis=1), dc * (1 - i)
+        return np.concatenate(da, axis=1), dc * f
 
     return (o * squashed, c), backward
 
@@ -619,9 +619,9 @@ assert np.count_nonzero(third_block) == 0
 # - The backward pass of an LSTM goes through time along $h$ and $c$, and sums the kernel's gradient
 #   over all steps.
 # - The complex step checks it to the last digits, because there is no subtraction.
-# - The truncated gradient is the exact gradient of each window's loss with the initial state held
-#   constant.
-# - Zero states and single steps in a test hide mistakes.
+# - The truncated gradient is the exact gradient of the sum of the windows' losses, each with its
+#   initial state held constant.
+# - One step, one sentence, or no gradient at the final $c$ can hide mistakes from a test.
 #
 # The training loop combines the gradient of the loss with the penalty: as a sum of two gradients,
 # or in two steps, one after the other.
@@ -629,5 +629,5 @@ assert np.count_nonzero(third_block) == 0
 # ## Where to go next
 #
 # - [Tutorial 4](4_proximal_steps.py) combines the two in a step that makes exact zeros.
-# - `issref/ops/lstm.py` and `issref/kernels/reference.py` contain optimised versions of this
-#   tutorial's functions.
+# - `issref/ops/lstm.py` is the optimised version of `lstm`. Its loops are in
+#   `issref/kernels/reference.py` (NumPy) and `issref/kernels/jitted/` (compiled).

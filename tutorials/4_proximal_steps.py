@@ -575,4 +575,5 @@ assert just_above.tolist() == [True, True]
 #
 # - [Tutorial 5](5_newton_and_warm_starts.py) shows how many sweeps a step needs, what to do when
 #   sweeps are too slow, and how the proximal step trains a small LSTM.
-# - `issref/iss/prox.py` contains this tutorial's method as issref uses it.
+# - `issref/iss/dual.py` contains the sweeps and the gap; `issref/iss/prox.py` applies them to the
+#   weights.
