@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 7. Highways: the same table
 #
-# Tutorial 1 removed a unit from an LSTM. All the information about LSTMs that it needed was in one
-# table, the layout. Here we apply the same method to a network with another structure, the
-# *recurrent highway network* of Zilly et al. (2017), the second network of Wen et al. (arXiv
+# Tutorial 1 removed a unit from an LSTM. It needed two things about LSTMs: a table (the layout) and
+# a list of what reads a unit. Here we apply the same method to a network with another structure,
+# the *recurrent highway network* of Zilly et al. (2017), the second network of Wen et al. (arXiv
 # 1709.05027, section 4.1). In it one unit extends from the embedding through every layer to the
-# softmax. At the end we write down a GRU.
+# softmax. At the end we write down the layout of a GRU.
 #
 # **You will learn** to write down the layout of another network and the list of what reads a unit
 # in it; which arrays have to be zero for a dead unit to stay dead; and how the functions of
@@ -81,7 +81,8 @@ assert f"{s[0]:.4f}" == f"{hidden[0, 0, 0]:.4f}" == "0.5690"
 #
 # - *The carry.* $s + t (h - s)$ is taken entry by entry, so entry $k$ of $h$ and $t$ in every
 #   micro-layer (column $k$ of $H_d$, column $k$ of $T_d$) belongs to entry $k$ of $s$. And all
-#   micro-layers share $s$: row $k$ of each $H_d$ and $T_d$ reads the same entry.
+#   micro-layers share $s$: the state row $k$ of each $H_d$ and $T_d$ reads the same entry. (In
+#   micro-layer 0 this is row $W + k$.)
 # - *The tied embedding.* In micro-layer 0, $x_t$ has rows of its own, so the width of the input
 #   could differ from the width of $s$. The softmax does not allow this: a row of $M$ is the input
 #   $x_t$ when its word is read, and is multiplied by $s_t$ when its word is predicted. So $x_t$ is
@@ -230,14 +231,14 @@ assert once == 10_000 + 4 * 11 * 830 - 2 * 11 == twice - 22
 # `ptb_rhn.READERS`.
 #
 # We set all readers of unit 2 to zero, or all but one, and then remove the unit. Dropout is on,
-# with all four masks. They are *variational*: drawn once for each sentence, the same at every step
-# and in every micro-layer. So the masks of input, state and output have the shape (sentences,
-# width), and their column for unit 2 must be removed, too. They have a layout, and `compact` cuts
-# them, like the carried state. (The mask of words has one number for each input word, and no
-# width.)
+# with four masks, drawn once for each sentence (*variational* dropout). Three of them (for input,
+# state and output) are the same at every step and in every micro-layer. So they have the shape
+# (sentences, width), and their column for unit 2 must be removed, too. They have a layout, and
+# `compact` cuts them, like the carried state. (The fourth mask drops words: all occurrences of a
+# word in a sentence have the same value. It has no width.)
 
 # %%
-masks = ptb_rhn.draw_masks(config, dict(layout.sizes), rng, STEPS, BATCH)
+masks = ptb_rhn.draw_masks(config, layout.sizes, rng, STEPS, BATCH)
 mask_layout = ptb_rhn.mask_layout(layout, masks)
 others = {"width": np.arange(W) != UNIT}
 small_state, _ = compact(state, states, others)
@@ -285,7 +286,7 @@ assert changes["nothing"] < 1e-13
 
 # %%
 wrong_masks, _ = compact(masks, mask_layout, {"width": np.arange(W) != W - 1})
-mixed_up = difference(network, small, wrong_masks)
+mixed_up = difference(network, small, wrong_masks)  # of the last case, "nothing" forgotten
 print(f"masks cut in the wrong place: a logit changes by {mixed_up:.2f}")
 assert mixed_up > 1
 
@@ -294,18 +295,18 @@ assert mixed_up > 1
 #
 # In training, the proximal step makes a whole group zero. Biases are in no group, and the biases of
 # the transform gates start at $-2$, far from zero. Does a unit with nonzero biases become nonzero
-# again? Its entry of $h$ is then $\tanh(b_d[k])$, so $s[k]$ moves away from zero. The gradient of a
-# reader contains the factor $s[k]$, so the next step can make the reader nonzero, and the unit is
-# alive again.
+# again? Its entry of $h$ is then $\tanh(b_d[k])$, so $s[k]$ moves away from zero. The gradients of
+# the state rows and of the embedding column contain the factor $s[k]$, so the next step can make
+# them nonzero, and the unit is alive again.
 #
-# If $b_d[k]$ is zero, $h[k] = \tanh(0) = 0$, and from $s[k] = 0$ the state moves by $t\,(0 - 0)$,
-# whatever $t$ is: it stays zero, and no gradient reaches the readers. As the readers are zero
-# themselves, no gradient passes through them to $h$ and $t$ either. Every gradient is exactly zero,
-# even with a nonzero $b'_d[k]$. But weight decay acts on every bias (in the released code, with
-# $10^{-7}$). This changes the norm of the whole gradient, by which training clips it, and so a dead
-# unit would influence the others. A nonzero carried state would also give the readers a gradient.
-# So `zero_dead` sets *all* slices of a dead unit to zero: both biases and, with a layout of its
-# own, the state.
+# If $b_d[k]$ is zero in every micro-layer, $h[k] = \tanh(0) = 0$, and from $s[k] = 0$ the state
+# moves by $t\,(0 - 0)$, whatever $t$ is: it stays zero, and no gradient reaches the readers. As
+# the readers are zero themselves, no gradient passes through them to $h$ and $t$ either. Every
+# gradient is exactly zero, even with a nonzero $b'_d[k]$. But weight decay acts on every bias (in
+# the released code, with $10^{-7}$). This changes the norm of the whole gradient, by which
+# training clips it, and so a dead unit would influence the others. A nonzero carried state would
+# also give readers a gradient. So `zero_dead` sets *all* slices of a dead unit to zero: both
+# biases and, with a layout of its own, the state.
 
 
 # %%
@@ -347,8 +348,8 @@ assert norms["everything zero"] == (0, 0)
 #
 # We start with width 16. Each step is a clipped gradient step on the loss, with weight decay, and
 # then the exact proximal step. Units that die are removed at once, and training continues with
-# smaller arrays. In a second, shorter run the dead units are kept as zeros. According to the last
-# section they have no influence, so both runs should agree.
+# smaller arrays. In a second, shorter run the dead units are kept as zeros. According to the
+# previous section they have no influence, so both runs should agree.
 
 # %%
 rng = np.random.default_rng(3)
@@ -409,19 +410,20 @@ figure.savefig(FIGURES / "7_training.png")
 # %% [markdown]
 # Half of the units have been removed, the loss does not change visibly when a unit dies, and the
 # network still remembers the subject. (From another seed it may end in a worse minimum, without
-# this memory.) The loss stays a little above the best possible one, because the penalty also
-# shrinks the units that are alive.
+# this memory.) One reason that the loss stays a little above the best possible one is the penalty,
+# which also shrinks the units that are alive.
 #
 # ## A network that is not in the paper: the GRU
 #
 # The *gated recurrent unit* of Cho et al. (2014) has a reset gate $r$, an update gate $z$ and a
 # candidate $n$, and its output is its only state:
 #
+# $$r = \sigma(x K_r + h\,U_r + b_r), \qquad z = \sigma(x K_z + h\,U_z + b_z),$$
 # $$n = \tanh(x K_n + b_n + r\,(h\,U_n + c_n)), \qquad h \leftarrow (1 - z)\,n + z\,h.$$
 #
 # This is the form of cuDNN, PyTorch and Flax. In the paper of 2014 the reset acts before the
 # product: $n = \tanh(x K_n + b_n + (r\,h)\,U_n)$, another function of the same matrices, with one
-# bias less. We write down what one unit of the first of two layers owns, and compare it with an
+# bias fewer. We write down what one unit of the first of two layers owns, and compare it with an
 # LSTM's.
 
 # %%
@@ -441,11 +443,12 @@ for title, (model, stack) in stacks.items():
 assert owned == [56, 4, 42, 4, 42, 3]
 
 # %% [markdown]
-# A gate less makes a group smaller by a quarter: $3 (E + H) + 6 H - 3$ weights for $4 (E + H) + 8 H
-# - 4$. The second bias of the candidate is removed with the unit. What reads a unit is what reads
-# it in an LSTM: its recurrent row, and its row in the next kernel. The reset gate multiplies by
-# $r_k$ what unit $k$ receives, or what it sends; in both cases it sends nothing if its rows are
-# zero. So we remove a unit that has random columns and biases, and the outputs stay the same.
+# One gate fewer makes a group a quarter smaller: it has $3 (E + H) + 6 H - 3$ weights instead of
+# $4 (E + H) + 8 H - 4$. The second bias of the candidate is removed with the unit. What reads a
+# unit is what reads it in an LSTM: its recurrent row, and its row in the next kernel. The reset
+# gate multiplies by $r_k$ what unit $k$ receives, or what it sends; in both cases it sends nothing
+# if its rows are zero. So we remove a unit that has random columns and biases, and the outputs stay
+# the same.
 
 # %%
 for title in ("GRU, reset after", "GRU, reset before"):
@@ -454,8 +457,8 @@ for title in ("GRU, reset after", "GRU, reset before"):
     dense = {array: drawn.normal(0, 0.8, stack.shape(array)) for array in stack.axes}
     dense["gru0/kernel"][3 + 1] = 0  # rows of the embedding, then of the units
     dense["gru1/kernel"][1] = 0
-    masks = alive(dense, iss_groups(stack, ptb_gru.spaces(stack.axes)), ptb_gru.READERS)
-    narrow, narrow_stack = compact(dense, stack, masks)
+    alive_masks = alive(dense, iss_groups(stack, ptb_gru.spaces(stack.axes)), ptb_gru.READERS)
+    narrow, narrow_stack = compact(dense, stack, alive_masks)
     outputs = []
     for one in (dense, narrow):
         no_state, words = ptb_gru.zero_state(one, 1), np.arange(V)[:, None]
@@ -471,9 +474,9 @@ for title in ("GRU, reset after", "GRU, reset before"):
 # 1. Give the softmax a kernel of its own, of shape $(W, V)$: `Config(tied=False)`. Which slices
 #    read a unit now, and what is the role of the embedding column?
 # 2. How many weights are in its group, and how many parameters are removed with the unit?
-# 3. In the untied network $x_t$ need not be as long as $s_t$. Write the layout with two spaces,
-#    `embed` and `width`, of sizes $E$ and $W$. What reads a component of `embed`? How large are the
-#    groups?
+# 3. In the untied network $x_t$ need not be as long as $s_t$. Let the layout have two spaces,
+#    `embed` and `width`, of sizes $E$ and $W$. Which two of its lines change, and how? What reads a
+#    component of `embed`? How large are the groups?
 #
 # Try to answer before you read on.
 #
@@ -484,10 +487,11 @@ for title in ("GRU, reset after", "GRU, reset before"):
 #    anything.
 # 2. The row of the softmax is new: $|G| = 2 V + 4 (D + 1) W - 2 (D + 1)$, and $2 D$ biases are
 #    removed, too.
-# 3. Two lines change. A component of `embed` is read by its row of `micro0/kernel` alone, so its
-#    group has $V + 2 W$ weights. A group of `width` no longer contains the embedding column and the
-#    input row, and its columns in micro-layer 0 have length $E + W$: it has $V + 2 E + 4 D W - 2 D$
-#    weights.
+# 3. The axes of `embed/kernel` are now `word, embed`, and the axes of `micro0/kernel` are
+#    `embed + width, 2 width`. A component of `embed` is read by its row of `micro0/kernel` alone, so
+#    its group has $V + 2 W$ weights. A group of `width` no longer contains the embedding column and
+#    the input row, and its columns in micro-layer 0 have length $E + W$: it has
+#    $V + 2 E + 4 D W - 2 D$ weights.
 
 # %%
 untied = ptb_rhn.layout(ptb_rhn.Config(V, W, D, tied=False))
@@ -499,14 +503,17 @@ assert gone == 70 + 2 * D == 76
 named = {**untied.axes, "embed/kernel": (("word",), ("embed",))}
 named["micro0/kernel"] = (("embed", "width"), 2 * ("width",))
 free = Layout(named, {**untied.sizes, "embed": 5})
+for array in ("embed/kernel", "micro0/kernel"):
+    print(f"{array:15} {free.shape(array)!s:8} axes: {free.spell(array)}")
 print(f"two sizes: groups of {group_size(free, 'embed')} and {group_size(free, 'width')} weights")
+assert free.spell("micro0/kernel") == "embed + width, 2 width"
 assert group_size(free, "embed") == V + 2 * W == 15
 assert group_size(free, "width") == V + 2 * 5 + 4 * D * W - 2 * D == 59
 
 random = {array: rng.normal(0, 0.8, free.shape(array)) for array in free.axes}
 random["micro0/kernel"][1] = 0  # nothing reads component 1 of the embedding
-masks = alive(random, iss_groups(free, ["embed", "width"]), ptb_rhn.UNTIED_READERS)
-narrow, narrow_layout = compact(random, free, masks)
+alive_masks = alive(random, iss_groups(free, ["embed", "width"]), ptb_rhn.UNTIED_READERS)
+narrow, narrow_layout = compact(random, free, alive_masks)
 (full, _), _ = ptb_rhn.logits(random, state, tokens=tokens)
 (cut, _), _ = ptb_rhn.logits(narrow, state, tokens=tokens)
 print(f"sizes {dict(narrow_layout.sizes)}, a logit changes by {np.abs(full - cut).max():.0e}")

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # 8. Attention: a reader that is easily forgotten
 #
-# In *BiDAF*, the third network of Wen et al. (arXiv 1709.05027, section 4.2), the output of a unit
-# at one word is read at all other words. One of these readers is missing in the groups that were
-# released with the paper. Here we write down the layout of the network, list what reads a unit, and
-# see what removing a unit by the released groups does to the answers.
+# In *BiDAF*, the third network of Wen et al. (arXiv 1709.05027, section 4.2), the outputs of one
+# layer at all words are averaged, and the average is read at every word. The rows that read this
+# average are missing in the groups that were released with the paper. Here we write down the layout
+# of the network, list what reads a unit, and see what removing a unit by the released groups does
+# to the answers.
 #
 # **You will learn** how a unit's output travels through attention; to find all of its readers; what
 # one forgotten reader does; and how the paper counts the weights that remain.
@@ -55,14 +56,14 @@ FIGURES.mkdir(exist_ok=True)
 #
 # (Products of vectors are taken entry by entry.) $s_{tj}$ scores how well two words match, $\tilde
 # u_t$ is a mean of the question, weighted for word $t$, and $\tilde h$ is a mean of the text,
-# weighted for the question. All later layers read $p_t = [h_t,\, \tilde u_t,\, h_t \tilde u_t,\,
-# h_t \tilde h]$, of width $8d$ and called `p0` below:
+# weighted for the question. Later layers read $p^0_t = [h_t,\, \tilde u_t,\, h_t \tilde u_t,\, h_t
+# \tilde h]$, of width $8d$, which is `p0` in the code:
 #
-# $$g^0 = \mathrm{LSTM}(p), \qquad g^1 = \mathrm{LSTM}(g^0), \qquad
-#   \mathrm{start}_t = [g^1_t,\, p_t]\, w_s + b_s,$$
+# $$g^0 = \mathrm{LSTM}(p^0), \qquad g^1 = \mathrm{LSTM}(g^0), \qquad
+#   \mathrm{start}_t = [g^1_t,\, p^0_t]\, w_s + b_s,$$
 # $$a = \sum_t \mathrm{softmax}_t(\mathrm{start})\, g^1_t, \qquad
-#   g^2 = \mathrm{LSTM}([p_t,\; g^1_t,\; a,\; g^1_t a]), \qquad
-#   \mathrm{end}_t = [g^2_t,\, p_t]\, w_e + b_e.$$
+#   g^2 = \mathrm{LSTM}([p^0_t,\; g^1_t,\; a,\; g^1_t a]), \qquad
+#   \mathrm{end}_t = [g^2_t,\, p^0_t]\, w_e + b_e.$$
 #
 # To predict the end it helps to know the start. So $a$ selects the $g^1$ of the first word of the
 # answer *softly*, as a mean weighted by the probabilities of the start; `g2` reads it at every
@@ -71,7 +72,7 @@ FIGURES.mkdir(exist_ok=True)
 # Here are these means for a tiny text. A word is a one-hot vector, and $w$ gives $s_{tj} = 4$ for
 # two equal words and 0 otherwise. Then the entries of each mean are its weights: the entry for a
 # word is the weight of that word. We choose the logits of the start, 3 for "dog" and 0 for the
-# others.
+# others. In $a$, $h_t$ takes the place of $g^1_t$.
 
 # %%
 WORDS = ["the", "a", "sees", ".", "cat", "dog", "bird"]
@@ -102,8 +103,8 @@ assert [f"{row[0]:.2f}" for row in seen[:2, 0, in_question]] == ["0.50", "0.98"]
 assert f"{focus[0, WORDS.index('sees')]:.2f}" == "0.48"
 assert f"{selected[0, WORDS.index('dog')]:.2f}" == "0.80"
 
-p, _ = attention_flow(h, u, kernel, bias, lengths=lengths, question_lengths=question_lengths)
-assert np.array_equal(p, np.concatenate([h, seen, h * seen, h * focus], axis=-1))
+p0, _ = attention_flow(h, u, kernel, bias, lengths=lengths, question_lengths=question_lengths)
+assert np.array_equal(p0, np.concatenate([h, seen, h * seen, h * focus], axis=-1))
 
 # %% tags=["hide-input"]
 widths_of = [values.shape[1] for values in columns.values()]
@@ -120,11 +121,11 @@ for axes, (title, values) in zip(panels, columns.items(), strict=True):
 figure.savefig(FIGURES / "8_attention.png")
 
 # %% [markdown]
-# For "cat" nearly all weight is on "cat", a word that is not in the question weights both words
-# equally, and for the question the weight is on its own two words. (In the real network $h_t$ and
-# $u_j$ depend on their neighbours, and $w$ is learnt.) Look at the last column. **$a$ is computed
-# from $g^1$ at all words, and is read at all words.** The output of a unit at "dog" reaches `g2` at
-# "the". This path is easily forgotten.
+# In $\tilde u_t$ for the word "cat", nearly all weight is on "cat". For a word that is not in the
+# question, the two words of the question have equal weights. In $\tilde h$ nearly all weight is on
+# "cat" and "sees". (In the real network $h_t$ and $u_j$ depend on their neighbours, and $w$ is
+# learnt.) Look at the last column. **$a$ is computed from $g^1$ at all words, and is read at all
+# words.** The output of a unit at "dog" reaches `g2` at "the". This path is easily forgotten.
 #
 # ## What reads a unit of `g1`
 #
@@ -136,7 +137,7 @@ small_config = bidaf.Config(V, 2, 28, char_size=2, char_width=3, filters=2, hidd
 qa = bidaf.layout(small_config)
 P0 = " + ".join(4 * ["h.fw + h.bw"])
 for array in qa.axes:
-    if array.endswith("kernel") and array[0] in "gse":
+    if array.endswith("kernel") and array.startswith(("g", "start", "end")):
         print(f"{array:13} {qa.shape(array)!s:8} axes: {qa.spell(array).replace(P0, 'p0')}")
 assert qa.shape("g2.fw/kernel") == (8 * 2 + 3 * 4 + 2, 4 * 2)
 print("readers:", bidaf.READERS)
@@ -144,17 +145,18 @@ print("readers:", bidaf.READERS)
 # %% [markdown]
 # The rows of `g2` contain the units of `g1` three times: as $g^1_t$, as $a$ and as $g^1_t a$. Entry
 # $k$ of $a$ is a mean of entry $k$ of $g^1_t$, so it belongs to the same unit, and its rows are in
-# the same space. The figure marks unit 1 of `g1.fw` in all arrays.
+# the same space. We call the rows of $a$ the *attended rows*. The figure marks unit 1 of `g1.fw` in
+# all arrays.
 
 # %% tags=["hide-input"]
 UNIT = 1
 READ = {
     "gate columns: compute the unit": COLOURS[0],
-    "read by itself, one step later": COLOURS[4],
+    "recurrent row: its own layer reads it": COLOURS[4],
     "as $g^1_t$": COLOURS[2],
     "as $a$: the attended row": COLOURS[1],
     "as $g^1_t a$": COLOURS[3],
-    "gate column and own row": "#1B1B3A",
+    "both: the unit reads itself": "#1B1B3A",
 }
 figure, panels = plt.subplots(1, 4, figsize=(7.8, 4.9), width_ratios=(9, 5, 9, 9))
 for axes, name in zip(panels, ("g1.fw", "start", "g2.fw", "g2.bw"), strict=True):
@@ -196,10 +198,11 @@ assert row_count == 8
 #   |G_{g1}| = 4 \cdot 3d + 7 \cdot 4d + 1 - 4, \quad
 #   |G_{g2}| = 4 \cdot 15d + 4d + 1 - 4.$$
 #
-# As for the highway network, the authors' code reads its groups from a file. In this file the
-# attended rows are in no group. (Our layout for `groups="released"` writes them as `~g1.fw`:
-# removed with the unit, but not counted.) We generate the file for the authors' $d = 100$, add up
-# its entries, and count the weights as sets.
+# As for the highway network, the authors' code reads its groups from a file. In this file no group
+# of `g1` contains the attended rows. (Each of their weights is still in the group of its column, a
+# unit of `g2`. Our layout for `groups="released"` writes these rows as `~g1.fw`: removed with the
+# unit, but not counted in its group.) We generate the file for the authors' $d = 100$, add up its
+# entries, and count the weights as sets.
 
 # %%
 FIRST = ("g0.fw", "g1.fw", "g2.fw")  # the backward directions have the same sizes
@@ -213,14 +216,14 @@ by_file = {
 real = {groups: bidaf.layout(bidaf.Config(), groups) for groups in ("released", "all")}
 
 
-def set_size(layout, space):
+def group_size(layout, space):
     """Count the weights in the group of one component, by the norm of a group of ones."""
     groups = iss_groups(layout, [space])
     ones = {array: np.broadcast_to(1.0, layout.shape(array)) for array in groups.ids}
     return round(group_norms(ones, groups)[0] ** 2)
 
 
-as_sets = {name: [set_size(layout, space) for space in FIRST] for name, layout in real.items()}
+as_sets = {name: [group_size(layout, space) for space in FIRST] for name, layout in real.items()}
 print("groups of g0, g1, g2")
 print(f"by the file:     {list(by_file.values())}")
 print(f"the same as sets {as_sets['released']}")
@@ -231,8 +234,9 @@ assert as_sets["all"] == [4796, 3997, 6397]
 assert as_sets["all"] == [48 * 100 - 4, 40 * 100 - 3, 64 * 100 - 3]
 
 # %% [markdown]
-# 800 weights are missing from each group of `g1`, two rows of 400. The penalty does not act on
-# them, and they are not checked when a unit is declared dead.
+# 800 weights are missing from each group of `g1`, two rows of 400. They are penalised as parts of
+# the gate columns of `g2`, but not together with the unit of `g1`, and they are not checked when
+# that unit is declared dead.
 #
 # ## A removal that changes the answer
 #
@@ -275,12 +279,12 @@ for case in ("released", "released, biases zero", "all"):
     layout = bidaf.layout(config, case.partition(",")[0])
     network = {array: values.copy() for array, values in dense.items()}
     for space in ("g1.fw", "g1.bw"):
-        for array, axis, (_, first, end, counted) in layout.occurrences(space):
-            if counted or ("zero" in case and array == f"{space}/bias"):
-                network[array].swapaxes(0, axis)[first:end:2] = 0
-    masks = alive(network, iss_groups(layout, bidaf.LEARNED))
-    assert [int(units.sum()) for units in masks.values()] == [6, 6, 3, 3, 6, 6]
-    small, _ = compact(network, layout, masks)
+        for array, axis, segment in layout.occurrences(space):
+            if segment.counted or ("zero" in case and array == f"{space}/bias"):
+                network[array].swapaxes(0, axis)[segment.start : segment.stop : 2] = 0
+    alive_masks = alive(network, iss_groups(layout, bidaf.LEARNED))
+    assert [int(units.sum()) for units in alive_masks.values()] == [6, 6, 3, 3, 6, 6]
+    small, _ = compact(network, layout, alive_masks)
     (full, spans), (cut, others) = answer(network), answer(small)
     moved[case], ends[case] = np.abs(full - cut).max(axis=(1, 2)), (full[1, :, 0], cut[1, :, 0])
     changed = int((spans != others).any(axis=0).sum())
@@ -310,13 +314,13 @@ figure.savefig(FIGURES / "8_answer.png")
 # 6](6_compaction.py).
 #
 # `alive` checks only the readers that the layout counts. With the layout that counts all of them,
-# the same units are alive.
+# the units that are dead by the released groups are still alive.
 
 # %%
 released = {array: values.copy() for array, values in dense.items()}
-for array, axis, (_, first, end, counted) in bidaf.layout(config, "released").occurrences("g1.fw"):
-    if counted:
-        released[array].swapaxes(0, axis)[first:end:2] = 0
+for array, axis, segment in bidaf.layout(config, "released").occurrences("g1.fw"):
+    if segment.counted:
+        released[array].swapaxes(0, axis)[segment.start : segment.stop : 2] = 0
 for case in ("released", "all"):
     groups = iss_groups(bidaf.layout(config, case), bidaf.LEARNED)
     units = alive(released, groups, bidaf.READERS)["g1.fw"]
@@ -327,11 +331,11 @@ for case in ("released", "all"):
 # ## How the paper counts weights
 #
 # The paper reports the remaining units and weights (its tables 3 and 4). A weight is counted if it
-# is in no dead group. The attended rows are in no group, so the attended rows of removed units
-# count as remaining weights. We can count in the same way with the layout: give the attended rows a
+# is in no dead group. So a weight in an attended row of a removed unit is counted if the `g2` unit
+# of its column remains. We can count in the same way with the layout: give the attended rows a
 # space of their own, which does not shrink. Two sizes are not in the paper, the number of
 # characters and the number of words with a learnt vector. We choose them so that the dense network
-# has 2.686 million weights, the value that agrees with all numbers in the paper.
+# has 2.686 million weights; this one number is fitted to the table.
 
 # %%
 TABLE = {  # remaining units of 100: g0.fw, g0.bw, g1.fw, g1.bw, g2.fw, g2.bw; millions as printed
@@ -363,11 +367,11 @@ for units, printed in TABLE.items():
 assert [f"{size:.3f}" for size in sizes_of[1]] == ["1.478", "1.453"]
 
 # %% [markdown]
-# Counted in this way, all eight rows agree with the paper, and in each of them the compact model is
-# smaller than the printed size. But it is the same network only if the attended rows of the removed
-# units are zero. With the released groups nothing makes them zero, so one has to choose: keep these
-# rows and the units that they read, or accept changed answers. With all readers in the groups this
-# problem does not arise.
+# With this one number fitted, all eight rows agree with the paper, and in each of them the compact
+# model is smaller than the printed size. But it is the same network only if the attended rows of
+# the removed units are zero, or their outputs are (zero biases, above). The released groups ensure
+# neither, so one has to choose: keep these rows and the units that they read, or accept changed
+# answers. With all readers in the groups this problem does not arise.
 #
 # ## Exercise
 #
@@ -381,14 +385,15 @@ assert [f"{size:.3f}" for size in sizes_of[1]] == ["1.478", "1.453"]
 #
 # 1. Three rows read a unit of `g0`: its own and one in each direction of `g1`. Two rows read a unit
 #    of `g2`: its own and one for the end. (`g2.fw` and `g2.bw` do not read each other.)
-# 2. A unit of `g1` has two readers of $4d$ weights less, so $3997 - 800 = 3197$ weights remain. The
-#    released group has the same size but is another set: it contains the product's rows and not the
-#    rows of $a$.
+# 2. A unit of `g1` has two readers fewer, of $4d$ weights each, so $3997 - 800 = 3197$ weights
+#    remain. The released group has the same size but is another set: it contains the product's rows
+#    and not the rows of $a$.
 
 # %%
 read_by = []
 for space in FIRST:
-    read_by.append(sum(axis == 0 and place.counted for _, axis, place in qa.occurrences(space)))
+    found = [segment.counted for _, axis, segment in qa.occurrences(space) if axis == 0]
+    read_by.append(sum(found))
 print(f"rows that read a unit of g0, g1, g2: {read_by}")
 assert read_by == [3, 8, 2]
 
@@ -396,7 +401,7 @@ axes_of = dict(real["all"].axes)
 for array in ("g2.fw/kernel", "g2.bw/kernel"):
     below, gates = axes_of[array]
     axes_of[array] = (below[:12] + below[14:], gates)  # 8 spaces of p0, 2 each of g1 and a
-fewer = set_size(Layout(axes_of, real["all"].sizes), "g1.fw")
+fewer = group_size(Layout(axes_of, real["all"].sizes), "g1.fw")
 print(f"without the product: {fewer} weights in a group of g1")
 assert fewer == as_sets["released"][1] == 3197
 
@@ -405,7 +410,7 @@ assert fewer == as_sets["released"][1] == 3197
 #
 # - A slice that multiplies a unit's output after a mean over all words, or after a product, reads
 #   the unit, too.
-# - If one reader is missing in the group, removal changes the answers. A test with random biases
+# - If one reader is missing in the group, removal can change the answers. A test with random biases
 #   shows this; a test with zero biases does not.
 # - Count the weights of the compact network, not the weights outside of the dead groups.
 #
