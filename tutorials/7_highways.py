@@ -235,7 +235,7 @@ assert once == 10_000 + 4 * 11 * 830 - 2 * 11 == twice - 22
 # state and output) are the same at every step and in every micro-layer. So they have the shape
 # (sentences, width), and their column for unit 2 must be removed, too. They have a layout, and
 # `compact` cuts them, like the carried state. (The fourth mask drops words: all occurrences of a
-# word in a sentence have the same value. It has no width.)
+# word within a sentence have the same value. It has no width.)
 
 # %%
 masks = ptb_rhn.draw_masks(config, layout.sizes, rng, STEPS, BATCH)
@@ -488,9 +488,9 @@ for title in ("GRU, reset after", "GRU, reset before"):
 # 2. The row of the softmax is new: $|G| = 2 V + 4 (D + 1) W - 2 (D + 1)$, and $2 D$ biases are
 #    removed, too.
 # 3. The axes of `embed/kernel` are now `word, embed`, and the axes of `micro0/kernel` are
-#    `embed + width, 2 width`. A component of `embed` is read by its row of `micro0/kernel` alone, so
-#    its group has $V + 2 W$ weights. A group of `width` no longer contains the embedding column and
-#    the input row, and its columns in micro-layer 0 have length $E + W$: it has
+#    `embed + width, 2 width`. A component of `embed` is read by its row of `micro0/kernel` alone,
+#    so its group has $V + 2 W$ weights. A group of `width` no longer contains the embedding column
+#    and the input row, and its columns in micro-layer 0 have length $E + W$: it has
 #    $V + 2 E + 4 D W - 2 D$ weights.
 
 # %%
