@@ -283,8 +283,8 @@ assert [f"{one:.5f}" for one in smallest_strengths("zaremba-small", 3)] == ["0.0
 assert [f"{one:.0f}" for one in times] == ["12", "9", "12", "8", "4", "4"]
 
 # %% [markdown]
-# The whole runs are listed in `docs/results.md`. The first line's strengths, for the whole run about
-# twelve and nine times the smallest, remove more than half of the units of `zaremba-small`, at a
+# The whole runs are listed in `docs/results.md`. The first line's strengths, about twelve and nine
+# times the smallest for a whole run, remove more than half of the units of `zaremba-small`, at a
 # *lower* perplexity than the dense network's. The second line's remove 70 percent at no loss, if
 # 0.4 of the strength acts after three epochs. With 0.006 and 0.008, test perplexity is 126 if the
 # whole strength acts until the end, 120 if the penalty ends after three epochs, and 115 if 0.4 of
@@ -359,4 +359,4 @@ assert longer[3] > longer[6]
 #
 # - [Tutorial 10](10_porting.py) implements the method in another framework, and checks it there.
 # - `python -m issref.sweep --help` trains over a grid of strengths and draws the frontier.
-# - [Tutorial 4](4_proximal_steps.py) derives an upper bound for the strength at which all units die.
+# - [Tutorial 4](4_proximal_steps.py) derives a bound for the strength at which all units die.
