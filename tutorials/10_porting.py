@@ -223,8 +223,8 @@ assert "input, forget, candidate, output" in finding.mistakes[0]
 # and any pattern in its errors.
 #
 # The figure shows both ports. In this example the error of the mistake is many orders of magnitude
-# larger than rounding. Other mistakes are smaller: if 1e-8 is left out under a root of about 1, only
-# the ninth decimal changes. So use a tight tolerance; 1e-2 can hide a mistake.
+# larger than rounding. Other mistakes are smaller: if 1e-8 is left out under a root of about 1,
+# only the ninth decimal changes. So use a tight tolerance; 1e-2 can hide a mistake.
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(figsize=(7, 3.8))
