@@ -231,8 +231,7 @@ figure.savefig(FIGURES / "9_frontier.png")
 # run beats in both directions. Look at three things.
 #
 # - **Where the curve leaves the level of the dense network.** Down to this width, removing units
-#   costs nothing. If you want a smaller network at no higher loss, take the point farthest to the
-#   left on this level.
+#   costs nothing. For a smaller network at no higher loss, take the leftmost point on this level.
 # - **How steep it becomes.** Left of the bend each unit that you remove costs more than the one
 #   before.
 # - **The dense networks of the same size.** If they are as good as your run or better, as here, you
@@ -291,9 +290,9 @@ assert [f"{one:.0f}" for one in times] == ["12", "9", "12", "8", "13", "9", "4",
 # whole strength acts until the end, 120 if the penalty ends after three epochs, and 115 if 0.4 of
 # it remains. (Both runs with 0.4 also kept the first learning rate for three more epochs, so not
 # all of the difference is due to the penalty.) The last line's remove 51 percent of the units of
-# `zaremba-medium`, again with 0.4 after three epochs, at test perplexity 84.69; the released code
-# documents 82.07 for the dense network. (The factors of the toy are smaller when counted in this
-# way: its smallest strength was computed for all steps.)
+# `zaremba-medium`, again with 0.4 after three epochs. Test perplexity is then 84.69; the released
+# code documents 82.07 for the dense network. (The factors of the toy are smaller when counted in
+# this way: its smallest strength was computed for all steps.)
 #
 # As a recipe:
 #
