@@ -300,10 +300,16 @@ assert [f"{one:.0f}" for one in times] == ["12", "9", "12", "8", "13", "9", "4",
 #    strong.
 # 2. Train with about 4 to 12 times that strength for the first tenth to third of the run, then with
 #    0.2 (the toy) to 0.4 (the long runs) of it.
-# 3. Look at the units alive after the strong part. If more have gone than you want, stop early and
+# 3. See that the network learns before units die. A unit that the loss does not use is zero after
+#    $|w_g| / (\eta \lambda)$ steps or fewer. If the perplexity is then still that of the
+#    frequencies of the words (687 on the validation text of Penn TreeBank), chance decides which
+#    units stay. This happened in our first run of `iss-large`: with the released rate and clip, its
+#    first steps are so large that the network learns nothing. Begin with a smaller rate or clip, or
+#    train an epoch without the penalty and start from its model (`--init`).
+# 4. Look at the units alive after the strong part. If more have gone than you want, stop early and
 #    halve the strength; if hardly any have, double it.
-# 4. Sweep by factors of 1.5 around the result (`python -m issref.sweep`), and read the frontier.
-# 5. A network that is to lose half of its units needs less dropout than the dense one, as in the
+# 5. Sweep by factors of 1.5 around the result (`python -m issref.sweep`), and read the frontier.
+# 6. A network that is to lose half of its units needs less dropout than the dense one, as in the
 #    paper.
 #
 # ## Exercise
