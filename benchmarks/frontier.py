@@ -1,26 +1,23 @@
 """The figure of all whole runs: test perplexity over the parameters of the compact model."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.comparisons import DIRECT, NETWORKS, Result, gone, kind, network, perplexity
 
-# Parameters and test perplexity of the paper's LSTMs, dense and with ISS; sources in full_length.PAPER.
-PAPER = ((66.0e6, 78.57), (21.8e6, 78.65), (25.2e6, 76.03))
-MARKS = {
-    "dense": "D",
-    "ISS": "o",
-    "direct design": "s",
-    "dense, documented by the released code": "D",
-    "the paper's": "^",
-}
+DOCUMENTED, PAPER = "dense, documented by the released code", "the paper's"
+MARKS = {"dense": "D", "ISS": "o", "direct design": "s", DOCUMENTED: "D", PAPER: "^"}
+HOLLOW = (DOCUMENTED, PAPER)  # not measured here
 TICKS = (1, 2, 5, 10, 20, 50)  # millions
 
 
-def draw(found: Mapping[str, Result], path: Path) -> None:
-    """Draw the figure; each ISS run has the share of its units that is gone, each network has a colour."""
+def draw(found: Mapping[str, Result], paper: Sequence[tuple[float, float]], path: Path) -> None:
+    """Draw the figure: a colour for each network, at each ISS run the share of its units that is gone.
+
+    `paper` are the paper's parameters, in millions, and test perplexities.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -36,18 +33,16 @@ def draw(found: Mapping[str, Result], path: Path) -> None:
         for name, known in NETWORKS.items():
             runs = [one for one in found.values() if network(one) == name]
             if runs and known.documented and all(_mark(one) != "dense" for one in runs):
-                axes.plot(
-                    runs[0]["parameters"]["full"], known.documented, "D", color=colours[name], fillstyle="none"
-                )
+                point = runs[0]["parameters"]["full"] / 1e6, known.documented
+                axes.plot(*point, MARKS[DOCUMENTED], color=colours[name], fillstyle="none")
             if runs:
                 axes.plot([], "_", color=colours[name], markersize=10, label=known.text)
-        axes.plot(*zip(*PAPER, strict=True), "^", color=MUTED, fillstyle="none")
+        axes.plot(*zip(*paper, strict=True), MARKS[PAPER], color=MUTED, fillstyle="none")
         for name, mark in MARKS.items():
-            filled = "full" if "," not in name and "paper" not in name else "none"
-            axes.plot([], mark, color=INK, fillstyle=filled, label=name)
+            axes.plot([], mark, color=INK, fillstyle="none" if name in HOLLOW else "full", label=name)
         axes.set(title="test perplexity, lower is better; labels: units removed", xscale="log")
         axes.set_xlabel("parameters of the compact model, in millions")
-        axes.set_xticks([1e6 * one for one in TICKS], map(str, TICKS))
+        axes.set_xticks(TICKS, map(str, TICKS))
         axes.minorticks_off()
         axes.margins(x=0.09)
         axes.legend(frameon=False, fontsize=8)
@@ -61,7 +56,7 @@ def _mark(one: Result) -> str:
 
 
 def _draw_run(axes: Any, one: Result, colour: str) -> None:
-    point = one["parameters"]["compact"], perplexity(one)
+    point = one["parameters"]["compact"] / 1e6, perplexity(one)
     axes.plot(*point, MARKS[_mark(one)], color=colour)
     if _mark(one) == "ISS":
         axes.annotate(f"{gone(one):.0%}", point, (5, 3), textcoords="offset points", color=colour, size=7)

@@ -4,6 +4,7 @@ Each row is one folder of `benchmarks/results/full`; the paper's own numbers hav
 """
 
 import json
+import re
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -163,11 +164,19 @@ def _memory(found: dict[str, Result]) -> str:
     return f"Largest memory growth of a run, {name}: {growth(name):+.1%}. Target: at most 2%. {verdict}."
 
 
+def paper_points() -> list[tuple[float, float]]:
+    """Return parameters, in millions, and test perplexity of the paper's LSTMs but the direct design."""
+    found = re.findall(
+        r"^\| LSTM, (?:dense|ISS).*?\| ([\d.]+) M†? \|.*?\|.*? ([\d.]+)†? \|.*$", PAPER, re.MULTILINE
+    )
+    return [(float(size), float(test)) for size, test in found]
+
+
 def draw() -> None:
     """Draw test perplexity over parameters, and the curves of a dense run, an ISS run, and the large runs."""
     from issref.report import compare_training
 
-    frontier.draw(results(), RUNS / "frontier.png")
+    frontier.draw(results(), paper_points(), RUNS / "frontier.png")
     compare_training({"dense": rows(RUNS / DENSE), "ISS": rows(RUNS / ISS)}, RUNS / "training.png")
     for name in large():
         compare_training({"ISS": rows(RUNS / name)}, RUNS / name / "training.png")

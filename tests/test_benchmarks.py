@@ -248,6 +248,10 @@ def test_a_run_that_has_not_ended_has_a_row_that_says_so(tmp_path, monkeypatch):
     assert full_length._unfinished_row("half") == row.replace("unfinished", "stopped")
 
 
+def test_the_papers_points_are_those_of_its_table():
+    assert full_length.paper_points() == [(66.0, 78.57), (21.8, 78.65), (25.2, 76.03)]
+
+
 def test_a_large_run_has_the_median_of_its_last_ten_epochs_and_the_hash_of_its_model(tmp_path, monkeypatch):
     (folder := tmp_path / "big").mkdir()
     ends = [600, 1200, *(1200 + 60 * one for one in range(1, 11))]  # two epochs of ten minutes, ten of one

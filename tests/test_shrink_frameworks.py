@@ -31,6 +31,13 @@ def close(one, other):
     assert np.abs(one - other).max() <= TOLERANCE
 
 
+def keras_on_torch():
+    for package in ("torch", "h5py"):
+        pytest.importorskip(package)
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    return pytest.importorskip("keras")
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_pytorch_loads_the_smaller_state_dict(kind, tmp_path, capsys):
     torch = pytest.importorskip("torch")
@@ -65,10 +72,7 @@ def test_pytorch_loads_the_smaller_state_dict(kind, tmp_path, capsys):
 @pytest.mark.parametrize(("kind", "settings"), [("LSTM", {}), ("GRU", {}), ("GRU", {"reset_after": False})])
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
-    pytest.importorskip("torch")
-    h5py = pytest.importorskip("h5py")
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras = pytest.importorskip("keras")
+    keras, h5py = keras_on_torch(), pytest.importorskip("h5py")
 
     def network(units):
         layers = [getattr(keras.layers, kind)(units, return_sequences=True, **settings) for _ in range(2)]
@@ -111,10 +115,7 @@ def test_keras_loads_the_smaller_model(kind, settings, suffix, tmp_path):
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_settings_of_keras_that_do_not_fit_the_smaller_arrays_are_refused(tmp_path, capsys):
     """Of a model within the model, and of the user's own class, whose settings do not list its layers."""
-    pytest.importorskip("torch")
-    pytest.importorskip("h5py")
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras, source = pytest.importorskip("keras"), tmp_path / "in.keras"
+    keras, source = keras_on_torch(), tmp_path / "in.keras"
     head = keras.Sequential([keras.layers.Dense(2)])
     keras.Sequential([keras.Input((7, 3)), keras.layers.LSTM(5), head]).save(source)
     (tmp_path / "keep.json").write_text('{"lstm0": [0]}')
@@ -135,10 +136,7 @@ def test_settings_of_keras_that_do_not_fit_the_smaller_arrays_are_refused(tmp_pa
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_keras_model_with_the_moments_of_its_optimizer_is_refused(tmp_path, capsys):
     """The moments have the old widths: Keras would not load them into the smaller model."""
-    pytest.importorskip("torch")
-    pytest.importorskip("h5py")
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras, source = pytest.importorskip("keras"), tmp_path / "in.keras"
+    keras, source = keras_on_torch(), tmp_path / "in.keras"
     model = keras.Sequential([keras.Input((7, 3)), keras.layers.LSTM(5), keras.layers.Dense(2)])
     model.compile("adam", "mse")
     model.fit(X, np.zeros((2, 2)), verbose=0)
