@@ -13,7 +13,7 @@ from pathlib import Path
 
 import issref.ptb.settings
 import issref.squad.settings
-from benchmarks import comparisons, flags, full_length, questions, recipes, record
+from benchmarks import comparisons, flags, full_length, questions, recipes, record, search
 from benchmarks.comparisons import Result
 from benchmarks.kept import RESULTS, load, units
 from benchmarks.targets import TARGETS, values
@@ -184,6 +184,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "mutations": mutations,
     "measured": measured,
     "full": full_length.section,
+    "search": search.section,
     "squad": questions.section,
     "recipes": recipes.table_of_results,
     "ptb_settings": partial(flags.settings, issref.ptb.settings),
@@ -219,6 +220,7 @@ def written(page: str) -> str:
 
 if __name__ == "__main__":
     full_length.draw()
+    search.draw()
     draw_picture()
     for path in PAGES:
         path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")

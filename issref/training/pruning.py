@@ -25,7 +25,7 @@ def cut_out(run: RunState, layout: Layout, alive: Alive, *, state_layout: StateL
 
     Returns the layout of the smaller params. Raises Failed if a space would be left without components.
     """
-    _check_any_alive(alive)
+    check_any_alive(alive)
     keep = np.concatenate([*alive.values(), [True]])  # the last row and column of the shares stand for no group
     copies = _optimizer_layout(run, layout)
     smaller, _ = compact({name: run.optimizer_state[name] for name in copies.axes}, copies, alive)
@@ -47,7 +47,7 @@ def zero_out(run: RunState, layout: Layout, alive: Alive, *, state_layout: State
     Returns the layout, which stays. Raises Failed if a space would be left without components.
     """
     run.alive = {space: run.alive[space] & mask for space, mask in alive.items()}
-    _check_any_alive(run.alive)
+    check_any_alive(run.alive)
     copies = _optimizer_layout(run, layout)
     run.optimizer_state |= zero_dead({name: run.optimizer_state[name] for name in copies.axes}, copies, alive)
     run.params, run.state = zero_dead(run.params, layout, alive), zero_dead(run.state, state_layout(layout), alive)
@@ -70,6 +70,7 @@ def _optimizer_layout(run: RunState, layout: Layout) -> Layout:
     return Layout({name: layout.axes[name.partition("/")[2]] for name in names}, layout.sizes)
 
 
-def _check_any_alive(alive: Alive) -> None:
+def check_any_alive(alive: Alive) -> None:
+    """Raise Failed if a space has no component that is alive."""
     if empty := [space for space, mask in alive.items() if not mask.any()]:
         raise Failed(f"all components of {empty[0]} have died, which a lower --strength prevents")
