@@ -317,8 +317,8 @@ assert [f"{one:.0f}" for one in times] == ["12", "9", "12", "8", "13", "9", "4",
 #    halve the strength; if hardly any have, double it.
 # 5. Sweep by factors of 1.5 around the result (`python -m issref.sweep`), and read the frontier.
 # 6. A network that is to lose half of its units needs less dropout than the dense one: the penalty
-#    regularises, too. The paper keeps 0.6 of the values where its dense network of 1500 + 1500 units
-#    keeps 0.35; of the settings tried on a GPU, 0.5 and 0.55 did best.
+#    regularises, too. The paper keeps 0.6 of the values, and 0.35 in its dense network of
+#    1500 + 1500 units. Of the settings tried on a GPU, 0.5 and 0.55 did best.
 #
 # ## Exercise
 #
