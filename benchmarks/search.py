@@ -1,7 +1,7 @@
-"""The part of docs/results.md on the settings that were tried on a GPU (`benchmarks.twin`) before long runs."""
+"""The part of docs/results.md on the settings that were tried on a GPU (`benchmarks.gpu`) before long runs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +9,48 @@ from benchmarks.kept import RESULTS, rows
 from benchmarks.words import table
 
 FOUND, PICTURE = RESULTS / "search.json", "search.png"
-SAME = "medium-iss-0.003-0.0035-rest-0"  # the whole run whose settings were tried, too
+SAME = "medium-iss-0.003-0.0035-rest-0"  # the run of train_ptb with the settings of one of these
+COMPARED = 35  # epochs after which the figure compares runs
 EPOCH, TRAIN, VALID, ALIVE = 0, 1, 2, slice(3, None)  # of a row
+COLUMNS = [
+    "network",
+    "strength",
+    "keep",
+    "learning rate",
+    "units left",
+    "epochs",
+    "training",
+    "lowest",
+    "last",
+    "test",
+]
 
 Run = dict[str, Any]
 
 
 def runs() -> list[Run]:
-    """Return the runs, the best of each network first."""
-    return json.loads(FOUND.read_text())["runs"]
+    """Return the runs, by network and by the lowest validation perplexity of a run."""
+    found = json.loads(FOUND.read_text())["runs"]
+    return sorted(found, key=lambda run: (run["preset"], min(row[VALID] for row in run["rows"])))
 
 
 def section() -> str:
     """Return the block `search` of docs/results.md."""
-    head = ["network", "strength", "keep", "learning rate", "units left", "epochs", "train", "valid", "test"]
+    tested = sum(run["test"] is not None for run in runs())
     machine = json.loads(FOUND.read_text())["machine"]
     text = (
         f"Before a long run was begun on two cores, other settings were tried on a GPU ({machine}), where an "
-        "epoch takes seconds. `python -m benchmarks.twin` trains so, and says in what it differs from "
-        "`train_ptb`. (These runs were made by an earlier form of it, in turns of up to twelve.) All have "
-        "seed 0 and clip 5. With `iss-large` they begin after one epoch without penalty at rate 0.5. "
-        "Perplexities are of 20 rows of text, and `train` is with dropout. A run without test perplexity was "
-        "stopped after the epochs shown, because others did better or because the time on the machine was "
-        "over. In the figure it is hollow."
+        "epoch takes seconds. The program was an earlier form of `benchmarks/gpu.py`, which trained up to "
+        "twelve networks in turns, and could change strength and keep probability after any epoch; the "
+        "present form was only run on a CPU. Its docstring lists the differences from `train_ptb`. All "
+        "runs have seed 0 and clip 5. With `iss-large` they begin after one epoch without penalty at rate "
+        "0.5. *Staircase*: the rate is divided by 10 after each third of the epochs. Perplexities are of 20 "
+        "rows of text, in training with dropout; lowest: the best epoch's. Every run was stopped before its "
+        "last epoch, when it did not improve any more, when others did better, or when the time on the "
+        f"machine was over. Test perplexity was computed for {tested} of {len(runs())}."
     )
-    picture = f"![Validation perplexity over the strength that remains](../benchmarks/results/{PICTURE})"
-    return "\n\n".join([text, _agreement(), picture, table(head, map(_cells, runs()), words=5)])
+    picture = f"![Validation perplexity over the strength after pruning](../benchmarks/results/{PICTURE})"
+    return "\n\n".join([text, _agreement(), picture, table(COLUMNS, map(_cells, runs()), words=5)])
 
 
 def _agreement() -> str:
@@ -43,29 +59,36 @@ def _agreement() -> str:
     last = twin["rows"][-1]
     ours = rows(RESULTS / "full" / SAME)[last[EPOCH] - 1]
     return (
-        f"{SAME}, on two cores, after {last[EPOCH]} epochs: {_units(ours['alive'].values())} units, train "
-        f"{ours['train_perplexity']:.2f}, valid {ours['valid_perplexity']:.2f}. The same settings on the GPU: "
-        f"{_units(last[ALIVE])} units, train {last[TRAIN]:.2f}, valid {last[VALID]:.2f}."
+        f"{SAME}, on two cores, after {last[EPOCH]} epochs: {_units(ours['alive'].values())} units, training "
+        f"and validation perplexity {ours['train_perplexity']:.2f} and {ours['valid_perplexity']:.2f}. The same "
+        f"settings on the GPU: {_units(last[ALIVE])} units, {last[TRAIN]:.2f} and {last[VALID]:.2f}."
     )
 
 
 def _cells(run: Run) -> list[str]:
     last = run["rows"][-1]
-    first, *falling = ["staircase"] if run["schedule"] == "staircase" else run["schedule"]
     return [
         f"`{run['preset']}`",
-        _phases(run["strength"]),
-        _phases(run["keep"]),
-        f"{first} epochs, then / {falling[0]:g}" if falling else first,
+        phases(run["strength"]),
+        phases(run["keep"]),
+        run["schedule"]
+        if run["schedule"] == "staircase"
+        else "1 to epoch {}, then / {:g} each".format(*run["schedule"]),
         _units(last[ALIVE]),
         f"{last[EPOCH]} of {run['epochs']}",
         f"{last[TRAIN]:.2f}",
+        f"{min(row[VALID] for row in run['rows']):.2f}",
         f"{last[VALID]:.2f}",
         f"{run['test']:.2f}" if run["test"] else "",
     ]
 
 
-def _phases(phases: Sequence[Sequence[float]]) -> str:
+def rates(schedule: str | Sequence[float]) -> str:
+    """Write a schedule of learning rates, "staircase" or [epochs at rate 1, divisor after each later one]."""
+    return schedule if isinstance(schedule, str) else "1 to epoch {}, then / {:g} each".format(*schedule)
+
+
+def phases(phases: Sequence[Sequence[float]]) -> str:
     """Write values that change, [first epoch, value, ...] each: "0.003; from epoch 6 0.0009"."""
     (_, *first), *later = phases
     values = [" ".join(f"{value:g}" for value in first)]
@@ -73,15 +96,26 @@ def _phases(phases: Sequence[Sequence[float]]) -> str:
     return "; ".join(values)
 
 
-def _units(alive) -> str:
+def _units(alive: Iterable[int]) -> str:
     return " + ".join(map(str, alive))
 
 
-def draw(path: Path = RESULTS / PICTURE) -> None:
-    """Draw the lowest validation perplexity over the strength after pruning, a colour for each keep probability.
+def compared() -> dict[float, list[tuple[float, float]]]:
+    """Return strength after pruning and validation perplexity after 35 epochs, for each keep probability.
 
-    The runs of `iss-large` that were pruned in five epochs and trained for 20 more or longer; hollow if stopped.
+    The runs of `iss-large` with a strong penalty in the first five epochs, and so about 700 units.
     """
+    points: dict[float, list[tuple[float, float]]] = {}
+    for run in runs():
+        starts = [phase[0] for phase in run["strength"]]
+        if run["preset"] == "iss-large" and starts[:2] == [1, 6] and len(run["rows"]) >= COMPARED:
+            strength, keep = run["strength"][1][1], run["keep"][-1][1]
+            points.setdefault(keep, []).append((strength, run["rows"][COMPARED - 1][VALID]))
+    return dict(sorted(points.items()))
+
+
+def draw(path: Path = RESULTS / PICTURE) -> None:
+    """Draw what `compared` returns, a colour for each keep probability."""
     import io
 
     from matplotlib import rc_context
@@ -90,20 +124,13 @@ def draw(path: Path = RESULTS / PICTURE) -> None:
     from issref.report.style import COLOURS, STYLE, WIDE
     from issref.training.checkpoint import write_whole
 
-    shown = [run for run in runs() if [phase[0] for phase in run["strength"]] == [1, 6] and len(run["rows"]) > 25]
-    keeps = sorted({run["keep"][-1][1] for run in shown})
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDE, 3.6))
         axes = figure.subplots()
-        for keep, colour in zip(keeps, COLOURS, strict=False):
-            alike = sorted(
-                (run for run in shown if run["keep"][-1][1] == keep), key=lambda run: run["strength"][-1]
-            )
-            for run in alike:
-                point = run["strength"][-1][1], min(row[VALID] for row in run["rows"])
-                axes.plot(*point, "o", color=colour, fillstyle="full" if run["test"] else "none")
-            axes.plot([], "o", color=colour, label=f"keep {keep:g}")
-        axes.set(title="lowest validation perplexity", xlabel="strength after the five epochs of pruning")
+        for (keep, points), colour in zip(compared().items(), COLOURS, strict=False):
+            axes.plot(*zip(*points, strict=True), "o", color=colour, label=f"keep {keep:g}")
+        title = f"validation perplexity after {COMPARED} epochs, at about 700 of 3000 units"
+        axes.set(title=title, xlabel="strength after the five epochs of pruning")
         axes.legend(frameon=False, fontsize=8)
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=150)

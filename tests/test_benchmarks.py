@@ -26,6 +26,7 @@ from benchmarks import (  # noqa: E402
     comparisons,
     evaluation,
     full_length,
+    kept,
     loops,
     memory,
     page,
@@ -34,6 +35,7 @@ from benchmarks import (  # noqa: E402
     prox,
     record,
     roofline,
+    search,
     shrink,
     steps,
     targets,
@@ -476,6 +478,44 @@ def test_the_frameworks_models_have_the_same_outputs(side, sizes):
     framework = timing.optional(f"benchmarks.{side}")
     assert framework is not None
     np.testing.assert_allclose(framework.evaluation(work.params, tokens)(), ours, atol=1e-6)
+
+
+# settings tried on a GPU
+# -----------------------
+
+
+def tried(strength, keep, valid, preset="iss-large"):
+    rows = [[epoch + 1, 60.0, value, 3, 4] for epoch, value in enumerate(valid)]
+    return {"preset": preset, "strength": strength, "keep": keep, "rows": rows, "test": None}
+
+
+def test_settings_are_written_with_the_epochs_from_which_they_act():
+    assert search.phases([[1, 0.003, 0.0035], [4, 0.0012, 0.0014]]) == "0.003 0.0035; from epoch 4 0.0012 0.0014"
+    assert search.rates([14, 1.15]) == "1 to epoch 14, then / 1.15 each"
+    assert search.rates("staircase") == "staircase"
+
+
+def test_the_figure_compares_large_runs_pruned_in_five_epochs_at_one_epoch(monkeypatch):
+    falling = [100.0 - epoch for epoch in range(40)]
+    runs = [
+        tried([[1, 0.003], [6, 0.001]], [[1, 0.6], [6, 0.5]], falling),
+        tried([[1, 0.003], [6, 0.002], [20, 0.0]], [[1, 0.5]], falling),
+        tried([[1, 0.003], [6, 0.001]], [[1, 0.55]], falling),
+        tried([[1, 0.003], [6, 0.001]], [[1, 0.5]], falling[:34]),  # too short
+        tried([[1, 0.003], [6, 0.001]], [[1, 0.5]], falling, "zaremba-medium"),
+        tried([[1, 0.0], [9, 0.003]], [[1, 0.5]], falling),
+        tried([[1, 0.003]], [[1, 0.5]], falling),
+    ]
+    monkeypatch.setattr(search, "runs", lambda: runs)
+    assert search.compared() == {0.5: [(0.001, 66.0), (0.002, 66.0)], 0.55: [(0.001, 66.0)]}
+
+
+def test_a_run_on_the_gpu_is_compared_with_the_same_epoch_of_train_ptb():
+    (twin,) = (run for run in search.runs() if run["strength"] == [[1, 0.003, 0.0035], [4, 0.0012, 0.0014]])
+    epoch = len(twin["rows"])
+    (row,) = (row for row in kept.rows(kept.RESULTS / "full" / search.SAME) if row["epoch"] == epoch)
+    assert f"after {epoch} epochs" in search.section()
+    assert f"{row['train_perplexity']:.2f} and {row['valid_perplexity']:.2f}. The same" in search.section()
 
 
 # the command
