@@ -12,18 +12,9 @@ FOUND, PICTURE = RESULTS / "search.json", "search.png"
 SAME = "medium-iss-0.003-0.0035-rest-0"  # the run of train_ptb with the settings of one of these
 COMPARED = 35  # epochs after which the figure compares runs
 EPOCH, TRAIN, VALID, ALIVE = 0, 1, 2, slice(3, None)  # of a row
-COLUMNS = [
-    "network",
-    "strength",
-    "keep",
-    "learning rate",
-    "units left",
-    "epochs",
-    "training",
-    "lowest",
-    "last",
-    "test",
-]
+COLUMNS = (
+    "network", "strength", "keep", "learning rate", "units left", "epochs", "training", "lowest", "last", "test",
+)  # fmt: skip
 
 Run = dict[str, Any]
 
