@@ -12,29 +12,36 @@ Result = dict[str, Any]
 
 
 class Network(NamedTuple):
-    """A network of whole runs: its preset, what it is, and its documented dense test perplexity, if any."""
+    """A network of whole runs: preset, description, documented perplexities of its dense form, if any."""
 
     preset: str
     text: str
-    documented: float | None = None  # in the comment that heads ptb_word_lm.py
+    documented: tuple[float, float] | None = None  # valid, test; in the comment that heads ptb_word_lm.py
     target: tuple[int, float] | None = None  # at most so many units, and at most this test perplexity
 
 
 NETWORKS = {
-    "lstm 1500 + 1500": Network("`iss-large`", "LSTM, 1500 + 1500 units", 78.29, (700, 79.5)),
-    "lstm 650 + 650": Network("`zaremba-medium`", "LSTM, 650 + 650 units", 82.07, (650, 83.6)),
-    "lstm 200 + 200": Network("`zaremba-small`", "LSTM, 200 + 200 units"),
+    "lstm 1500 + 1500": Network("`iss-large`", "LSTM, 1500 + 1500 units", (82.62, 78.29), (700, 79.5)),
+    "lstm 650 + 650": Network("`zaremba-medium`", "LSTM, 650 + 650 units", (86.16, 82.07), (650, 83.6)),
+    "lstm 200 + 200": Network("`zaremba-small`", "LSTM, 200 + 200 units", (121.39, 115.91)),
     "rhn 200": Network("The recurrent highway network", "RHN, 200 units, 4 micro-layers"),
 }
 
 
+SCHEDULE = ("epochs", "learning_rate", "flat_epochs", "decay")
+
+
 class Comparison(NamedTuple):
-    """Runs of one network: the dense ones, and the ISS runs of one setting that are compared with them."""
+    """Runs of one network: the dense ones, and ISS runs of equal settings that are compared with them.
+
+    They are compared, and chosen, on the validation text; the test text is only reported.
+    """
 
     dense: list[Result]
     reference: float  # their test perplexity, or the documented one if there are none
-    lossless: list[Result]  # the smallest ISS runs that are no worse; may be empty
-    above: list[Result]  # the best ISS runs that are worse; may be empty
+    lossless: list[Result]  # the smallest ISS runs on the dense runs' schedule that are no worse; may be empty
+    above: list[Result]  # the best ISS runs on this schedule that are worse; may be empty
+    others: list[list[Result]]  # ISS runs on schedules on which no dense network was trained
 
 
 def kind(result: Result) -> str:
@@ -64,21 +71,42 @@ def perplexity(result: Result) -> float:
     return result["test_perplexity"]["compact"]
 
 
+def valid(result: Result) -> float:
+    """Return the validation perplexity of the compact model, batch 1."""
+    return result["valid_perplexity"]["compact"]
+
+
+def schedule(result: Result) -> tuple[float, ...]:
+    """Return the settings of the learning rate."""
+    return tuple(result["settings"][name] for name in SCHEDULE)
+
+
 def compared(found: Iterable[Result], name: str) -> Comparison | None:
     """Compare the ISS runs of a network with its dense ones; None without ISS runs or a reference."""
     found = [one for one in found if network(one) == name]
     dense, ours = ([one for one in found if kind(one).endswith(f" {method}")] for method in ("dense", "prox"))
-    reference = mean(perplexity, dense) if dense else NETWORKS[name].documented
-    if not ours or reference is None:
+    known = NETWORKS[name].documented
+    if not ours or not (dense or known):
         return None
-    settings = alike(ours)
-    lossless = [seeds for seeds in settings if mean(perplexity, seeds) <= reference]
-    above = [seeds for seeds in settings if mean(perplexity, seeds) > reference]
+    bound, reference = known or (0.0, 0.0)
+    if dense:
+        bound, reference = mean(valid, dense), mean(perplexity, dense)
+    schedules = set(map(schedule, dense or ours))
+    same = alike(one for one in ours if schedule(one) in schedules)
     return Comparison(
         dense,
         reference,
-        max(lossless, key=lambda seeds: mean(gone, seeds), default=[]),
-        min(above, key=lambda seeds: mean(perplexity, seeds), default=[]),
+        max(
+            (seeds for seeds in same if mean(valid, seeds) <= bound),
+            key=lambda seeds: mean(gone, seeds),
+            default=[],
+        ),
+        min(
+            (seeds for seeds in same if mean(valid, seeds) > bound),
+            key=lambda seeds: mean(valid, seeds),
+            default=[],
+        ),
+        alike(one for one in ours if schedule(one) not in schedules),
     )
 
 
@@ -88,7 +116,10 @@ def findings(found: Sequence[Result]) -> list[str]:
     for name, known in NETWORKS.items():
         if one := compared(found, name):
             runs = [result for result in found if network(result) == name]
-            lines += [" ".join([f"{known.preset}: {_reference(one)}", *_ours(one), *_target(known, runs)]), ""]
+            lines += [
+                " ".join([f"{known.preset}: {_reference(one, known)}", *_ours(one), *_target(known, runs)]),
+                "",
+            ]
     ours = [one for one in found if one["settings"]["method"] == "prox"]
     return lines + [_direct(one, ours) for one in found if kind(one) == DIRECT]
 
@@ -107,26 +138,33 @@ def mean(measure: Callable[[Result], float], seeds: Iterable[Result]) -> float:
     return statistics.mean(map(measure, seeds))
 
 
-def _reference(one: Comparison) -> str:
+def _reference(one: Comparison, known: Network) -> str:
+    documented = f"the released code documents {known.documented[1]:.2f}" if known.documented else ""
     if one.dense:
-        return f"the dense model has test perplexity {one.reference:.2f}{_seeds(one.dense)}."
-    return f"the dense model was not trained; the released code documents test perplexity {one.reference:.2f}."
+        text = f"the dense model has test perplexity {one.reference:.2f}{_seeds(one.dense)}"
+        return f"{text}; {documented}." if documented else f"{text}."
+    return f"the dense model was not trained; {documented} on the test text."
 
 
 def _ours(one: Comparison) -> list[str]:
-    text = ["No ISS model is as good."]
+    text = []
     if best := one.lossless:
         sizes = " and ".join(str(left(result)) for result in best)
         text = [
-            f"The smallest ISS model that is no worse, at {mean(perplexity, best):.2f}{_seeds(best)}, has {sizes} "
-            f"units: {mean(gone, best):.0%} are removed."
+            f"The smallest ISS model that is no worse on the validation text has {sizes} units: "
+            f"{mean(gone, best):.0%} are removed; test perplexity {mean(perplexity, best):.2f}{_seeds(best)}."
         ]
     if near := one.above:
         higher = mean(perplexity, near) / one.reference - 1
         text.append(
-            f"The best ISS model of those that are worse: {mean(perplexity, near):.2f}{_seeds(near)}, "
-            f"{higher:.1%} higher, with {mean(gone, near):.0%} of the units removed."
+            f"{'The best of the others' if best else 'The best ISS model, which is worse'}: "
+            f"{mean(perplexity, near):.2f}{_seeds(near)}, {higher:+.1%}, with {mean(gone, near):.0%} removed."
         )
+    if one.others:
+        found = [
+            f"{mean(perplexity, one):.2f} with {mean(gone, one):.0%} removed{_seeds(one)}" for one in one.others
+        ]
+        text.append(f"On schedules on which no dense model was trained: {', '.join(found)}.")
     return text
 
 
@@ -145,14 +183,15 @@ def _seeds(found: list[Result]) -> str:
 
 def _direct(direct: Result, ours: list[Result]) -> str:
     """Compare direct design with the ISS run that found its sizes, on the same schedule."""
-    schedule = ("epochs", "learning_rate", "flat_epochs", "decay", "seed")
     (twin,) = (
         one
         for one in ours
         if one["parameters"]["compact"] == direct["parameters"]["compact"]
-        and all(one["settings"][name] == direct["settings"][name] for name in schedule)
+        and schedule(one) == schedule(direct)
+        and one["settings"]["seed"] == direct["settings"]["seed"]
     )
     return (
         f"Direct design, {units(direct, 'compact')} units trained dense from scratch, has test perplexity "
-        f"{perplexity(direct):.2f}; ISS, which found these sizes during training, {perplexity(twin):.2f}.\n"
+        f"{perplexity(direct):.2f}; ISS, which found these sizes during training, {perplexity(twin):.2f} (on the "
+        "same schedule, one seed each).\n"
     )

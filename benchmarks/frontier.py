@@ -33,7 +33,7 @@ def draw(found: Mapping[str, Result], paper: Sequence[tuple[float, float]], path
         for name, known in NETWORKS.items():
             runs = [one for one in found.values() if network(one) == name]
             if runs and known.documented and all(_mark(one) != "dense" for one in runs):
-                point = runs[0]["parameters"]["full"] / 1e6, known.documented
+                point = runs[0]["parameters"]["full"] / 1e6, known.documented[1]
                 axes.plot(*point, MARKS[DOCUMENTED], color=colours[name], fillstyle="none")
             if runs:
                 axes.plot([], "_", color=colours[name], markersize=10, label=known.text)

@@ -20,14 +20,15 @@ DENSE, ISS = "dense-0", "iss-0.0035-0.005-0"  # the two runs of the figure train
 # Wen et al. 2018, stacked LSTMs and RHNs on PTB, from scratch. Without the mark: the released code's README (units
 # of 373 + 315, 830 and 517; strength 0.005), the paper's abstract (10.59x), jzilly's repository (23.5 M, 11.1 M).
 PAPER = """
-The paper's own numbers, on far larger networks. Numbers with † are quoted from memory and were not checked
-against its text.
+The paper's own numbers. Without a mark: its abstract (10.59x), the released code (373 + 315, keep 0.6) and the
+repository of RHNs of J. Zilly. Numbers with † are quoted from memory and were not checked against its text. Speed
+was measured on its authors' processor and cannot be compared with ours.
 
 | paper | units left | parameters | valid | test | evaluation |
 |---|---|---|---|---|---|
 | LSTM, dense, keep 0.35 | 1500 + 1500 | 66.0 M† | 82.57† | 78.57† | 1.00x |
 | LSTM, ISS, keep 0.6 | 373 + 315 | 21.8 M† | 82.59† | 78.65† | 10.59x |
-| LSTM, ISS, keep 0.6 | 381 + 535 | 25.2 M | 80.24† | 76.03† | 7.10x† |
+| LSTM, ISS, keep 0.6 | 381 + 535† | 25.2 M† | 80.24† | 76.03† | 7.10x† |
 | LSTM, direct design, keep 0.55 | 373 + 315 | 21.8 M† | 90.31† | 85.66† | 10.59x† |
 | RHN, dense | 830 | 23.5 M | 67.9 | 65.4 | |
 | RHN, ISS, strength 0.005 | 517 | 11.1 M | 68.1† | 65.4† | |
@@ -36,20 +37,31 @@ against its text.
 
 
 def results() -> dict[str, Result]:
-    """Return the result of each stored run by name: dense first, then in order of decreasing size."""
+    """Return the result of each stored run by name: by network, dense first, then in order of decreasing size."""
     found = {path.parent.name: load(f"full/{path.parent.name}")[0] for path in RUNS.glob("*/result.json")}
-    return dict(sorted(found.items(), key=lambda item: (kind(item[1]), -left(item[1]), item[0])))
+    return dict(
+        sorted(found.items(), key=lambda item: (*_full_size(item[1]), kind(item[1]), -left(item[1]), item[0]))
+    )
+
+
+def _full_size(result: Result) -> tuple[str, int]:
+    """Return the model, and the width before training, that of the embedding in a direct design; large ones first."""
+    settings = result["settings"]
+    return settings["model"], -(settings["embed_size"] or settings["hidden_sizes"][0])
 
 
 def section() -> str:
     """Return the block `full` of docs/results.md."""
     found = results()
     lines = [
-        "Whole runs on Penn TreeBank; perplexity of the compact models with batch 1 over the whole text. "
-        "Evaluation: speed of the compact model relative to the full model of the same run; in dense runs, where "
-        "the two are equal, it shows the noise of this measurement. Minutes: training time, with `--threads 1` on "
-        "a machine shared with other work, else on two cores. Memory: change of the resident memory from the end "
-        "of the first epoch to the end of the last.",
+        "Whole runs on Penn TreeBank. *valid* and *test*: perplexity of the compact model with batch 1 over the "
+        "whole text; of a run that has not ended, *valid* is that of 20 rows after its last whole epoch. The "
+        "number that ends a name is the seed. *x 0.4 from epoch 4*: the penalty is scaled by 0.4 after three "
+        "epochs (in names: *rest*; *early*: by 0; *init*: begun with another run's model). *direct*: the sizes "
+        "that ISS found, trained dense from scratch. *evaluation*: speed of the compact model relative to the "
+        "full model of the same run; dense runs, where the two are equal, show the noise. *min*: minutes of "
+        "training; other work shared the machine, so they are an upper bound. *memory*: change of the resident "
+        "memory from the end of the first epoch to the end of the last.",
         "",
         "| run | strength | seed | units left | removed | parameters | valid | test | evaluation | min | memory |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -58,6 +70,7 @@ def section() -> str:
         "",
         *(f"{name}: {reason}\n" for name, reason in stopped().items()),
         *findings([*found.values()]),
+        *_overfitting(found),
         _memory(found),
         "",
         f"![Test perplexity over the parameters left]({PICTURES}/frontier.png)",
@@ -117,8 +130,7 @@ def _large_run(name: str) -> list[str]:
     memory = max(row["resident_mb"] for row in rows(RUNS / name))
     text = (
         f"{name}: an epoch took {min(minutes):.1f} to {max(minutes):.0f} minutes, in the median over the last ten "
-        f"{median(minutes[-10:]):.1f}. The first epochs train the whole network, and other work shared the "
-        f"machine. Resident memory: at most {memory:,.0f} MB."
+        f"{median(minutes[-10:]):.1f}; other work shared the machine. Resident memory: at most {memory:,.0f} MB."
     )
     if (digest := RUNS / name / "model.sha256").exists():
         text += f" The compact model is not in the repository; its SHA-256 is `{digest.read_text().split()[0]}`."
@@ -149,6 +161,21 @@ def _row(name: str, result: Result) -> str:
         f"{growth(name):+.1%}",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _overfitting(found: dict[str, Result]) -> list[str]:
+    """Say which dense runs ended above their lowest validation perplexity, and by how much."""
+    texts = []
+    for name in (name for name, one in found.items() if one["settings"]["method"] == "dense"):
+        valid = [row["valid_perplexity"] for row in rows(RUNS / name)]
+        if (lowest := min(valid)) < valid[-1]:
+            texts.append(f"{name}: {lowest:.2f} after epoch {valid.index(lowest) + 1}, {valid[-1]:.2f} at the end")
+    if not texts:
+        return []
+    return [
+        f"Dense runs that ended above their lowest validation perplexity (in 20 rows): {'; '.join(texts)}.",
+        "",
+    ]
 
 
 def growth(name: str) -> float:

@@ -122,8 +122,8 @@ def measured() -> str:
     names = [name for name in names if not name.startswith("squad")]
     rows = [_row(name) for name in names]
     text = [
-        "Perplexity with batch 1 over the whole text, two cores, one seed (0) each. Training minutes are given "
-        "only for runs that had CPU priority; the runs with `--threads 1` shared the machine.",
+        "These runs are for learning and last two or four epochs. Perplexity with batch 1 over the whole text; "
+        "seed 0, two cores. Minutes are of several processors and cannot be compared between networks.",
         "",
         "| run | corpus | units left | parameters | valid | test | minutes |",
         "|---|---|---|---|---|---|---|",

@@ -167,6 +167,7 @@ def finished(method, test, left, model="lstm"):
         "settings": settings,
         "components": components,
         "parameters": counts,
+        "valid_perplexity": {"compact": test + 1},
         "test_perplexity": {"compact": test},
     }
 
@@ -192,7 +193,7 @@ def test_the_finding_is_the_smallest_network_that_is_no_worse_than_the_dense_one
         count = next(count for left, count in lossless if left == fewest)
         assert f" has {' and '.join(count * [str(2 * fewest)])} units: " in text
     else:
-        assert "No ISS model is as good" in text
+        assert "The best ISS model, which is worse: " in text
     assert comparisons.findings(results[: len(dense)]) == []  # nothing to compare
 
 
@@ -210,21 +211,32 @@ def test_a_dense_run_at_widths_that_iss_found_is_direct_design():
     found[-1]["settings"]["flat_epochs"] = 7
     text, _, twin = comparisons.findings(found)
     assert "the dense model has test perplexity 100.00 (one seed)" in text
+    assert "On schedules on which no dense model was trained: 70.00 with 98% removed (one seed)." in text
     assert "5 + 5 units trained dense from scratch, has test perplexity 1.00" in twin
-    assert twin.endswith("during training, 90.00.\n")  # the run that found these sizes on the same schedule
+    assert "during training, 90.00 (on the" in twin  # the run that found these sizes on the same schedule
 
 
 def test_a_network_without_a_dense_run_is_compared_with_the_documented_one():
-    documented = comparisons.NETWORKS["lstm 650 + 650"].documented or 0.0
+    _, documented = comparisons.NETWORKS["lstm 650 + 650"].documented or (0.0, 0.0)
     better, worse = finished("prox", documented - 1, 5), finished("prox", documented + 1, 4)
+    better["valid_perplexity"], worse["valid_perplexity"] = {"compact": 80.0}, {"compact": 90.0}
     worse["settings"] |= {"strength": [9]}
     for one in (better, worse):
         one["components"]["full"] = {"lstm0": 650, "lstm1": 650}
     text, _ = comparisons.findings([better, worse])
-    assert f"the released code documents test perplexity {documented:.2f}" in text
-    assert f"no worse, at {documented - 1:.2f} (one seed), has 10 units" in text
-    assert f"of those that are worse: {documented + 1:.2f}" in text
+    assert f"the released code documents {documented:.2f} on the test text" in text
+    assert f"has 10 units: 99% are removed; test perplexity {documented - 1:.2f} (one seed)" in text
+    assert f"The best of the others: {documented + 1:.2f}" in text
     assert comparisons.compared([better, worse], "lstm 200 + 200") is None
+
+
+def test_runs_are_chosen_on_the_validation_text():
+    dense, good, lucky = finished("dense", 100, 20), finished("prox", 101, 6), finished("prox", 50, 5)
+    good["valid_perplexity"], lucky["valid_perplexity"] = {"compact": 100.0}, {"compact": 102.0}
+    lucky["settings"] |= {"strength": [9]}
+    one = comparisons.compared([dense, good, lucky], "lstm 200 + 200")
+    assert one is not None
+    assert (one.lossless, one.above) == ([good], [lucky])
 
 
 @given(units=st.integers(1, 650), test=st.floats(60, 100))
@@ -233,6 +245,17 @@ def test_a_run_meets_its_target_with_few_enough_units_and_a_low_enough_perplexit
     one["components"]["full"] = {"lstm0": 650, "lstm1": 650}
     (most, perplexity), (text, _) = comparisons.NETWORKS["lstm 650 + 650"].target, comparisons.findings([one])
     assert text.endswith("Met." if 2 * units <= most and test <= perplexity else "Missed.")
+
+
+def test_a_dense_run_that_ends_above_its_lowest_perplexity_is_named(tmp_path, monkeypatch):
+    for name, valid in {"falls": [9.0, 8.0, 7.0], "rises": [9.0, 7.0, 8.0]}.items():
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"valid_perplexity": one}) + "\n" for one in valid]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(lines))
+    monkeypatch.setattr(full_length, "RUNS", tmp_path)
+    text, _ = full_length._overfitting({name: finished("dense", 1, 1) for name in ("falls", "rises")})
+    assert text.endswith("(20 rows): rises: 7.00 after epoch 2, 8.00 at the end.")
+    assert full_length._overfitting({"falls": finished("dense", 1, 1), "rises": finished("prox", 1, 1)}) == []
 
 
 def test_a_run_that_has_not_ended_has_a_row_that_says_so(tmp_path, monkeypatch):
@@ -262,7 +285,7 @@ def test_a_large_run_has_the_median_of_its_last_ten_epochs_and_the_hash_of_its_m
     (folder / "model.sha256").write_text("0123  model.safetensors\n")
     monkeypatch.setattr(full_length, "RUNS", tmp_path)
     _, _, text, _ = full_length._large_run("big")
-    assert "1.0 to 10 minutes, in the median over the last ten 1.0." in text
+    assert "1.0 to 10 minutes, in the median over the last ten 1.0; other" in text
     assert "at most 1,011 MB" in text
     assert text.endswith("`0123`.")
 
@@ -484,9 +507,9 @@ def test_the_frameworks_models_have_the_same_outputs(side, sizes):
 # -----------------------
 
 
-def tried(strength, keep, valid, preset="iss-large"):
+def tried(strength, keep, valid, preset="iss-large", schedule=(14, 1.15)):
     rows = [[epoch + 1, 60.0, value, 3, 4] for epoch, value in enumerate(valid)]
-    return {"preset": preset, "strength": strength, "keep": keep, "rows": rows, "test": None}
+    return {"preset": preset, "strength": strength, "keep": keep, "schedule": [*schedule], "rows": rows}
 
 
 def test_settings_are_written_with_the_epochs_from_which_they_act():
@@ -499,8 +522,10 @@ def test_the_figure_compares_large_runs_pruned_in_five_epochs_at_one_epoch(monke
     falling = [100.0 - epoch for epoch in range(40)]
     runs = [
         tried([[1, 0.003], [6, 0.001]], [[1, 0.6], [6, 0.5]], falling),
-        tried([[1, 0.003], [6, 0.002], [20, 0.0]], [[1, 0.5]], falling),
+        tried([[1, 0.003], [6, 0.002]], [[1, 0.5]], falling),
         tried([[1, 0.003], [6, 0.001]], [[1, 0.55]], falling),
+        tried([[1, 0.003], [6, 0.003], [20, 0.0]], [[1, 0.5]], falling),  # changes twice
+        tried([[1, 0.003], [6, 0.003]], [[1, 0.5]], falling, schedule=(14, 1.25)),
         tried([[1, 0.003], [6, 0.001]], [[1, 0.5]], falling[:34]),  # too short
         tried([[1, 0.003], [6, 0.001]], [[1, 0.5]], falling, "zaremba-medium"),
         tried([[1, 0.0], [9, 0.003]], [[1, 0.5]], falling),
