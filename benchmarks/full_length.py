@@ -39,15 +39,14 @@ was measured on its authors' processor and cannot be compared with ours.
 def results() -> dict[str, Result]:
     """Return the result of each stored run by name: by network, dense first, then in order of decreasing size."""
     found = {path.parent.name: load(f"full/{path.parent.name}")[0] for path in RUNS.glob("*/result.json")}
-    return dict(
-        sorted(found.items(), key=lambda item: (*_full_size(item[1]), kind(item[1]), -left(item[1]), item[0]))
-    )
+    return dict(sorted(found.items(), key=lambda item: (*_place(item[1]), item[0])))
 
 
-def _full_size(result: Result) -> tuple[str, int]:
-    """Return the model, and the width before training, that of the embedding in a direct design; large ones first."""
+def _place(result: Result) -> tuple[str, int, str, int]:
+    """Return the model, its width before training (in direct design, that of the embedding), method, and size."""
     settings = result["settings"]
-    return settings["model"], -(settings["embed_size"] or settings["hidden_sizes"][0])
+    width = settings["embed_size"] or settings["hidden_sizes"][0]
+    return settings["model"], -width, kind(result), -left(result)
 
 
 def section() -> str:
@@ -173,7 +172,7 @@ def _overfitting(found: dict[str, Result]) -> list[str]:
     if not texts:
         return []
     return [
-        f"Dense runs that ended above their lowest validation perplexity (in 20 rows): {'; '.join(texts)}.",
+        f"Dense runs that ended above their lowest validation perplexity (20 rows): {'; '.join(texts)}.",
         "",
     ]
 
