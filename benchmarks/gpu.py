@@ -17,9 +17,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.nn import functional
 from tqdm import tqdm
+
+try:
+    import torch
+    from torch.nn import functional
+except ModuleNotFoundError:
+    sys.exit("benchmarks.gpu: expected PyTorch, got none: pip install torch")
 
 from issref import train_ptb
 from issref.data.corpus import Corpus, Windows, windows
