@@ -36,10 +36,12 @@ def section() -> str:
         "change strength and keep probability after any epoch; the present form has only run on a CPU. "
         "Settings with one keep probability, whose strength changes once, can be tried again with it. All "
         "runs have seed 0 and clip 5. With `iss-large` they begin after one epoch without penalty at rate "
-        "0.5. *Staircase*: the rate is divided by 10 after each third of the epochs. Perplexities are of 20 "
-        "rows of text, in training with dropout. Every run was stopped before its last epoch, when it did "
-        "not improve any more, when others did better, or when the time on the machine was over: *lowest* "
-        "is an upper bound, and runs can only be compared at the same epoch, as in the figure."
+        "0.5, which is not counted: *from epoch 6* means after five more. *Staircase*: the rate is divided "
+        "by 10 after each third of the epochs. Perplexities are of 20 rows of text; that of training "
+        "includes dropout. Every run was stopped before its last epoch, when it did not improve any more, "
+        "when others did better, or when the time on the machine was over: *lowest*, the lowest validation "
+        "perplexity so far, is an upper bound of the whole run's. Compare runs at the same epoch only, as "
+        "in the figure."
     )
     picture = f"![Validation perplexity over the strength after pruning](../benchmarks/results/{PICTURE})"
     long = [run for run in found if len(run["rows"]) >= LONG]

@@ -78,7 +78,7 @@ def test_the_layout_tables_are_the_layouts_of_the_models(page, layout):
 def test_every_command_is_understood(page, tmp_path, monkeypatch):
     """Commands that continue or evaluate a run get a folder with the settings of a preset."""
     line = rf"^(?:.*&& )?python -m issref\.({'|'.join(PARSERS)}) (.*?)(?:\s+#.*)?$"
-    commands = re.findall(line, page, re.MULTILINE)
+    commands = re.findall(line, page.replace("\\\n", ""), re.MULTILINE)
     assert {name for name, _ in commands} >= PARSERS.keys() - {"crosscheck"}
     monkeypatch.chdir(tmp_path)
     corpus = SimpleNamespace(words=("word",) * 9, train=np.zeros(1000))  # enough for the useful strengths
