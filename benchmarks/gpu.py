@@ -1,13 +1,15 @@
 # pyright: reportMissingImports=false
-"""Train an LSTM language model with ISS in PyTorch on a GPU, to try settings before a long run.
+r"""Train an LSTM language model with ISS in PyTorch on a GPU, to try settings before a long run.
 
-    python -m benchmarks.gpu --preset iss-large --clip 5 --strength 0.0035 --init START --out RUN
+    python -m benchmarks.gpu --preset iss-large --init START --clip 5 --keep .5 --schedule decay --strength .0033 \
+        --penalty-epochs 5 --final-penalty-scale .333 --out RUN
 
-It takes the flags of `train_ptb` with `--method prox` or `dense`, and trains in the same way: first weights,
-windows, clip, descent, schedule, evaluation after an epoch. The differences: the proximal step is approximate
-(`shrink_groups`); dead units are cut at the end of an epoch; on a GPU the layers compute in bfloat16, the softmax
-and the evaluation in float32; dropout has PyTorch's random numbers; a run cannot be resumed. RUN gets config.json,
-a row of metrics.jsonl for each epoch, and the compact model of the last one, which `--init` can read.
+START is the folder of a finished run. The program takes the flags of `train_ptb` with `--method prox` or `dense`,
+and trains in the same way: first weights, windows, clip, descent, schedule, evaluation after an epoch. The
+differences: the proximal step is approximate (`shrink_groups`); dead units are cut at the end of an epoch; on a
+GPU the layers compute in bfloat16, the softmax and the evaluation in float32; dropout has PyTorch's random
+numbers; a run cannot be resumed. RUN gets config.json, a row of metrics.jsonl for each epoch, and the compact
+model of the last one, which `--init` can read.
 """
 
 import math
@@ -44,7 +46,7 @@ from issref.verify.formats import torch as dialect
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PRODUCTS = torch.bfloat16 if DEVICE == "cuda" else torch.float32  # the dtype of the layers' products
-HAS = {
+SUPPORTED = {
     "model": ("lstm",),
     "method": ("prox", "dense"),
     "schedule": ("decay", "staircase"),
@@ -226,7 +228,7 @@ def execute(command: train_ptb.Command) -> None:
     """Train with the command's settings. Raises ValueError for settings that this program does not have."""
     if command.resume or command.eval:
         raise ValueError("--resume, --eval: expected a new run, which is all that this program has")
-    for name, values in HAS.items():
+    for name, values in SUPPORTED.items():
         if (found := command.settings.flat()[name]) not in values:
             raise ValueError(f"{flag(name)}: expected {' or '.join(map(str, values))}, got {found}")
     corpus = load_corpus(command.settings)

@@ -48,6 +48,7 @@ from issref.data.corpus import windows  # noqa: E402
 from issref.kernels.inference import weights_are_fixed  # noqa: E402
 from issref.models import ptb_lstm as model  # noqa: E402
 from issref.ptb.settings import PRESETS  # noqa: E402
+from issref.training.options import flattened  # noqa: E402
 
 TINY = PRESETS["zaremba-small"].replaced(hidden_sizes=(4, 3), steps=2, batch=2, embed_size=5)
 NAMES = [  # other programs look them up
@@ -536,11 +537,29 @@ def test_the_figure_compares_large_runs_pruned_in_five_epochs_at_one_epoch(monke
 
 
 def test_a_run_on_the_gpu_is_compared_with_the_same_epoch_of_train_ptb():
-    (twin,) = (run for run in search.runs() if run["strength"] == [[1, 0.003, 0.0035], [4, 0.0012, 0.0014]])
-    epoch = len(twin["rows"])
-    (row,) = (row for row in kept.rows(kept.RESULTS / "full" / search.SAME) if row["epoch"] == epoch)
+    (one,) = (run for run in search.runs() if "train_ptb" in run)
+    folder, epoch = kept.RESULTS / "full" / one["train_ptb"], len(one["rows"])
+    settings = flattened(json.loads((folder / "config.json").read_text()))
+    mild = [settings["final_penalty_scale"] * strength for strength in settings["strength"]]
+    (first, *strong), (then, *later) = one["strength"]
+    assert (first, strong, then) == (1, settings["strength"], settings["penalty_epochs"] + 1)
+    assert (later, one["keep"]) == (pytest.approx(mild), [[1, settings["keep"]]])
+    (row,) = (row for row in kept.rows(folder) if row["epoch"] == epoch)
     assert f"after {epoch} epochs" in search.section()
     assert f"{row['train_perplexity']:.2f} and {row['valid_perplexity']:.2f}. The same" in search.section()
+
+
+def test_the_numbers_of_the_tutorial_are_those_of_the_runs():
+    """Tutorial 9 quotes validation perplexities after 35 epochs, and units left after each epoch of pruning."""
+    text = (Path(__file__).parents[1] / "tutorials" / "9_choosing_a_strength.py").read_text(encoding="utf-8")
+    text = " ".join(line.removeprefix("# ").strip() for line in text.splitlines())
+    points = {keep: dict(found) for keep, found in search.compared().items()}
+    half, tenth, more = (points[0.5][strength] for strength in (0.0009, 0.0003, 0.0013))
+    assert f"is {half:.1f} if 0.3 of the strength remains, {tenth:.1f} if 0.1 remains, and {more:.1f}" in text
+    assert f"keep probability 0.4 it is {points[0.4][0.0003]:.1f}" in text
+    pruned = next(run for run in search.runs() if run["strength"][0] == [1, 0.003] and run["keep"][0] == [1, 0.6])
+    left = [str(sum(row[search.ALIVE])) for row in pruned["rows"][:5]]
+    assert f"had {', '.join(left[:-1])} and {left[-1]} left" in text
 
 
 # the command
