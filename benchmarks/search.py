@@ -55,10 +55,11 @@ def _agreement() -> str:
     (one,) = (run for run in runs() if "train_ptb" in run)
     last = one["rows"][-1]
     ours = rows(RESULTS / "full" / one["train_ptb"])[last[EPOCH] - 1]
+    reached = f"{ours['train_perplexity']:.2f} and {ours['valid_perplexity']:.2f}"
     return (
         f"{one['train_ptb']}, on two cores, after {last[EPOCH]} epochs: {_units(ours['alive'].values())} units, "
-        f"training and validation perplexity {ours['train_perplexity']:.2f} and {ours['valid_perplexity']:.2f}. The same "
-        f"settings on the GPU: {_units(last[ALIVE])} units, {last[TRAIN]:.2f} and {last[VALID]:.2f}."
+        f"training and validation perplexity {reached}. The same settings on the GPU: {_units(last[ALIVE])} units, "
+        f"{last[TRAIN]:.2f} and {last[VALID]:.2f}."
     )
 
 
