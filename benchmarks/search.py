@@ -58,8 +58,8 @@ def _agreement() -> str:
     reached = f"{ours['train_perplexity']:.2f} and {ours['valid_perplexity']:.2f}"
     return (
         f"{one['train_ptb']}, on two cores, after {last[EPOCH]} epochs: {_units(ours['alive'].values())} units, "
-        f"training and validation perplexity {reached}. The same settings on the GPU: {_units(last[ALIVE])} units, "
-        f"{last[TRAIN]:.2f} and {last[VALID]:.2f}."
+        f"training and validation perplexity {reached}. The same settings on the GPU: "
+        f"{_units(last[ALIVE])} units, {last[TRAIN]:.2f} and {last[VALID]:.2f}."
     )
 
 
