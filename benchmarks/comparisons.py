@@ -71,6 +71,11 @@ def perplexity(result: Result) -> float:
     return result["test_perplexity"]["compact"]
 
 
+def faster(result: Result) -> float:
+    """Return how many times as fast as the full model the compact model is evaluated."""
+    return result["seconds"]["evaluate_full"] / result["seconds"]["evaluate_compact"]
+
+
 def valid(result: Result) -> float:
     """Return the validation perplexity of the compact model, batch 1."""
     return result["valid_perplexity"]["compact"]

@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from benchmarks import frontier
+from benchmarks import comparisons, frontier
 from benchmarks.comparisons import Result, findings, gone, kind, left, perplexity
 from benchmarks.kept import RESULTS, command, load, rows, units
 from issref.training.options import flattened
@@ -59,8 +59,9 @@ def section() -> str:
         "epochs (in names: *rest*; *early*: by 0; *init*: begun with another run's model). *direct*: the sizes "
         "that ISS found, trained dense from scratch. *evaluation*: speed of the compact model relative to the "
         "full model of the same run; dense runs, where the two are equal, show the noise. *min*: minutes of "
-        "training; other work shared the machine, so they are an upper bound. *memory*: change of the resident "
-        "memory from the end of the first epoch to the end of the last.",
+        "training, including the run that gave the first weights; other work shared the machine, so they are an "
+        "upper bound. *memory*: change of the resident memory from the end of the first epoch to the end of the "
+        "last.",
         "",
         "| run | strength | seed | units left | removed | parameters | valid | test | evaluation | min | memory |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -145,7 +146,7 @@ def _strength(settings: dict[str, Any]) -> str:
 
 
 def _row(name: str, result: Result) -> str:
-    settings, seconds = result["settings"], result["seconds"]
+    settings = result["settings"]
     cells = [
         name,
         _strength(settings),
@@ -155,11 +156,31 @@ def _row(name: str, result: Result) -> str:
         f"{result['parameters']['compact']:,}",
         f"{result['valid_perplexity']['compact']:.2f}",
         f"{perplexity(result):.2f}",
-        f"{seconds['evaluate_full'] / seconds['evaluate_compact']:.2f}x",
-        f"{seconds['train'] / 60:.0f}",
+        f"{comparisons.faster(result):.2f}x",
+        f"{minutes(name):.0f}",
         f"{growth(name):+.1%}",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def minutes(name: str) -> float:
+    """Return the minutes of training of a run, including the run that gave it its first weights."""
+    parts = (RUNS / name / one for one in ("start.json", "result.json"))
+    return sum(json.loads(part.read_text())["seconds"]["train"] for part in parts if part.exists()) / 60
+
+
+def paper_size(found: dict[str, Result]) -> list[str]:
+    """Say in one sentence what became of the paper's network; nothing while no run of it has ended."""
+    one = comparisons.compared(found.values(), "lstm 1500 + 1500")
+    if one is None:
+        return []
+    best, *_ = one.lossless or one.above
+    (name,) = (name for name, other in found.items() if other is best)
+    return [
+        f"**{units(best, 'full')} units trained down to {units(best, 'compact')}** on "
+        f"{best['settings']['threads']} CPU cores in {minutes(name) / 60:.1f} hours: test perplexity "
+        f"{perplexity(best):.2f} (paper: 78.65), evaluation {comparisons.faster(best):.1f} times as fast."
+    ]
 
 
 def _overfitting(found: dict[str, Result]) -> list[str]:

@@ -27,8 +27,10 @@ PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("result
 
 def headline() -> str:
     """Dense against ISS for each network: quality, units removed, speed."""
-    found = list(full_length.results().values())
-    compared = {known.text: comparisons.compared(found, name) for name, known in comparisons.NETWORKS.items()}
+    found = full_length.results()
+    compared = {
+        known.text: comparisons.compared(found.values(), name) for name, known in comparisons.NETWORKS.items()
+    }
     dense, iss = (load(f"squad-small{twin}")[0] for twin in ("-dense", ""))
     rows = [
         *(_perplexities(text, one) for text, one in compared.items() if one),
@@ -36,6 +38,7 @@ def headline() -> str:
     ]
     return "\n".join(
         [
+            *(f"{wrapped(sentence)}\n" for sentence in full_length.paper_size(found)),
             "| network | dense | with ISS | units removed | multiply-adds | evaluation |",
             "|---|---|---|---|---|---|",
             *(f"| {' | '.join([*row, ''][:6])} |" for row in rows),
@@ -45,10 +48,9 @@ def headline() -> str:
 
 def _perplexities(name: str, one: comparisons.Comparison) -> list[str]:
     iss = one.lossless or one.above
-    seconds = [one["seconds"]["evaluate_full"] / one["seconds"]["evaluate_compact"] for one in iss]
     dense = f"perplexity {one.reference:.2f}{'' if one.dense else ' (documented)'}"
     ours = f"perplexity {comparisons.mean(comparisons.perplexity, iss):.2f}"
-    return [name, dense, ours, *_saved(iss), f"{sum(seconds) / len(seconds):.1f}x as fast"]
+    return [name, dense, ours, *_saved(iss), f"{comparisons.mean(comparisons.faster, iss):.1f}x as fast"]
 
 
 def _saved(runs: list[Result]) -> list[str]:

@@ -291,6 +291,24 @@ def test_a_large_run_has_the_median_of_its_last_ten_epochs_and_the_hash_of_its_m
     assert text.endswith("`0123`.")
 
 
+def test_the_hours_of_a_run_include_the_run_that_gave_its_first_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(full_length, "RUNS", tmp_path)
+    one = finished("prox", 79.25, 300)
+    one["components"]["full"] = {"lstm0": 1500, "lstm1": 1500}
+    one["settings"] |= {"threads": 2}
+    one["seconds"] = {"train": 3600, "evaluate_full": 9.0, "evaluate_compact": 2.0}
+    (folder := tmp_path / "large").mkdir()
+    (folder / "result.json").write_text(json.dumps(one))
+    assert full_length.minutes("large") == 60
+    (folder / "start.json").write_text(json.dumps({"seconds": {"train": 1800}}))
+    assert full_length.minutes("large") == 90
+    found = {"small": finished("dense", 114, 200), "large": one}
+    (sentence,) = full_length.paper_size(found)
+    assert sentence.startswith("**1500 + 1500 units trained down to 300 + 300** on 2 CPU cores in 1.5 hours:")
+    assert sentence.endswith("perplexity 79.25 (paper: 78.65), evaluation 4.5 times as fast.")
+    assert full_length.paper_size({"small": finished("prox", 114, 20)}) == []
+
+
 @pytest.mark.parametrize("name", projection.RUNS)
 def test_a_projection_has_the_windows_of_every_epoch(name):
     chosen = projection.RUNS[name].schedule
