@@ -170,7 +170,7 @@ def minutes(name: str) -> float:
 
 
 def paper_size(found: dict[str, Result]) -> list[str]:
-    """Say in one sentence what became of the paper's network; nothing while no run of it has ended."""
+    """Return the sentence on the paper's network; none while no run of it has ended."""
     one = comparisons.compared(found.values(), "lstm 1500 + 1500")
     if one is None:
         return []

@@ -122,9 +122,8 @@ class Port(Scored):
 class Pruned:
     """Compare an LSTM or GRU before and after pruning: which units were removed, and is it the same function?
 
-    Each file holds plain stacked layers, as .pt or .pth (a state dict), .onnx, .keras, .h5, or .safetensors (names
-    of issref, PyTorch, Flax, Keras or TensorFlow 1). Exit code 0 means the same function, 1 another one, 2 that
-    the files do not decide it.
+    Files: .pt or .pth (a state dict), .onnx, .keras, .h5, .safetensors (names of issref, PyTorch, Flax, Keras or
+    TensorFlow 1). Exit code 0: the same function; 1: another one; 2: the files do not decide it.
     """
 
     before: Positional[Annotated[Path, arg(metavar="BEFORE")]]
@@ -141,6 +140,8 @@ class Pruned:
     """The same in AFTER, if they have other names there."""
     unrelated: tuple[str, ...] = ()
     """Other arrays as wide as a layer that was cut, but unrelated to its units: --unrelated 'embed*'."""
+    forget_bias: float | None = None
+    """The constant that a TensorFlow 1 cell in either file adds to its forget gate."""
     json: Path | None = None
     """Also write the report to this JSON file."""
 
@@ -178,8 +179,8 @@ class Convert:
 class Shrink:
     """Cut units out of a checkpoint's LSTM or GRU, and write the smaller one in the same format.
 
-    The outputs are compared, all other arrays copied, and the new sizes in your code printed. Exit code 0 means
-    the same function, 1 another one, since units that are read were not kept, 2 that the file does not decide it.
+    The outputs are compared, all other arrays copied, and the new sizes in your code printed. Exit code 0: the
+    same function; 1: another one, since units that are read were not kept; 2: the file does not decide it.
     """
 
     source: Positional[Annotated[Path, arg(metavar="IN")]]
@@ -227,9 +228,7 @@ def imported(name: str) -> conformance.Port:
     module, _, function = name.partition(":")
     try:
         port: conformance.Port | None = getattr(importlib.import_module(module), function, None)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # any exception, SystemExit too: the module is the port's
+    except (Exception, SystemExit) as error:  # of the port's module
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{name}: expected a module that can be imported, got {why}") from error
     if port is None or not callable(port):

@@ -115,7 +115,7 @@ def test_what_nothing_reads_is_removed_without_loss_and_exactly_that_is_named(rn
             "kept": np.flatnonzero(alive).tolist(), "removed": np.flatnonzero(~alive).tolist(),
         }  # fmt: skip
     word = {
-        True: "preserved  nothing else changed; compared: ",
+        True: "preserved  the kept weights are the same; compared: ",
         None: "UNDECIDED  the kept units are the same, but",
     }
     assert lines(found)[-1].startswith(word[verdict(drawn)])
@@ -135,10 +135,11 @@ def test_units_in_another_order_are_found(rng):
             values = values.take(np.concatenate(along), axis)
         after[name] = values
     found = report(drawn.masked, after)
-    assert found.preserved is verdict(drawn)
+    turned = [space for space, order in orders.items() if sorted(order) != order.tolist()]
+    unread = "softmax/kernel" not in drawn.layout.axes and [*orders][-1] in turned
+    assert found.preserved is (None if unread else verdict(drawn))
     assert found.findings == []
     assert kept_in(found) == {space: order.tolist() for space, order in orders.items()}
-    turned = [space for space, order in orders.items() if sorted(order) != order.tolist()]
     assert [note.split(":")[0] for note in found.notes if "another order" in note] == turned
 
 
@@ -284,7 +285,8 @@ def test_a_gate_out_of_step_is_named_with_its_units_and_how_much_it_differs(rng,
     assert f"{wrong}: gates kept different units" in lines(found)[-3 - len(found.findings) + 1]
     one, two = (outputs(params, drawn.widths, drawn.kept) for params in (before, after))
     np.testing.assert_allclose(found.difference, np.abs(one - two).max(), rtol=1e-9)
-    np.testing.assert_allclose(found.relative, found.difference / np.abs((one, two)).max(), rtol=1e-9)
+    relative = np.abs(one - two).max((0, 1)) / np.abs((one, two)).max((0, 1, 2))
+    np.testing.assert_allclose(found.relative, relative.max(), rtol=1e-9)
 
 
 def columns_cut(before, drawn, me, units):
@@ -441,7 +443,7 @@ def test_changed_weights_are_matched_to_the_nearest_and_outputs_compared(how):
     assert found.preserved is False
     assert kinds(found) == [("lstm0", "values"), ("lstm1", "values"), ("softmax/kernel", "values")]
     assert kept_in(found) == {space: np.flatnonzero(alive).tolist() for space, alive in keep.items()}
-    assert 1e-5 < found.relative < 0.1
+    assert 1e-5 < found.difference / found.largest < 0.1
 
 
 @given(rngs)

@@ -10,7 +10,7 @@ from test_pruned import case, random_params, report, unread
 
 from issref import crosscheck
 from issref.iss.compact import compact
-from issref.verify.formats import files, flax, keras, torch
+from issref.verify.formats import files, flax, keras, tf1, torch
 from issref.verify.formats.dialect import REFERENCE
 from issref.verify.pruned.compare import compare_checkpoints
 from issref.verify.pruned.matching import inputs_of, layers
@@ -74,7 +74,8 @@ def test_an_array_of_the_right_width_is_no_reader_unless_it_is_named(between, tm
         assert "expected --reader or --unrelated for each array" in found.basis
         return
     assert found.preserved is True
-    assert found.basis == "the outputs of fc.weight, as the only reader of the top layer"
+    lacking = " (no bias was found for fc.weight)" * (between == "without a bias")
+    assert found.basis == f"the outputs of fc.weight{lacking}, as the only reader of the top layer"
 
 
 def test_two_heads_are_read_side_by_side(tmp_path):
@@ -88,6 +89,131 @@ def test_two_heads_are_read_side_by_side(tmp_path):
     found = compare_checkpoints(*paths, reader=["fc.weight", "value.weight"])
     assert found.preserved is False
     assert found.basis == "the outputs of fc.weight and value.weight, as the only reader of the top layer"
+
+
+def test_a_new_order_of_units_that_their_reader_may_not_follow_is_undecided(tmp_path):
+    before, after = pruned()
+    order, fc = np.array([2, 0, 1]), head("fc", 5, KEEP["lstm0"], np.random.default_rng(1))
+    turned = {
+        "lstm0/kernel": after["lstm0/kernel"].copy(),
+        "lstm0/bias": after["lstm0/bias"].reshape(4, 3)[:, order].ravel(),
+    }
+    turned["lstm0/kernel"] = (
+        turned["lstm0/kernel"].reshape(6, 4, 3)[[0, 1, 2, *3 + order]][:, :, order].reshape(6, 12)
+    )
+    followed = {**fc[1], "fc.weight": fc[1]["fc.weight"][:, order]}
+
+    def judged(old, new, head, **choices):
+        return compare_checkpoints(
+            *written(tmp_path, under("lstm", old) | fc[0], under("lstm", new) | head), **choices
+        )
+
+    for new, preserved in ((followed, True), (fc[1], False)):
+        assert judged(before, turned, new, reader=["fc.weight"]).preserved is preserved
+        assert judged(before, turned, new).preserved is None
+    alone = judged(before, turned, {}, reader=["fc.weight"])
+    assert alone.preserved is None
+    assert alone.basis.endswith(
+        "new order of its units is not known; --reader-after NAME names what fc.weight is called there"
+    )
+    same = compare_checkpoints(*written(tmp_path, under("lstm", after), under("lstm", turned)))
+    assert same.preserved is None  # nothing was removed
+    assert "whether what reads lstm0 in AFTER follows the new order of its units" in same.basis
+
+
+def test_a_new_order_in_a_lower_layer_that_a_normalisation_may_not_follow_is_undecided(tmp_path):
+    rng, layout = np.random.default_rng(0), REFERENCE.layout((3, 5, 4))
+    before, order = random_params(layout, rng), np.array([1, 0, 2, 3, 4])
+    after = {name: values.copy() for name, values in before.items()}
+    after["lstm0/bias"] = before["lstm0/bias"].reshape(4, 5)[:, order].ravel()
+    after["lstm0/kernel"] = (
+        before["lstm0/kernel"].reshape(8, 4, 5)[[0, 1, 2, *3 + order]][:, :, order].reshape(8, 20)
+    )
+    after["lstm1/kernel"] = before["lstm1/kernel"][[*order, 5, 6, 7, 8]]
+    paths = written(tmp_path, under("rnn", before), under("rnn", after))
+    assert compare_checkpoints(*paths).preserved is True
+    norm = {"norm.weight": np.arange(5.0)}
+    found = compare_checkpoints(*written(tmp_path, under("rnn", before) | norm, under("rnn", after) | norm))
+    assert found.preserved is None
+    assert "norm.weight (5,)" in found.basis
+
+
+def test_a_reader_of_another_number_of_outputs_is_refused(tmp_path, capsys):
+    before, after = pruned()
+    old, new = head("fc", 5, KEEP["lstm0"], np.random.default_rng(1))
+    new = {name: values[:3] for name, values in new.items()}
+    paths = written(tmp_path, under("lstm", before) | old, under("lstm", after) | new)
+    assert crosscheck.main(["pruned", *map(str, paths), "--reader", "fc.weight"]) == 2
+    assert "after.safetensors: fc.weight: expected 4 outputs, as before, got 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [1, 1e-9])
+def test_a_head_does_not_hide_behind_one_of_larger_outputs(size, tmp_path):
+    before, after = pruned()
+    rng, large = np.random.default_rng(1), head("fc", 5, KEEP["lstm0"], np.random.default_rng(2))
+    small = [{name: size * values for name, values in one.items()} for one in head("value", 5, KEEP["lstm0"], rng)]
+    small[1]["value.weight"] *= 1.5
+    old, new = (one | other for one, other in zip(large, small, strict=True))
+    paths = written(tmp_path, under("lstm", before) | old, under("lstm", after) | new)
+    found = compare_checkpoints(*paths, reader=["fc.weight", "value.weight"])
+    assert found.preserved is False
+    assert found.relative > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("change", ["one step", "the smallest are zero"])
+def test_no_changed_weight_is_taken_for_rounding(dtype, change):
+    """In bfloat16 a step is up to 0.8% of a weight; only the sum of two biases may be rounded in another way."""
+    before, after = pruned()
+    before, after = (
+        {name: files.rounded(values, dtype) for name, values in one.items()} for one in (before, after)
+    )
+    kernel = after["lstm0/kernel"]
+    if change == "one step":
+        kernel[0] = files.rounded(kernel[0] * (1 + files.eps(dtype)), dtype)
+    else:
+        kernel[np.abs(kernel) <= np.quantile(np.abs(kernel[kernel != 0]), 0.03)] = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "stored_dtype", lambda values: dtype)
+        found = report(before, after)
+    assert found.preserved is False
+    assert {each["kind"] for each in found.findings} == {"values"}
+
+
+def test_other_arrays_with_other_numbers_are_named(tmp_path):
+    before, _ = pruned()
+    old = under("lstm", before) | {"embed.weight": np.ones((7, 3)), "fc.weight": np.ones((2, 5)), "n": np.array(1)}
+    new = old | {"embed.weight": np.zeros((7, 3)), "fc.weight": np.zeros((2, 5))}
+    found = compare_checkpoints(*written(tmp_path, old, new))
+    assert found.notes == ["not compared, though they have other numbers now: embed.weight, fc.weight"]
+    found = compare_checkpoints(*written(tmp_path, old, new), reader=["fc.weight"])
+    assert found.preserved is False
+    assert found.notes == ["not compared, though they have other numbers now: embed.weight"]
+
+
+def test_the_forget_bias_of_a_tf1_cell_is_said_or_given(tmp_path):
+    """A port that forgot the 1 is the same function only if the cell had none."""
+    _, params = pruned()
+    right, wrong = tf1.from_reference(params, forget_bias=1.0), tf1.from_reference(params)
+    for stored, bias, preserved in (
+        (wrong, None, True),
+        (right, None, False),
+        (right, 1.0, True),
+        (wrong, 1.0, False),
+    ):
+        found = compare_checkpoints(*written(tmp_path, stored, under("lstm", params)), forget_bias=bias)
+        assert found.preserved is preserved
+        assert any("forget_bias of its TF 1 cell" in note for note in found.notes) == (bias is None)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_kept_components_of_the_input_are_found_in_a_coarse_dtype(dtype):
+    """Most numbers occur more than once."""
+    rng, layout = np.random.default_rng(0), REFERENCE.layout((50, 40))
+    before = {name: files.rounded(values, dtype) for name, values in random_params(layout, rng).items()}
+    kept = np.sort(rng.permutation(50)[:30])
+    after = {**before, "lstm0/kernel": before["lstm0/kernel"][[*kept, *range(50, 90)]]}
+    np.testing.assert_array_equal(inputs_of(layers(after)[0], layers(before)[0]), kept)
 
 
 def test_a_named_reader_that_reads_removed_units_is_found(tmp_path):

@@ -359,8 +359,9 @@ def test_a_run_can_be_resumed_for_more_epochs_but_not_with_other_settings(text, 
 @pytest.mark.parametrize("stop", [241, 360])
 def test_a_run_ended_early_is_a_run_of_fewer_epochs(stop, text, finished, tmp_path, monkeypatch):
     """It was to have nine epochs, and is stopped in its third: in the middle, or after its last step."""
+    out = tmp_path / "run"
     interrupt_after((stop,), signal.SIGINT, monkeypatch)
-    assert command.main(flags(text, out := tmp_path / "run", "--keep", "0.9", "--epochs", "9")) == 130
+    assert command.main(flags(text, out, "--keep", "0.9", "--epochs", "9")) == 130
     assert command.main(["--resume", str(out), "--epochs", "3"]) == 0
     same_run(out, finished, planned_alike=False)
 

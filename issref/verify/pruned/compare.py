@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from issref.models import ptb_lstm
-from issref.verify.formats.cells import cell_of
+from issref.verify.formats.cells import LSTM, cell_of
 from issref.verify.formats.convert import Checkpoint, describe, load, widths
 from issref.verify.formats.files import eps
 from issref.verify.pruned import matching, pairs, readers, verdict
@@ -34,7 +34,8 @@ class Report(NamedTuple):
     their new order, and of the removed ones.
     findings: {"layer", "kind", "text", ...}. The four "gates", the recurrent "rows", the "readers" in the next
     layer or the "biases" kept other units; "values" changed; removed units were "read".
-    difference: the largest difference between the outputs, `relative` to the `largest` output.
+    difference: the largest difference between the outputs; `relative`: to the largest number of the same output;
+    `largest`: the largest number of all outputs.
     """
 
     before: str
@@ -58,6 +59,7 @@ def compare_checkpoints(
     reader: Sequence[str] = (),
     reader_after: Sequence[str] = (),
     unrelated: Sequence[str] = (),
+    forget_bias: float | None = None,
 ) -> Report:
     """Compare the LSTMs of two files, of any format that `convert.load` reads, and return a report.
 
@@ -66,11 +68,18 @@ def compare_checkpoints(
     at 0. The outputs come from the linear maps that read the top layer: the arrays `reader`, or the softmax of a
     language model of issref or of the released code. Which other arrays read it cannot be seen in a file; the
     outputs are then the kept units of the top layer, and nothing is decided if some were removed; nor if other
-    arrays may hold units of a layer that was cut, unless their names match one of `unrelated`, "embed*". Raises
-    ValueError as `load` does, and if the numbers of layers differ, or if there are more units or inputs after.
+    arrays may hold units of a layer that was cut, unless their names match one of `unrelated`, "embed*".
+    `forget_bias` is the constant of TF 1 cells. Raises ValueError as `load` does, and if the numbers of layers
+    differ, or if there are more units or inputs after, or readers with another number of outputs.
     """
-    one, other = readers.without(load(before, stack), unrelated, reader), load(after, stack_after)
+    one, other = (load(*each, forget_bias=forget_bias) for each in ((before, stack), (after, stack_after)))
+    one = readers.without(one, unrelated, reader)
     _check_comparable(one, other)
+    if {one.framework, other.framework} > {"tf1"} and cell_of(one.params) == LSTM and forget_bias is None:
+        text = "the forget_bias of its TF 1 cell, 1 by default there, is taken to be 0; --forget-bias changes this"
+        one, other = (
+            each._replace(notes=(*each.notes, text) * (each.framework == "tf1")) for each in (one, other)
+        )
     pair = pairs.alike(one, other, _readouts(one, other, reader, reader_after))
     return report(one, other, pair, *_compare_all(pair, other))
 
@@ -79,17 +88,16 @@ def report(
     one: Checkpoint, other: Checkpoint, pair: Pair, kept: Sequence[Kept], findings: list[Finding]
 ) -> Report:
     """Compare the outputs of both models, given what was kept of the input and of each layer, and all findings."""
-    difference, largest = pairs.difference(pair, [each.units for each in kept])
-    relative = difference / largest if difference else 0.0
+    difference, relative, largest = pairs.difference(pair, [each.units for each in kept])
     tolerance = EXACT if findings else max(EXACT, ROUNDED * eps(pair.dtype))
     layers = [*_layers(pair, kept)]
     preserved = relative <= tolerance and not _read_unseen(pair, findings)
-    doubt = verdict.doubt(one, layers, pair.readouts[0].names if pair.readouts else ())
+    doubt = verdict.doubt(one, layers, pair.readouts)
     return Report(
         describe(one),
         describe(other),
         None if preserved and doubt else preserved,
-        doubt if preserved and doubt else verdict.basis(one, layers, pair.readouts),
+        doubt if preserved and doubt else verdict.basis(one, other, layers, pair.readouts),
         layers,
         findings,
         [*_notes(pair, kept, one, other)],
@@ -108,10 +116,11 @@ def lines(report: Report) -> list[str]:
     written += [f"note       {note}" for note in report.notes]
     written += [f"found      {each['text']}" for each in report.findings]
     written.append(
-        f"outputs    differ by at most {report.difference:.3g}, relative to the largest ({report.largest:.3g}) "
-        f"{report.relative:.3g} ({pairs.STEPS} random steps, batch {pairs.BATCH}, in float64)"
+        f"outputs    differ by at most {report.difference:.3g} (the largest number is {report.largest:.3g}), "
+        f"relative to its own largest number each by {report.relative:.3g} ({pairs.STEPS} random steps, batch "
+        f"{pairs.BATCH}, in float64)"
     )
-    changed = "weights changed, the outputs did not" if report.findings else "nothing else changed"
+    changed = "weights changed, the outputs did not" if report.findings else "the kept weights are the same"
     word = {True: f"preserved  {changed}; compared: ", False: "NOT PRESERVED  compared: ", None: "UNDECIDED  "}
     return [*written, word[report.preserved] + report.basis]
 
@@ -133,13 +142,21 @@ def _check_comparable(before: Checkpoint, after: Checkpoint) -> None:
 def _readouts(
     before: Checkpoint, after: Checkpoint, reader: Sequence[str], reader_after: Sequence[str]
 ) -> tuple[Readout, Readout | None] | None:
-    """Return what reads before, and what does after if it puts out as much; None if none is known."""
+    """Return what reads before, and what does after if it has as many outputs; None if none is known.
+
+    Raises ValueError if what reads after has another number of outputs, unless it is a recurrent layer.
+    """
     if not (names := reader or readers.known(before)):
         return None
     same = reader if after.rest.keys() >= {*reader} else ()
     old, names_after = readers.named(before, names), reader_after or readers.known(after) or same
     new = readers.named(after, names_after) if names_after else None
-    return old, new if new and new.bias.shape == old.bias.shape else None
+    if new and new.bias.shape != old.bias.shape:
+        if not all(map(readers.recurrent, names_after)):  # their own units may have been cut as well
+            outputs = f"{len(old.bias)} outputs, as before, got {len(new.bias)}"
+            raise ValueError(f"{after.path}: {new.name}: expected {outputs}")
+        return old, None
+    return old, new
 
 
 def _compare_all(pair: Pair, after: Checkpoint) -> tuple[list[Kept], list[Finding]]:
@@ -180,11 +197,23 @@ def _layers(pair: Pair, kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
+def _changed(name: str, before: Checkpoint, after: Checkpoint) -> bool:
+    """Return whether both hold an array of this name, shape and dtype, with different numbers."""
+    old, new = before.rest[name], after.rest.get(name)
+    same = new is not None and (old.shape, old.dtype) == (new.shape, new.dtype)
+    return same and old.tobytes() != new.tobytes()
+
+
 def _notes(pair: Pair, kept: Sequence[Kept], before: Checkpoint, after: Checkpoint) -> Iterator[str]:
     """Yield remarks on the comparison."""
     yield from (f"{name}: {note}" for name, each in (("before", before), ("after", after)) for note in each.notes)
     if len({*before.dtypes, *after.dtypes}) > 1:
         yield f"compared in {pair.dtype}, the coarser dtype"
+    compared = {
+        each for one in pair.readouts or () if one for name in one.names for each in (name, readers.bias_of(name))
+    }
+    if others := sorted(name for name in before.rest.keys() - compared if _changed(name, before, after)):
+        yield f"not compared, though they have other numbers now: {', '.join(others[:8])}"
     if len(kept[0].units) < len(pair.old[0].x):
         yield f"of the input, components {spell(kept[0].units)} were kept, found by their weights"
     for number, (old, mine) in enumerate(zip(pair.old, kept[1:], strict=True)):

@@ -10,7 +10,7 @@ from issref.verify.pruned.matching import Ids, Layer, Provenance, spell
 
 Finding = dict[str, Any]  # {"layer", "kind", "text", ...}
 Sets = set[tuple[int, ...]]
-ROUNDING = 4  # in eps of an array's largest number: two sums of the same two biases may differ by so much
+ROUNDING = 4  # in eps of the largest bias: two sums of the same two biases may differ by so much
 
 
 class Readout(NamedTuple):
@@ -63,7 +63,7 @@ def compare_readout(new: Readout, old: Readout, top: Kept, eps: float) -> list[F
     rows = matching.rows_of(new.kernel, old.kernel)
     rows = rows if matching.is_choice(rows) else top.units
     findings = [*_other_rows(old.name, "readers", "rows", [rows], top.sets)]
-    gaps = [_gaps(new.kernel, old.kernel[rows], eps), _gaps(new.bias, old.bias, eps)]
+    gaps = [np.abs(new.kernel - old.kernel[rows]), _bias_gap(new.bias, old.bias, eps)]
     if text := _extent(gaps, new[1:]):
         findings.append(finding(old.name, "values", text))
     return findings
@@ -94,8 +94,8 @@ def silent(layer: Layer) -> np.ndarray:
 
 
 def same(new: Layer, expected: Layer, eps: float) -> bool:
-    """Return whether the weights are equal up to the rounding of a sum of biases."""
-    return not any(_gaps(one, other, eps).any() for one, other in zip(new, expected, strict=True))
+    """Return whether the weights are equal, and the biases too, up to the rounding of a sum."""
+    return not any(gap.any() for gap in _gaps(new, expected, eps))
 
 
 def finding(layer: str, kind: str, text: str, **data: Any) -> Finding:
@@ -141,9 +141,9 @@ def _changed(name: str, new: Layer, expected: Layer, kept: Ids, eps: float) -> I
     if expected.b.any() and not new.b.any():
         yield finding(name, "biases", f"all biases are 0, before they were up to {np.abs(expected.b).max():.3g}")
         expected = expected._replace(b=new.b)
-    gaps = [_gaps(one, other, eps) for one, other in zip(new, expected, strict=True)]
+    gaps = _gaps(new, expected, eps)
     if text := _extent(gaps, new):
-        by_gate = [[part.max(axis=0, initial=0) for part in one] for one in matching.gates(Layer(*gaps))]
+        by_gate = [[part.max(axis=0, initial=0) for part in one] for one in matching.gates(gaps)]
         worst = np.max(by_gate, axis=1)
         gate, unit = np.unravel_index(worst.argmax(), worst.shape)
         text += f", most in the {matching.gate_names(new)[gate]} gate of unit {unit}, "
@@ -161,8 +161,12 @@ def _extent(gaps: Iterable[np.ndarray], numbers: Iterable[np.ndarray]) -> str:
     return text if count else ""
 
 
-def _gaps(new: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
-    """Return |new - expected|, with 0 for differences by rounding."""
+def _gaps(new: Layer, expected: Layer, eps: float) -> Layer:
+    """Return |new - expected| of each array of a layer, with 0 for biases that differ by rounding."""
+    return Layer(np.abs(new.x - expected.x), np.abs(new.h - expected.h), _bias_gap(new.b, expected.b, eps))
+
+
+def _bias_gap(new: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
     gap = np.abs(new - expected)
     return np.where(gap > ROUNDING * eps * np.abs(expected).max(initial=0), gap, 0)
 

@@ -72,10 +72,7 @@ def match(new: Layer, old: Layer, inputs: Ids) -> Ids:
     position, if the layers have the same width, then with the nearest free unit.
     """
     mine, theirs = _signatures(new, new.x), _signatures(old, old.x[inputs])
-    places = defaultdict(deque)
-    for unit, numbers in enumerate(theirs):
-        places[numbers.tobytes()].append(unit)
-    units = np.array([(places.get(numbers.tobytes()) or deque([-1])).popleft() for numbers in mine], int)
+    units = _in_order(mine, theirs)
     if len(mine) == len(theirs):
         itself = np.setdiff1d(np.flatnonzero(units < 0), units)
         units[itself] = itself
@@ -90,6 +87,10 @@ def inputs_of(new: Layer, old: Layer) -> Ids | None:
     mine, theirs = (layer.x.reshape(len(layer.x), math.prod(layer.x.shape[1:])) for layer in (new, old))
     rows, columns = _locate_rows_and_columns(mine, theirs)
     unread = ~mine.any(axis=1)
+    if not is_choice(rows[~unread]):  # the numbers of a coarse dtype occur too often to tell a row
+        units = match(new._replace(x=new.x[:0]), old, np.arange(0))
+        columns = np.concatenate([units + len(old.h) * gate for gate in range(old.h.shape[1])])
+        rows = _in_order(mine, theirs[:, columns])
     if not is_choice(rows[~unread]):
         return None
     free = np.setdiff1d(np.arange(len(theirs)), rows)
@@ -168,6 +169,14 @@ def _signatures(layer: Layer, inputs: np.ndarray) -> np.ndarray:
     """Return the weights (H, 4 (D + 2)) of an LSTM to compare, a row for each unit."""
     itself = layer.h.diagonal(axis1=0, axis2=2)
     return np.concatenate((inputs.reshape(math.prod(inputs.shape[:2]), layer.b.shape[1]), itself, layer.b)).T
+
+
+def _in_order(mine: np.ndarray, theirs: np.ndarray) -> Ids:
+    """Return for each row of `mine` the equal row of `theirs`, equal ones in order; -1 if none is left."""
+    places = defaultdict(deque)
+    for row, numbers in enumerate(theirs + 0.0):  # -0 is 0
+        places[numbers.tobytes()].append(row)
+    return np.array([(places.get(numbers.tobytes()) or deque([-1])).popleft() for numbers in mine + 0.0], int)
 
 
 def _nearest(units: Ids, mine: np.ndarray, theirs: np.ndarray) -> Ids:

@@ -72,8 +72,11 @@ def readers(pair: Pair, kept: Sequence[Kept], number: int) -> dict[str, np.ndarr
     return found
 
 
-def difference(pair: Pair, units: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Return the largest difference between the outputs, and the largest output."""
+def difference(pair: Pair, units: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """Return the largest difference between the outputs, that relative to its own output, and the largest output.
+
+    Each output is compared with its own largest number, so that none hides behind larger ones.
+    """
     rng = np.random.default_rng(SEED)
     x = rng.standard_normal((STEPS, BATCH, len(pair.old[0].x)))
     small = [rng.standard_normal((2, BATCH, len(mine))) for mine in units[1:]]
@@ -86,7 +89,10 @@ def difference(pair: Pair, units: Sequence[np.ndarray]) -> tuple[float, float]:
         one, other = one @ old.kernel + old.bias, other @ new.kernel + new.bias
     else:
         one = one[:, :, units[-1]]
-    return float(np.abs(one - other).max(initial=0)), float(np.abs((one, other)).max(initial=0))
+    gaps = np.abs(one - other).max(axis=(0, 1), initial=0)
+    sizes = np.abs((one, other)).max(axis=(0, 1, 2), initial=0)
+    relative = np.divide(gaps, sizes, out=np.zeros_like(gaps), where=gaps > 0)
+    return tuple(float(each.max(initial=0)) for each in (gaps, relative, sizes))
 
 
 def _hidden(layers: Sequence[Layer], x: np.ndarray, states: Sequence[np.ndarray]) -> np.ndarray:

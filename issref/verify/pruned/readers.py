@@ -18,7 +18,7 @@ from issref.verify.formats.dialect import REFERENCE, reference
 from issref.verify.pruned.defects import Readout
 
 # Endings of the names of a matrix and its bias; of matrices that read along axis 1.
-BIASES = {"weight": "bias", "kernel": "bias", "softmax_w": "softmax_b", "vars/0": "vars/1"}
+BIASES = {"weight": "bias", "weights": "biases", "kernel": "bias", "softmax_w": "softmax_b", "vars/0": "vars/1"}
 _COLUMNS = re.compile(
     r"(?:^|\.)(?:(?:\w+_)?weight(?:_ih(?:_l\w+)?|_l\w+|_orig|_mask|_raw|_v)?|W|weight\.original[01]?)$"
 )
@@ -98,7 +98,7 @@ def unexplained(found: Checkpoint, cut: Mapping[str, int], named: Sequence[str])
     """
     layers, lengths = " and ".join(cut), {width * ends for width in cut.values() for ends in _ENDS}
     whole = spaces(found.params)[-1] not in cut
-    explained = {*named, *map(_bias, named), *(candidates(found) if whole else ())}
+    explained = {*named, *map(bias_of, named), *(candidates(found) if whole else ())}
     for reader in known(found):
         start = reader.removesuffix(MODELS[found.framework].reader)
         explained |= {name for name in found.rest if name.startswith(start)}
@@ -126,14 +126,24 @@ def read(found: Checkpoint, name: str) -> Readout:
         wanted = f"a matrix of floating point numbers with an axis of {units}, the units of the top layer"
         raise ValueError(f"{found.path}: {name}: expected {wanted}, got {values.dtype} of shape {values.shape}")
     kernel = values.T if reads_columns(name) else values
-    bias = found.rest.get(_bias(name))
-    bias = bias if bias is not None and bias.shape == kernel.shape[1:] else np.zeros(kernel.shape[1], kernel.dtype)
+    bias = found.rest[bias_of(name)] if has_bias(found, name) else np.zeros(kernel.shape[1], kernel.dtype)
     if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
         raise ValueError(f"{found.path}: expected finite numbers in {name} and its bias, got others")
     return Readout((name,), kernel, bias)
 
 
-def _bias(name: str) -> str:
+def has_bias(found: Checkpoint, name: str) -> bool:
+    """Return whether a bias that fits the matrix is stored under a name like its own."""
+    bias = found.rest.get(bias_of(name))
+    return bias is not None and bias.shape == (found.rest[name].shape[1 - reads_columns(name)],)
+
+
+def recurrent(name: str) -> bool:
+    """Return whether the name is that of the input weights of a recurrent layer in PyTorch."""
+    return re.search(r"weight_ih(_l\d+)?(_reverse)?$", name) is not None
+
+
+def bias_of(name: str) -> str:
     """Return the name of the bias of a matrix; "" if its own does not tell."""
     return next((name.removesuffix(end) + bias for end, bias in BIASES.items() if name.endswith(end)), "")
 
