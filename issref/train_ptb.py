@@ -161,8 +161,8 @@ def start(command: Command, stack: ExitStack) -> tuple[Settings, RunState, Recor
 
 
 def resume(command: Command, stack: ExitStack) -> tuple[Settings, RunState, Recorder, Corpus, Path]:
-    """Resume a run from its last checkpoint. Its text may be in another place; --epochs, --selection and --threads
-    may differ."""
+    """Resume a run from its last checkpoint. Its text may be in another place; --selection, --threads and,
+    with --schedule decay, --epochs may differ."""
     folder, settings = command.resume or Path(), command.settings
     recorder, schedule = perplexity_recorder(settings), settings.schedule
     may_change = {"selection", *(["epochs"] if schedule.schedule == "decay" else [])}  # the staircase has thirds

@@ -6,9 +6,9 @@ python -m issref.train_squad --resume RUN            resume a run from its last 
 python -m issref.train_squad --eval RUN              EM and F1 of a run's compact model, and predictions.json
 python -m issref.train_squad --predict RUN --question "Who ...?" --context-file TEXT
 
-Files that are in no local folder are downloaded once: SQuAD, 35 MB, and all of GloVe 6B, 862 MB, of which both
-presets read one of four files. It is read out of the zip file and checked by each command; --glove
-glove.6B.50d.txt is quicker.
+Missing files are downloaded once: SQuAD (35 MB) and GloVe 6B (862 MB, a zip of four files, of which a preset
+reads one). Each command reads that file from the zip and checks it; an unpacked one, --glove glove.6B.50d.txt, is
+quicker.
 """
 
 import math
@@ -175,6 +175,8 @@ def parse(arguments: list[str] | None) -> Command:
     command = shell.parse(Command, arguments, PRESETS, lambda *_: "small", ("out", "resume", "eval", "predict"))
     if command.predict and command.context_file is None:
         raise ValueError("--predict: expected --question and --context-file, got no --context-file")
+    if not command.predict and (command.question or command.context_file):
+        raise ValueError("--question and --context-file: expected --predict too, got none")
     return command
 
 

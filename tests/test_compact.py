@@ -28,6 +28,17 @@ def biased(case):
     return {array: np.where(values == 0, 0.5, values) for array, values in case.params.items()}
 
 
+def test_an_array_without_axes_is_kept_as_an_array():
+    layout = Layout({"scale": (), "bias": (("~unit",),)}, {"unit": 2})
+    params, mask = {"scale": np.array(3.0), "bias": np.arange(2.0)}, {"unit": np.array([False, True])}
+    small, small_layout = compact(params, layout, mask)
+    assert isinstance(small["scale"], np.ndarray)
+    small["scale"][()] = 4.0
+    assert params["scale"] == 3.0
+    full, _ = expand(small, small_layout, mask)
+    assert full["scale"] == 4.0
+
+
 # ---------------------------------------------------------------- what is cut
 
 

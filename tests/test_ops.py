@@ -340,6 +340,14 @@ def test_the_checker_sees_every_argument_of_an_op_without_names():
 # ------------
 
 
+def test_the_forget_bias_is_not_rounded_to_the_dtype_of_the_bias():
+    kernel, states = np.ones((5, 12)), np.zeros((2, 2, 3))
+    x, bias = np.ones((4, 2, 2)), np.zeros(12, int)
+    (one, *_), _ = lstm(x, *states, kernel, bias, forget_bias=0.5)
+    (other, *_), _ = lstm(x, *states, kernel, bias.astype(float), forget_bias=0.5)
+    np.testing.assert_array_equal(one, other)
+
+
 def plain_lstm(x, h0, c0, kernel, bias, forget_bias=0.0, lengths=None, reverse=False):
     """The equations, one example, one step, one unit at a time; nothing shared with issref."""
     steps, batch, inputs = x.shape

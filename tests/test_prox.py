@@ -164,6 +164,11 @@ def test_nothing_comes_from_nothing(case, strength):
     assert certificate.dead.all()
 
 
+@pytest.mark.parametrize("strength", [0.3, np.float64(0.3), np.float64(9.0)])
+def test_block_soft_thresholding_keeps_the_dtype(strength):
+    assert block_soft_threshold(np.array([3, 4], np.float32), strength).dtype == np.float32
+
+
 @given(cases(), st.data())
 def test_one_space_alone_on_one_axis_is_block_soft_thresholding(case, data):
     """Groups that share no weight: columns of matrices, and vectors, of one space."""

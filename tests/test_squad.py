@@ -298,6 +298,7 @@ MARK = "\ufeff".encode()  # the byte order mark of Windows
 
 def test_a_byte_order_mark_is_no_part_of_a_word(tmp_path):
     assert squad.read("dev.json", MARK + document()) == squad.read("dev.json", document())
+    assert squad.count("dev.json", MARK + document()) == squad.count("dev.json", document()) > 0
     found = []
     for name, mark in (("plain", b""), ("marked", MARK)):
         (tmp_path / name).write_bytes(mark + b"the 1 2\nof 3 4\n")

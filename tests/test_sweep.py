@@ -220,7 +220,7 @@ def test_a_run_that_fails_is_reported_and_the_others_finish(finished):
     assert code == 1
     assert [row["name"] for row in rows] == NAMES
     assert [row["state"] for row in rows] == 3 * ["finished"] + ["failed"]
-    assert rows[-1]["reason"].endswith("have died, which a lower --strength prevents")
+    assert rows[-1]["reason"].endswith("have died, which a new run with a lower --strength prevents")
     assert [row["result"] is None for row in rows] == [False, False, False, True]
     assert "failed: epoch 1" in (out / "sweep.md").read_text()
 

@@ -17,6 +17,13 @@ from issref import kernels
 from issref.kernels import parallel
 
 
+def test_the_blas_has_no_more_threads_than_there_are_cores():
+    """NumPy's own would start as many as it is told."""
+    with parallel.thread_limit(8 * parallel.CORES):
+        pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert all(threads <= parallel.CORES for threads in pools)
+
+
 @given(
     count=st.integers(0, 9),
     most=st.integers(1, 5),

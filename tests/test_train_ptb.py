@@ -356,6 +356,13 @@ def test_a_run_can_be_resumed_for_more_epochs_but_not_with_other_settings(text, 
     same_run(out, finished, planned_alike=False)
 
 
+@pytest.mark.parametrize("given", [["--preset", "zaremba-medium"], ["--small"]])
+@pytest.mark.parametrize("flag", ["--resume", "--eval"])
+def test_a_preset_is_not_ignored_where_the_run_has_its_own_settings(flag, given, finished, capsys):
+    assert command.main([flag, str(finished), *given]) == 2
+    assert sentence(capsys) == f"{flag}: expected the run's own settings, got {given[0]}"
+
+
 @pytest.mark.parametrize("stop", [241, 360])
 def test_a_run_ended_early_is_a_run_of_fewer_epochs(stop, text, finished, tmp_path, monkeypatch):
     """It was to have nine epochs, and is stopped in its third: in the middle, or after its last step."""
@@ -600,7 +607,7 @@ def test_a_diverging_run_stops_by_step_and_keeps_its_checkpoint(text, tmp_path, 
     with np.errstate(invalid="ignore"):
         assert command.main(["--resume", str(out), "--epochs", "2"]) == 1
     said = sentence(capsys)
-    advice = f"a lower --learning-rate may prevent it; the last checkpoint is kept, resume with --resume {out}"
+    advice = "a new run with a lower --learning-rate may prevent it; the last checkpoint is kept"
     assert said == f"epoch 2, step 1: the gradient's norm is nan; {advice}"
     _, after = checkpoint.load(out / "checkpoint.safetensors")
     assert after.keys() == before.keys()
@@ -610,7 +617,10 @@ def test_a_diverging_run_stops_by_step_and_keeps_its_checkpoint(text, tmp_path, 
 
 def test_a_layer_that_dies_out_stops_the_run_in_words(text, tmp_path, capsys):
     assert command.main(flags(text, tmp_path / "run", "--strength", "0.5")) == 1
-    assert "have died, which a lower --strength prevents; the last checkpoint is kept" in sentence(capsys)
+    said = sentence(capsys)
+    assert said.endswith(
+        "have died, which a new run with a lower --strength prevents; the last checkpoint is kept"
+    )
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(text, tmp_path, capsys):

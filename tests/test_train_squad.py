@@ -1,5 +1,6 @@
 """The reader's command on a few questions: what it writes, how it resumes, answers and fails."""
 
+import errno
 import json
 import os
 import random
@@ -495,7 +496,36 @@ def test_lstms_that_die_out_stop_the_run_in_words(data, tmp_path, capsys):
     assert command.main(flags(data, tmp_path / "run", "--strength", "500")) == 1
     said = sentence(capsys)
     assert said.startswith("epoch 1, step ")
-    assert "have died, which a lower --strength prevents; the last checkpoint is kept" in said
+    assert said.endswith(
+        "have died, which a new run with a lower --strength prevents; the last checkpoint is kept"
+    )
+
+
+def test_a_run_by_the_released_code_s_updates_can_be_evaluated_and_continued(data, tmp_path, capsys):
+    """Its layout marks other rows as penalised; its arrays are the same."""
+    run = tmp_path / "run"
+    assert command.main(flags(data, run, "--method", "released")) == 0
+    capsys.readouterr()
+    assert command.main(["--eval", str(run)]) == 0
+    assert "F1" in capsys.readouterr().out
+    assert command.main(flags(data, tmp_path / "next", "--init", str(run), "--steps", "1")) == 0
+
+
+def test_a_run_that_cannot_be_written_to_is_scored_nevertheless(finished, monkeypatch, capsys):
+    def refused(path, content):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("issref.squad.evaluation.write_json", refused)
+    assert command.main(["--eval", str(finished)]) == 1
+    said = capsys.readouterr()
+    assert "F1" in said.out
+    assert "predictions.json" in said.err
+
+
+@pytest.mark.parametrize("given", [["--question", "Who?"], ["--context-file", "text.txt"]])
+def test_a_question_without_a_run_is_refused(given, capsys):
+    assert command.main(given) == 2
+    assert sentence(capsys) == "--question and --context-file: expected --predict too, got none"
 
 
 # ---------------------------------------------------------------- settings

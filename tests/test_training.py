@@ -11,7 +11,9 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,18 @@ from issref.training.checkpoint import write_json
 from issref.training.optimizers import adam, add_weight_decay, clip_scale, global_norm, move_average, sgd
 from issref.training.process import defer_interrupts
 from issref.training.recorder import Recorder
-from issref.training.runs import LAST, PREVIOUS, load_last, load_run, new_folder, run_lock, save_last, save_run
+from issref.training.runs import (
+    LAST,
+    PREVIOUS,
+    Interrupted,
+    load_last,
+    load_run,
+    new_folder,
+    run_lock,
+    save_last,
+    save_run,
+    training_steps,
+)
 from issref.training.state import RunState
 
 
@@ -205,6 +218,7 @@ def test_the_clock_of_a_restored_recorder_goes_on_from_the_saved_seconds(tmp_pat
     recorder = recorder_of()
     load_last(tmp_path, recorder)
     assert recorder.to_dict() == recorder_of(seconds=1000.0, loss_sum=2.5, rows=[{"epoch": 1}]).to_dict()
+    recorder.start_clock()
     groups = Groups({}, 0, {})
     recorder.record(state_of(0), 0.5, groups, Layout({}, {}))
     assert 1000 <= recorder.seconds < 1010
@@ -276,17 +290,6 @@ def test_a_file_of_another_version_or_kind_is_refused_in_a_sentence(tmp_path, mo
     monkeypatch.setattr(checkpoint, "FORMAT", "issref 3")
     with pytest.raises(ValueError, match="expected format 'issref 3' with its sha256, got 'issref 2' and"):
         checkpoint.load(path)
-
-
-def test_a_file_of_the_format_without_checksum_can_be_read(tmp_path):
-    from safetensors.numpy import save
-
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(save(arrays_of(0), {"format": "issref 1", "words": '["a"]'}))
-    arrays, about = checkpoint.load(path)
-    assert about == {"words": ["a"]}
-    for name, values in arrays_of(0).items():
-        np.testing.assert_array_equal(arrays[name], values, strict=True)
 
 
 def test_the_checksum_is_that_of_the_file_with_its_own_digits_as_zeros(tmp_path):
@@ -530,6 +533,32 @@ def test_the_first_signal_is_noted_and_the_second_stops_at_once(number):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is handler
+
+
+def test_a_signal_after_the_last_step_stops_the_run_once_it_is_saved(monkeypatch):
+    """It arrives when the bar of the epoch is closed."""
+
+    @contextmanager
+    def bar(*arguments):
+        yield
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(console, "progress_bar", bar)
+    monkeypatch.setattr(console, "advance", lambda *arguments: None)
+    run, saved = state_of(0, step=1), []
+    with pytest.raises(Interrupted):
+        list(training_steps([0, 1], run, Recorder(dict, "words", 1), lambda: saved.append(run.step), 1))
+    assert saved == [2]
+
+
+def test_the_clock_of_a_resumed_run_goes_on_when_training_begins(monkeypatch):
+    """Not while its text is read."""
+    clock = iter([0.0, 100.0, 101.5])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    recorder = Recorder(dict, "words", 1)
+    recorder.restore(recorder.to_dict() | {"seconds": 30.0})
+    recorder.start_clock()
+    assert time.perf_counter() - recorder.started == 31.5
 
 
 # ---------------------------------------------------------------- console

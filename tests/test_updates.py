@@ -348,7 +348,7 @@ def test_two_cuts_are_one(seed, first, second):
 @pytest.mark.parametrize("prune", [cut_out, zero_out])
 def test_a_space_without_components_stops_the_run(prune):
     alive = {"lstm0": np.zeros(5, bool), "lstm1": np.ones(4, bool)}
-    with pytest.raises(Failed, match="all components of lstm0 have died, which a lower --strength prevents"):
+    with pytest.raises(Failed, match="all components of lstm0 have died, which a new run with a"):
         prune(stepping(0, alive), LAYOUT, alive, state_layout=STATE_LAYOUT)
 
 

@@ -83,7 +83,7 @@ def read(file: str, content: bytes, articles: int | None = None) -> list[Example
     Raises ValueError if the content is not JSON or not of this form, if it is of version 2, if a text or question
     has no words, if an answer is not in the text at the stated character, or if two questions have one id.
     """
-    document, found = schema.parse(file, _Document, content.removeprefix(BOM_UTF8)), []
+    document, found = _document(file, content), []
     if str(document.version).removeprefix("v").split(".")[0] != "1":
         raise ValueError(f"{file}: expected SQuAD v1.1, got version {document.version!r}")
     for article in document.data[:articles]:
@@ -100,8 +100,11 @@ def read(file: str, content: bytes, articles: int | None = None) -> list[Example
 
 def count(file: str, content: bytes) -> int:
     """Return the number of questions of a SQuAD v1.1 file, without looking at them."""
-    document = schema.parse(file, _Document, content)
-    return sum(len(paragraph.qas) for article in document.data for paragraph in article.paragraphs)
+    return sum(len(paragraph.qas) for article in _document(file, content).data for paragraph in article.paragraphs)
+
+
+def _document(file: str, content: bytes) -> _Document:
+    return schema.parse(file, _Document, content.removeprefix(BOM_UTF8))
 
 
 def ask(question: str, text: str, limit: int) -> Example:

@@ -28,7 +28,10 @@ def compact(params: Params, layout: Layout, alive: Alive) -> tuple[Params, Layou
     """
     layout.check(params)
     _check(layout, alive)
-    smaller = {array: values[np.ix_(*keep_masks(layout, array, alive))] for array, values in params.items()}
+    smaller = {
+        array: np.asarray(values[np.ix_(*keep_masks(layout, array, alive))])  # without axes, it is a NumPy scalar
+        for array, values in params.items()
+    }
     return smaller, layout.resized({space: int(mask.sum()) for space, mask in alive.items()})
 
 

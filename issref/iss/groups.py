@@ -50,7 +50,7 @@ class Groups(NamedTuple):
         if values.keys() != self.first.keys():
             raise ValueError(f"spread: expected a value for each of {list(self.first)}, got {list(values)}")
         numbers = real_numbers("spread", [values[space] for space in self.first])
-        return numbers.repeat([len(each) for each in self.split(np.arange(self.count)).values()])
+        return numbers.repeat(np.diff([*self.first.values(), self.count]))
 
     def matrix(self, params: Params, array: str) -> np.ndarray:
         """Return an array as a matrix of the shape of its ids; a vector becomes a matrix of one column.
@@ -96,18 +96,13 @@ def iss_groups(layout: Layout, spaces: Iterable[str]) -> Groups:
         if space in first:
             raise ValueError(f"groups: expected each space once, got {space!r} twice")
         first[space], count = count, count + layout.sizes[space]
-    grouped = {
-        where.array: layout.axes[where.array]
-        for space in first
-        for where in layout.occurrences(space)
-        if where.segment.counted
-    }
-    for array, axes in grouped.items():
-        if len(axes) > 2:
-            raise ValueError(f"{array}: expected one or two axes for a grouped array, got {len(axes)}")
-    return Groups(
-        first, count, {array: _ids_of(layout, array, first) for array in layout.axes if array in grouped}
-    )
+    ids = {}
+    for array, axes in layout.axes.items():
+        if first.keys() & {space for axis in axes for space in axis}:  # without `~`, so counted
+            if len(axes) > 2:
+                raise ValueError(f"{array}: expected one or two axes for a grouped array, got {len(axes)}")
+            ids[array] = _ids_of(layout, array, first)
+    return Groups(first, count, ids)
 
 
 def _ids_of(layout: Layout, array: str, first: Mapping[str, int]) -> tuple[Ids, Ids]:
@@ -138,7 +133,8 @@ def pair_squared_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, "G 
 def scaled_squared_norms(params: Params, groups: Groups) -> tuple[Shaped[np.ndarray, "G G"], float]:
     """Return the table of `pair_squared_norms` of the weights divided by a unit, and the unit.
 
-    The unit is 1 unless squares overflow or vanish; then it is the power of two next to the largest weight.
+    The unit is 1 unless the sum of all squares overflows or vanishes; then it is the power of two next to the
+    largest weight. Weights 1e-162 times as large as the unit, or less, count as 0.
     """
     table = pair_squared_norms(params, groups)
     with np.errstate(over="ignore"):
@@ -180,7 +176,7 @@ def group_norms(params: Params, groups: Groups) -> Shaped[np.ndarray, " groups"]
 
 
 def real_numbers(name: str, values) -> Shaped[np.ndarray, "..."]:
-    """Return numbers as an array of float64. Raises ValueError if they are no real numbers of at most 64 bits."""
+    """Return numbers as an array of float64. Raises ValueError unless they are real numbers."""
     array = np.asanyarray(values)
     if isinstance(array, np.ma.MaskedArray) or array.dtype.kind not in "iuf":
         kind = "a masked array" if isinstance(array, np.ma.MaskedArray) else array.dtype

@@ -143,7 +143,7 @@ class Layout:
 
 
 def check_array(name: str, values: np.ndarray) -> None:
-    """Raise ValueError unless it is a NumPy array without a mask, which the compiled loops would not see."""
+    """Raise ValueError unless it is a NumPy array without a mask: the compiled loops ignore masks."""
     if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{name}: expected a NumPy array without a mask, got {type(values).__name__}")
 

@@ -55,7 +55,7 @@ def block_soft_threshold(v: np.ndarray, strength: float) -> np.ndarray:
         raise ValueError("block_soft_threshold: expected finite weights, got inf or nan")
     if not 0 <= real_numbers("strength", strength) < math.inf:
         raise ValueError(f"strength: expected a finite number from 0 up, got {strength}")
-    return v * (1 - strength / norm) if norm > strength else np.zeros_like(v)
+    return v * (1 - float(strength) / norm) if norm > strength else np.zeros_like(v)
 
 
 def prox(

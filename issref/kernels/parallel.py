@@ -25,9 +25,10 @@ def thread_limit(most: int | None) -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    before = _most.set(min(most or CORES, CORES))
+    limit = None if most is None else min(most, CORES)
+    before = _most.set(limit or CORES)
     try:
-        with threadpool_limits(most, user_api="blas"):
+        with threadpool_limits(limit, user_api="blas"):
             yield
     finally:
         _most.reset(before)

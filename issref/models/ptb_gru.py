@@ -73,7 +73,7 @@ def zero_state(params: Params, batch: int) -> Params:
 
 
 def _layer(x, h, kernel, bias):
-    """Run a layer in the convention that its bias tells: it is wider than the kernel if the reset acts last."""
+    """Run a layer; the reset acts after the product if the bias is wider than the kernel."""
     return gru(x, h, kernel, bias, reset_after=len(bias) > kernel.shape[1])
 
 

@@ -136,7 +136,7 @@ def attention_flow(
 @checked
 def multiply(x: Shaped[np.ndarray, "T B D"], z: Shaped[np.ndarray, "... B D"]):
     """Return y = x * z, shape (T, B, D); a z of shape (B, D) multiplies every word of x."""
-    check_shapes("multiply", x=(x, ("T", "B", "D")), z=(z, x.shape[x.ndim - z.ndim == 1 :]))
+    check_shapes("multiply", x=(x, ("T", "B", "D")), z=(z, x.shape if z.ndim == x.ndim else x.shape[1:]))
 
     def backward(dy: Shaped[np.ndarray, "T B D"]):
         dz = dy * x

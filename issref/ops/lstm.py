@@ -47,7 +47,7 @@ def lstm(
     until = np.full(batch, steps) if lengths is None else checked_ids("lstm", "lengths", lengths, steps + 1)
     dtype = np.result_type(x, h0, c0, kernel, bias)
     from_input, from_hidden = kernel[:inputs], kernel[inputs:].astype(dtype, copy=False)
-    shift = np.repeat(np.array([0, 0, forget_bias, 0], bias.dtype), h0.shape[1])
+    shift = np.repeat(np.array([0, 0, forget_bias, 0], dtype), h0.shape[1])
 
     x_rows = x.reshape(steps * batch, inputs)
     gates = kernels.affine(*(array.astype(dtype, copy=False) for array in (x_rows, from_input, bias + shift)))

@@ -61,7 +61,7 @@ def rhn(
         hidden[t] = s
 
     def backward(dhidden, ds):
-        du = np.empty(gates.shape, np.result_type(dtype, dhidden))
+        du = np.empty(gates.shape, np.result_type(dtype, dhidden, ds))
         for t in reversed(range(steps)):
             ds = ds + dhidden[t]
             for d in reversed(range(depth)):

@@ -45,4 +45,4 @@ def note_divergence(perplexity: float, vocabulary: int) -> None:
     """Print a line if the perplexity is above that of guessing each word with the same probability."""
     if perplexity > vocabulary:
         found = f"validation perplexity {perplexity:.4g} is above {vocabulary:,}, that of a uniform guess"
-        log(f"{found}: training diverges, which a lower --learning-rate may prevent")
+        log(f"{found}: the model has diverged, which a lower --learning-rate may prevent, or overfits")

@@ -133,8 +133,9 @@ def evaluate(folder: Path, settings: Settings, split: str) -> dict[str, float]:
     protocols = {
         f"batch 1, windows of {WINDOW}": (1, WINDOW),
         "batch 1, word by word": (1, 1),
-        f"{rows[0]} rows of {rows[1]} (another protocol)": rows,
     }
+    if len(text) // rows[0] > rows[1]:
+        protocols[f"{rows[0]} rows of {rows[1]} (another protocol)"] = rows
     found = {}
     for name, shape in protocols.items():
         found[name] = perplexity(model, params, text, *shape, name=name)

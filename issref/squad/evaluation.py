@@ -198,19 +198,20 @@ def _vectors(
 
 
 def evaluate(folder: Path, settings: SquadSettings) -> Score:
-    """Answer all dev questions with a run's compact model, write predictions.json, print and return the scores."""
+    """Answer all dev questions with a run's compact model, print and return the scores, write predictions.json."""
     params, about = load_bidaf(folder, settings)
     dev, source = squad_corpus.read(files_of(settings).dev, [squad_corpus.DEV], files_of(settings).data_dir)
     examples = squad.read("dev", dev)
     scored = scored_examples(settings, examples)
     predictions = predict(params, examples, *_vectors(examples, about, settings))
-    write_json(folder / "predictions.json", {name: span for name, (span, _) in predictions.items()})
-    console.log(f"dev questions from {source}; predictions written to {folder / 'predictions.json'}")
+    console.log(f"dev questions from {source}")
     limit = settings.data.dev_limit
     subset = f"context of at most {limit} words" if limit else "scored questions"
     for name, chosen in {subset: scored, "all": examples}.items():
         exact, f1 = evaluated(predictions, chosen)
         console.log(f"{name:36}{len(chosen):>7,} questions   EM {exact:6.2f}   F1 {f1:6.2f}")
+    write_json(folder / "predictions.json", {name: span for name, (span, _) in predictions.items()})
+    console.log(f"predictions written to {folder / 'predictions.json'}")
     return evaluated(predictions, scored)
 
 

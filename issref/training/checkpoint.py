@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 FORMAT = "issref 2"
-WITHOUT_CHECKSUM = "issref 1"  # an older format, which can still be read
 UNKNOWN = "0" * 64
 LONGEST = 2**20  # characters of an entry of the metadata; safetensors reads at most 10^8 of all together
 KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -100,7 +99,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def save(path: Path, arrays: Arrays, *, previous: Path | None = None, **about: Any) -> None:
-    """Write arrays by name, and `about` as JSON in the metadata. On OSError the old file is left as it was."""
+    """Write arrays by name, and `about` as JSON in the metadata. On OSError the old file is still at `path`,
+    or at `previous`."""
     write_whole(path, to_bytes(arrays, **about), previous)
 
 
@@ -131,10 +131,10 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             f"{path}: expected a complete safetensors file, got one that cannot be read ({error})"
         ) from error
     found, said = metadata.pop("format", "no issref format at all"), metadata.pop("sha256", None)
-    if said is not None and said != (real := _checksum(content, said)):
-        raise ValueError(f"{path}: expected the bytes that were written, sha256 {said}, got sha256 {real}")
-    if found != (WITHOUT_CHECKSUM if said is None else FORMAT):
+    if found != FORMAT or said is None:
         raise ValueError(f"{path}: expected format {FORMAT!r} with its sha256, got {found!r} and {said}")
+    if said != (real := _checksum(content, said)):
+        raise ValueError(f"{path}: expected the bytes that were written, sha256 {said}, got sha256 {real}")
     texts = metadata | {key: values.tobytes() for key, values in strip_prefix(arrays, "about").items()}
     try:
         about = {key: json.loads(value) for key, value in texts.items()}

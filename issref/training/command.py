@@ -69,6 +69,10 @@ def parse(
         flags = ", ".join(f"--{name}" for name in exclusive)
         raise ValueError(f"{flags}: expected one of them at most, got {' '.join(f'--{name}' for name in given)}")
     helps = bool(set(words) & set(HELP))
+    if given and given != ["out"] and (first.preset or first.small):
+        raise ValueError(
+            f"--{given[0]}: expected the run's own settings, got {'--preset' if first.preset else '--small'}"
+        )
     if given and given != ["out"] and not helps:
         settings = type(first.settings).read(getattr(first, given[0]) / "config.json")
     else:
@@ -103,7 +107,7 @@ def run_command(parse: Callable[[], C], execute: Callable[[C], Any]) -> int:
 
 @contextmanager
 def reported(run: RunState, folder: Path, epochs: int) -> Iterator[None]:
-    """Print the files of the run at its end, or add to any error the place in training and how to resume.
+    """Print the files of the run at its end, or add to any error its place, and how to resume if that helps.
 
     Raises Failed or Interrupted.
     """
@@ -114,8 +118,11 @@ def reported(run: RunState, folder: Path, epochs: int) -> Iterator[None]:
         raise Interrupted(f"stopped; {console.resume_hint(folder)}") from error
     except (ValueError, ArithmeticError, Failed, OSError, MemoryError) as error:
         place = f"epoch {run.epoch + 1}, step {run.step + 1}: " if run.epoch < epochs else ""
-        advice = "; a lower --learning-rate may prevent it" if isinstance(error, FloatingPointError) else ""
-        raise Failed(f"{place}{error}{advice}; {console.resume_hint(folder)}") from error
+        advice, again = "", isinstance(error, ArithmeticError | Failed)  # resumed, the run would fail again
+        if isinstance(error, FloatingPointError):
+            advice = "; a new run with a lower --learning-rate may prevent it"
+        hint = console.resume_hint(folder, "") if again else console.resume_hint(folder)
+        raise Failed(f"{place}{error}{advice}; {hint}") from error
 
 
 def start_run(
@@ -168,7 +175,7 @@ def next_epoch(run: RunState, recorder: Recorder, folder: Path, save: Callable[[
 def begin_saving(
     folder: Path, run: RunState, recorder: Recorder, settings: Options, corpus: Any
 ) -> Callable[[], None]:
-    """Save the run for the first time, and return a function that does so again.
+    """Save the run for the first time, start its clock, and return a function that saves it again.
 
     The checkpoint before is kept: it is the one that was resumed if the last is damaged. config.json is written
     after the checkpoint: a folder with config.json can be resumed.
@@ -178,6 +185,7 @@ def begin_saving(
     save_run(folder / LAST, run, recorder, **about)
     save = partial(save_last, folder, run, recorder, **about)
     write_json(folder / "config.json", settings.to_dict())
+    recorder.start_clock()
     return save
 
 

@@ -74,11 +74,11 @@ def failed(sentence: str, code: int) -> int:
     return code
 
 
-def resume_hint(folder: Path | None) -> str:
+def resume_hint(folder: Path, how: str = ", resume with --resume {}") -> str:
     """Return how to resume, if the folder has a checkpoint; config.json is written after the first one."""
-    if folder is None or not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file():
         return "there is no checkpoint yet"
-    return f"the last checkpoint is kept, resume with --resume {folder}"
+    return "the last checkpoint is kept" + how.format(folder)
 
 
 def print_header(lines: Mapping[str, str], dtype: str, folder: Path) -> None:

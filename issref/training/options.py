@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from issref.training.checkpoint import from_json
+from issref.training.checkpoint import from_json, read_whole
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -87,10 +87,9 @@ class Options(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the settings of a run from its config.json. Raises ValueError if they cannot be read."""
+        content = read_whole(path, "the settings of a run")
         try:
-            fields = from_json(path.read_bytes())
-        except OSError as error:
-            raise ValueError(f"{path}: expected the settings of a run, got none ({error.strerror})") from error
+            fields = from_json(content)
         except ValueError as error:
             raise ValueError(f"{path}: expected the settings of a run, got no JSON ({error})") from error
         if not isinstance(fields, dict):

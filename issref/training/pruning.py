@@ -73,4 +73,4 @@ def _optimizer_layout(run: RunState, layout: Layout) -> Layout:
 def check_any_alive(alive: Alive) -> None:
     """Raise Failed if a space has no component that is alive."""
     if empty := [space for space, mask in alive.items() if not mask.any()]:
-        raise Failed(f"all components of {empty[0]} have died, which a lower --strength prevents")
+        raise Failed(f"all components of {empty[0]} have died, which a new run with a lower --strength prevents")

@@ -26,8 +26,8 @@ class Recorder:
     """Measure a run. `measure` gives the training scores from the sum of the losses and the number of steps.
 
     loss_sum, trace and cuts are of the epoch in progress: the sum of its losses, its curve, and the output
-    differences at its prunings; seconds is the time of training; rows holds one dictionary for each epoch done;
-    history holds the lines of history.jsonl.
+    differences at its prunings; seconds is the time since training began, with the validations of earlier epochs;
+    rows holds one dictionary for each epoch done; history holds the lines of history.jsonl.
     """
 
     measure: Measure
@@ -49,20 +49,25 @@ class Recorder:
     """The training loss, a mean over the epoch so far, and the scores made of it."""
 
     def __post_init__(self):
-        self.started = time.perf_counter()
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Count the time from now on, in addition to that of the run so far."""
+        self.started = time.perf_counter() - self.seconds
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that a checkpoint saves."""
         return {name: getattr(self, name) for name in SAVED}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Set the fields that `to_dict` returned, and continue the clock from their seconds."""
+        """Set the fields that `to_dict` returned."""
         vars(self).update(saved)
-        self.started = time.perf_counter() - self.seconds
 
     def record(self, run: RunState, loss: float, groups: Groups, layout: Layout) -> None:
-        """Add the loss of a step; at 50 to 100 of the epoch's steps, add a point to its curve; at about 60 steps
-        of the run, add the norms of rows and columns to its history. `layout` is the layout of run.params.
+        """Add the loss of a step, in an epoch with the `layout` of run.params.
+
+        At 50 to 100 of the epoch's steps, or at all if there are fewer, add a point to its curve; at about 60 of
+        the run's, add the norms of rows and columns to its history.
 
         Raises FloatingPointError for a loss that is not finite.
         """

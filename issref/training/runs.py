@@ -144,12 +144,12 @@ def training_steps(
         defer_interrupts() as interrupted,
         console.progress_bar(recorder, f"{run.epoch + 1}/{epochs}", run.step) as bar,
     ):
-        while run.step < len(batches):
+        while run.step < len(batches) and not interrupted:
             yield batches[run.step]
             run.step += 1
             console.advance(bar, recorder)
-            if interrupted or due():
+            if due():
                 save()
-            if interrupted:
-                raise Interrupted(interrupted[0])
     save()
+    if interrupted:
+        raise Interrupted(interrupted[0])

@@ -200,8 +200,9 @@ def _layers(pair: Pair, kept: Sequence[Kept]) -> Iterator[dict[str, Any]]:
 def _changed(name: str, before: Checkpoint, after: Checkpoint) -> bool:
     """Return whether both hold an array of this name, shape and dtype, with different numbers."""
     old, new = before.rest[name], after.rest.get(name)
-    same = new is not None and (old.shape, old.dtype) == (new.shape, new.dtype)
-    return same and old.tobytes() != new.tobytes()
+    if new is None or (old.shape, old.dtype) != (new.shape, new.dtype):
+        return False
+    return old.tobytes() != new.tobytes()
 
 
 def _notes(pair: Pair, kept: Sequence[Kept], before: Checkpoint, after: Checkpoint) -> Iterator[str]:

@@ -92,7 +92,7 @@ def difference(pair: Pair, units: Sequence[np.ndarray]) -> tuple[float, float, f
     gaps = np.abs(one - other).max(axis=(0, 1), initial=0)
     sizes = np.abs((one, other)).max(axis=(0, 1, 2), initial=0)
     relative = np.divide(gaps, sizes, out=np.zeros_like(gaps), where=gaps > 0)
-    return tuple(float(each.max(initial=0)) for each in (gaps, relative, sizes))
+    return float(gaps.max(initial=0)), float(relative.max(initial=0)), float(sizes.max(initial=0))
 
 
 def _hidden(layers: Sequence[Layer], x: np.ndarray, states: Sequence[np.ndarray]) -> np.ndarray:
