@@ -47,7 +47,7 @@ def headline() -> str:
 
 
 def _perplexities(name: str, one: comparisons.Comparison) -> list[str]:
-    iss = one.lossless or one.above
+    iss = one.best
     dense = f"perplexity {one.reference:.2f}{'' if one.dense else ' (documented)'}"
     ours = f"perplexity {comparisons.mean(comparisons.perplexity, iss):.2f}"
     return [name, dense, ours, *_saved(iss), f"{comparisons.mean(comparisons.faster, iss):.1f}x as fast"]

@@ -40,7 +40,7 @@ def section() -> str:
         "includes dropout. Every run was stopped before its last epoch, when it did not improve any more, "
         "when others did better, or when the time on the machine was over: *lowest*, the lowest validation "
         "perplexity so far, is an upper bound of the whole run's. Compare runs at the same epoch only, as "
-        "in the figure."
+        "in the figure, and on the same learning rates. *test*: read once, towards a run's end."
     )
     picture = f"![Validation perplexity over the strength after pruning](../benchmarks/results/{PICTURE})"
     long = [run for run in found if len(run["rows"]) >= LONG]

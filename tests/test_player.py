@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 from html import escape, unescape
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def test_wide_layers_are_pooled_and_a_bin_is_zero_only_if_all_of_it_is(units):
         alive = np.arange(first, stop) >= units // 2
         assert value == pytest.approx(np.sqrt(2 * alive.mean()), rel=2.0**-10)
     assert sum(map(len, found.values())) <= history.VALUES
+
+
+def test_an_unfinished_run_that_began_with_dead_units_has_its_sizes_from_the_history(tmp_path):
+    """After the first step, the units that were dead in its first weights are gone."""
+    stored = Path(__file__).parents[1] / "benchmarks" / "results" / "small"
+    for name in ("config.json", "history.jsonl"):
+        shutil.copy(stored / name, tmp_path)
+    rows = [json.loads(line) for line in (stored / "metrics.jsonl").read_text().splitlines()]
+    rows[0]["trace"][0]["alive"] = {"lstm0": 78, "lstm1": 140}
+    write_json(tmp_path / "metrics.jsonl", rows)
+    run = read_run(tmp_path)
+    assert run.sizes == {"lstm0": 200, "lstm1": 200}
+    assert read_history(run) is not None
+    assert main([str(tmp_path)]) == 0
+    assert "to be trained" in (tmp_path / "report.html").read_text()
 
 
 def test_a_network_of_many_matrices_has_a_history_of_bounded_size():

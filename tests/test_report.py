@@ -484,7 +484,22 @@ def page(source):
     ],
 )
 def test_the_method_is_told_with_its_last_epoch_or_step(options, said, tmp_path):
-    assert texts_of.about(Run(tmp_path, options.flat(), [], None, ""))["Method"] == said
+    assert texts_of.about(Run(tmp_path, options.flat(), [], None, {}, ""))["Method"] == said
+
+
+def test_runs_on_different_texts_or_a_twin_that_is_not_dense_are_refused(tmp_path, capsys):
+    one, other = (
+        write_run(tmp_path / name, result={**RESULT, "corpus": {**RESULT["corpus"], "sha256": name}}, drawn=False)
+        for name in ("one", "other")
+    )
+    for words in ([one, other], [one, "--against", other]):
+        assert main([str(word) for word in words]) == 2
+        assert (
+            "RUN: expected runs on one text to compare, got different ones in one and other"
+            in capsys.readouterr().err
+        )
+    assert main([str(one), "--against", str(one)]) == 2
+    assert "--against: expected a run with --method dense, got prox" in capsys.readouterr().err
 
 
 def test_the_header_says_what_ran_and_when(page):

@@ -6,13 +6,14 @@ python -m issref.report RUN1 RUN2 ...           a comparison: report.html in the
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from issref.report.page import comparison_page, run_page
-from issref.report.run import labelled, read_run
+from issref.report.run import Run, labelled, read_run
 from issref.report.texts import labels
 from issref.training.checkpoint import write_whole
 from issref.training.console import failed, log, prepare_streams
@@ -47,8 +48,20 @@ def report(folders: tuple[Path, ...], out: Path | None = None, against: Path | N
         out, page = out or first.resolve().parent / "report.html", comparison_page(labels(labelled(runs)))
     else:
         out, page = out or first / "report.html", run_page(runs[0], twin)
+    _check_one_text([*runs, *([twin] if twin else [])])
+    if twin and (method := twin.settings.get("method")) != "dense":
+        raise ValueError(f"--against: expected a run with --method dense, got {method}")
     write_whole(out, page.encode(errors="backslashreplace"))
     return out
+
+
+def _check_one_text(runs: Sequence[Run]) -> None:
+    """Raise ValueError if finished runs were scored on different texts."""
+    found = [(run.name, (run.result or {}).get("corpus", {}).get("sha256")) for run in runs]
+    texts = {sha256: name for name, sha256 in found if sha256}
+    if len(texts) > 1:
+        several = " and ".join(texts.values())
+        raise ValueError(f"RUN: expected runs on one text to compare, got different ones in {several}")
 
 
 def main(arguments: list[str] | None = None) -> int:

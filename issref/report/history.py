@@ -1,6 +1,5 @@
 """Read a run's history.jsonl: the norms of rows and columns at recorded steps."""
 
-import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,8 +7,7 @@ import numpy as np
 from issref.data.schema import parse
 from issref.iss.layout import Layout
 from issref.report import schema
-from issref.report.run import Run, check_names
-from issref.training.checkpoint import read_whole
+from issref.report.run import Run, read_lines
 from issref.training.history import FILE, binned, lines, read_norms
 
 MOST = 1000  # recorded steps that are drawn
@@ -45,13 +43,10 @@ def read_history(run: Run) -> History | None:
     path = run.folder / FILE
     if not path.exists():
         return None
-    first, *rest = read_whole(path, "the history of a run").splitlines() or [b""]
+    head, layout, rest = read_lines(path)
     if not 0 < len(rest) <= MOST:
         raise ValueError(f"{path}: expected a layout and 1 to {MOST} recorded steps, got {len(rest)} steps")
-    head: Any = parse(f"{path}, line 1", schema.Head, first)
-    layout = Layout.from_json(json.dumps(head["layout"]))
-    check_names(path, layout)
-    if {space: layout.sizes.get(space) for space in head["spaces"]} != dict(run.sizes):
+    if {space: layout.sizes[space] for space in head["spaces"]} != dict(run.sizes):
         raise ValueError(f"{path}, layout: expected the run's components, {run.sizes}, got {layout.sizes}")
     bins = binned(lines(layout, head["spaces"]))
     frames: list[Any] = [parse(f"{path}, line {n}", schema.Frame, line) for n, line in enumerate(rest, start=2)]

@@ -15,6 +15,7 @@ from issref.iss.layout import Layout, Params
 from issref.report import schema
 from issref.report.measures import Measure, measure_of
 from issref.report.style import Norms
+from issref.training import history
 from issref.training.checkpoint import read_whole
 from issref.training.console import printable
 from issref.training.models import FILE, alive_masks, load_model
@@ -39,6 +40,8 @@ class Run:
     settings: Mapping[str, Any]
     rows: list[dict[str, Any]]
     result: Mapping[str, Any] | None
+    sizes: Mapping[str, int]
+    """The number of components of each space before training."""
     when: str
 
     @property
@@ -50,12 +53,6 @@ class Run:
     def measure(self) -> Measure:
         """The measure of the run's quality."""
         return measure_of(self.rows)
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        """The number of components of each space before training."""
-        first = self.rows[0]["trace"][0]["alive"] if self.rows else {}
-        return first | (self.result["components"]["full"] if self.result else {})
 
     @property
     def status(self) -> str:
@@ -76,7 +73,35 @@ def read_run(folder: Path) -> Run:
     settings = flattened(parse(str(path), dict[str, Any], read_whole(path, "the settings of a run")))
     parse(str(path), schema.Settings, json.dumps(settings))
     rows, result = read_rows(folder / "metrics.jsonl"), read_result(folder / "result.json")
-    return Run(folder, settings, rows, result, _when(folder, result))
+    return Run(folder, settings, rows, result, _full_sizes(folder, rows, result), _when(folder, result))
+
+
+def _full_sizes(
+    folder: Path, rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any] | None
+) -> Mapping[str, int]:
+    """Return the components before training: of the result, of the history, or of the first step.
+
+    After the first step those that died in it are gone, as are those that were dead in the run's first weights.
+    """
+    first = rows[0]["trace"][0]["alive"] if rows else {}
+    if result or not (path := folder / history.FILE).exists():
+        return result["components"]["full"] if result else first
+    head, layout, _ = read_lines(path)
+    sizes = {space: layout.sizes[space] for space in head["spaces"]}
+    if rows and (sizes.keys() != first.keys() or any(sizes[space] < first[space] for space in first)):
+        raise ValueError(f"{path}, layout: expected the run's components, at least {first}, got {sizes}")
+    return sizes
+
+
+def read_lines(path: Path) -> tuple[dict[str, Any], Layout, list[bytes]]:
+    """Return the first line of history.jsonl, its layout, and the other lines. Raises ValueError if damaged."""
+    first, *rest = read_whole(path, "the history of a run").splitlines() or [b""]
+    head: Any = parse(f"{path}, line 1", schema.Head, first)
+    layout = Layout.from_json(json.dumps(head["layout"]))
+    check_names(path, layout)
+    if unknown := set(head["spaces"]) - layout.sizes.keys():
+        raise ValueError(f"{path}, layout: expected the spaces {head['spaces']}, got none of {sorted(unknown)}")
+    return head, layout, rest
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

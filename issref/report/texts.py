@@ -10,6 +10,7 @@ from issref.report.run import Run
 from issref.report.style import Norms, Rows
 from issref.report.tables import BOTH, change, listed, total
 from issref.training.console import difference_phrase
+from issref.training.options import flattened
 
 TERMS = {  # a page explains them where it first uses them
     "components": "A component is one hidden unit with all its weights: its columns of each gate, its recurrent "
@@ -56,7 +57,9 @@ def _trained(run: Run) -> str:
     with_ = f" with {method}" if method else ""
     minutes = f", in {run.result['seconds']['train'] / 60:.1f} minutes" if run.result else ""
     text = f" on {listed(corpus)}" if corpus else ""
-    return f"{_network(run)}, trained{text} for {duration(run.settings)}{with_}{minutes}."
+    settings = flattened(run.result["settings"]) if run.result else run.settings  # it may have been resumed since
+    trained = "trained" if run.result else "to be trained"
+    return f"{_network(run)}, {trained}{text} for {duration(settings)}{with_}{minutes}."
 
 
 def _ended(run: Run, result: Mapping[str, Any], twin: Run | None) -> list[str]:

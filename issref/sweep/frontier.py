@@ -1,4 +1,4 @@
-"""The table of a sweep, and its figure: the last score over the number of parameters."""
+"""The table of a sweep, and its figure: the first score over the number of parameters."""
 
 import io
 from collections.abc import Collection, Mapping, Sequence
@@ -57,9 +57,9 @@ def write_tables(folder: Path, sweep: Mapping[str, Any]) -> list[Path]:
 
 @rc_context(RUN_STYLE)
 def frontier_figure(sweep: Mapping[str, Any]) -> Figure:
-    """Draw the last score over the parameters of the compact model: a dot for each run, a line through the means
+    """Draw the first score over the parameters of the compact model: a dot for each run, a line through the means
     over the seeds along the strengths, diamonds for the dense runs, and a dashed line at their mean."""
-    shared, score, better = sweep["settings"], list(sweep["scores"])[-1], sweep["better"]
+    shared, score, better = sweep["settings"], next(iter(sweep["scores"])), sweep["better"]
     rows = [
         {
             "settings": {**shared, **row["settings"]},

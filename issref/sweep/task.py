@@ -41,7 +41,7 @@ class TaskSpec:
     shown: str
     """Score in each row of metrics.jsonl that is printed."""
     scores: dict[str, str]
-    """Scores in result.json, and their names in the table; the last one is the y axis of the figure."""
+    """Scores in result.json, and their names in the table; the first one is the y axis of the figure."""
     better: Literal["lower", "higher"]
     """Whether lower or higher scores are better."""
 
@@ -116,7 +116,7 @@ COMMANDS = {
         rates=_squad_rates,
         strength_range=(0.5, 2.0),
         shown="valid_f1",
-        scores={"dev_em": "dev EM", "dev_f1": "dev F1"},
+        scores={"dev_f1": "dev F1", "dev_em": "dev EM"},
         better="higher",
     ),
 }
