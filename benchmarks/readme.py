@@ -113,8 +113,8 @@ def mutations() -> str:
     return wrapped(
         f"The check detects {score['caught']} of {score['mutants']} deliberately wrong ports (mutation score "
         f"{share:.0%}) and names {score['named']} of {score['known']} known mistakes. Of {second['mutants']} "
-        f"written later it detects {second['caught']} ({found:.0%}; target 97%: {verdict}; `python "
-        "tests/test_mutations.py`)."
+        f"ports written afterwards it detects {second['caught']} ({found:.0%}; target 97%: "
+        f"{verdict}; `python tests/test_mutations.py`)."
     )
 
 

@@ -331,7 +331,7 @@ def test_the_figure_shows_what_the_table_says(finished):
     (axes,) = frontier.frontier_figure(sweep).axes
     results = {row["name"]: row["result"] for row in sweep["runs"] if row["result"]}
     expected = {
-        (result["parameters"]["compact"], result["test_perplexity"]["compact"]) for result in results.values()
+        (result["parameters"]["compact"], result["valid_perplexity"]["compact"]) for result in results.values()
     }
     drawn = {line.get_label(): set(map(tuple, line.get_xydata())) for line in axes.lines}
     assert drawn["dense"] | drawn["prox"] == expected

@@ -239,7 +239,6 @@ axes.set_yticks(rows, [one.case for one in scores])
 axes.invert_yaxis()
 axes.legend(loc="center", fontsize=8)
 figure.savefig(FIGURES / "10_cases.png")
-plt.close(figure)
 
 # %%
 worst = max(one.ulp for one in scores)
@@ -287,8 +286,8 @@ assert fails == ["penalty-lstm", "penalty-rhn", "penalty-small", "penalty-one-sp
 #
 # - The penalty needs only a layout of the arrays; removal also needs the list of readers.
 # - At a zero group the root needs care, or automatic differentiation returns `nan`.
-# - The errors of a correct port are rounding errors of some units in the last place. Compare with a
-#   tight tolerance, and let issref find the mistake.
+# - The errors of a correct port are rounding errors of a few units in the last place. Compare with
+#   a tight tolerance, and let issref find the mistake.
 #
 # ## Where to go next
 #

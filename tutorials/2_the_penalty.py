@@ -281,10 +281,10 @@ assert f"{inner(params, both_terms):.4f}" == "4.0624"
 #   the difference is large.
 # - **The smoothing.** It uses $N_g = \sqrt{|w_g|^2 + 10^{-8}}$, which avoids a division by zero.
 #
-# The gradient changes accordingly: $N_g$ replaces $|w_g|$, and every weight has both terms, because
-# a weight that occurs twice under the root occurs twice in the derivative. `penalty` has one
-# argument for each of the two differences. (Both terms for a self weight, mistake (b) above, are
-# right if the value counts self weights twice.) In the output, "as sets" means that each weight
+# The gradient changes accordingly: $N_g$ replaces $|w_g|$, and a self weight has both terms,
+# because a weight that occurs twice under the root occurs twice in the derivative. `penalty` has
+# one argument for each of the two differences. (Both terms for a self weight, mistake (b) above,
+# are right if the value counts self weights twice.) In the output, "as sets" means that each weight
 # counts once, and "released" means as in the authors' code.
 
 # %%
@@ -419,13 +419,13 @@ assert np.linalg.norm(w + before) < 1e-12
 # %% [markdown]
 # ## A threshold, and what it depends on
 #
-# The released code follows the subgradient and then sets every weight with an absolute value below
-# $\tau$ to zero, after each step, with $\tau = 10^{-4}$ in the language model. We try this on a
-# regression with 10 units of 8 weights, of which only 3 units generate the $N$ samples: $Y = X W +
-# \text{noise}$, $F(W) = \frac{1}{2 N} |Y - X W|^2$. The groups are the rows of $W$. They do not
-# overlap, so we find the exact minimum with the rule above: after each gradient step with learning
-# rate $\eta$ we shorten each row by $\eta\lambda$, not by $\lambda$, because the step moves only a
-# fraction $\eta$ of the way. (Tutorial 4 derives this step.)
+# In the LSTM language model, the released code takes a subgradient step and then sets every weight
+# with an absolute value below $\tau = 10^{-4}$ to zero. We try this on a regression with 10 units
+# of 8 weights, of which only 3 units generate the $N$ samples: $Y = X W + \text{noise}$, $F(W) =
+# \frac{1}{2 N} |Y - X W|^2$. The groups are the rows of $W$. They do not overlap, so we find the
+# exact minimum with the rule above: after each gradient step with learning rate $\eta$ we shorten
+# each row by $\eta\lambda$, not by $\lambda$, because the step moves only a fraction $\eta$ of the
+# way. (Tutorial 4 derives this step.)
 
 # %%
 rng = np.random.default_rng(1)
@@ -520,8 +520,9 @@ figure.savefig(FIGURES / "2_threshold.png")
 # Too small a threshold removes nothing, too large a one removes units that are needed. Between them
 # is a range that is right, and its lower end depends on the learning rate: $\tau$ has to be larger
 # than the change of a *single weight* in one jump, about $\eta\lambda / \sqrt{n}$ for a group of
-# $n$ weights. (For $\tau$ a little below that, a unit becomes zero and leaves zero again. This is
-# why one line on the right of the figure rises to 1 and falls to 0.)
+# $n$ weights. (For smaller $\tau$ a unit may become zero and leave zero again a few steps later, so
+# the number at zero changes from step to step, and the figure shows the last step. This is why the
+# line of $\eta = 0.1$ rises to 1 and falls to 0.)
 #
 # This explains why $10^{-4}$ works for the authors and has no effect here. With their learning rate
 # 1, $\lambda = 0.00245$ and groups of 23,996 weights, a jump changes a weight by 0.0000158, less

@@ -50,10 +50,12 @@ FIGURES.mkdir(exist_ok=True)
 #   = \langle \mathrm{d}y\, W^\top, \delta x \rangle + \langle x^\top \mathrm{d}y, \delta W \rangle
 #   + \Big\langle \sum_{\text{rows}} \mathrm{d}y,\; \delta b \Big\rangle .$$
 #
-# So $\mathrm{d}x = \mathrm{d}y\, W^\top$, $\mathrm{d}W = x^\top \mathrm{d}y$ and $\mathrm{d}b =
-# \sum \mathrm{d}y$. (To remember the order of the factors: if all sizes differ, only one order
-# gives each gradient the shape of its array.) In code, a function returns its output and a second
-# function, `backward`, which keeps the arrays that it needs.
+# (The first terms on both sides are $\sum_{n,d,k} \mathrm{d}y_{nk}\, \delta x_{nd}\, W_{dk}$,
+# summed in another order; the others are found in the same way.) So $\mathrm{d}x = \mathrm{d}y\,
+# W^\top$, $\mathrm{d}W = x^\top \mathrm{d}y$ and $\mathrm{d}b = \sum \mathrm{d}y$. (To remember the
+# order of the factors: if all sizes differ, only one order gives each gradient the shape of its
+# array.) In code, a function returns its output and a second function, `backward`, which keeps the
+# arrays that it needs.
 
 
 # %%
@@ -542,10 +544,11 @@ figure.savefig(FIGURES / "3_mistakes.png")
 
 # %% [markdown]
 # Some rows identify the mistake: if the bias gradient is counted twice, `dbias` is wrong by exactly
-# 1.00 and all other gradients are right; an average over five sentences is wrong by 0.80 in both
-# weights. If a gradient is not carried through time, every gradient of the thorough test is wrong,
-# but in the quick test only `dh0` or `dc0` is. The quick test misses two of the eight mistakes even
-# if all gradients are compared, and half of them if only the weights are compared. So a test needs
+# 1.00 and all other gradients are right; averaging over five sentences makes both `dkernel` and
+# `dbias` wrong by 0.80. If a gradient is not carried through time, every gradient of the thorough
+# test is wrong, but in the quick test only `dh0` or `dc0` is. The quick test misses two of the
+# eight mistakes even if all gradients are compared, and half of them if only `dkernel` and `dbias`
+# are compared. So a test needs
 #
 # - more than one step and more than one sentence;
 # - gradients at every output, the final $h$ and $c$ included;

@@ -121,8 +121,8 @@ figure.savefig(FIGURES / "4_one_group.png")
 #
 # $$\min_w \; F(w_0) + \langle \nabla F(w_0), w - w_0 \rangle + \frac{1}{2 \eta} |w - w_0|^2 .$$
 #
-# The minimum is the gradient step $v = w_0 - \eta \nabla F(w_0)$. A *proximal* gradient step adds
-# the exact penalty to this problem, without approximating it. After completing the square and
+# The minimum is at the gradient step $v = w_0 - \eta \nabla F(w_0)$. A *proximal* gradient step
+# adds the exact penalty to this problem, without approximating it. After completing the square and
 # multiplying by $\eta$, the new weights are
 #
 # $$\mathrm{prox}(v) = \arg\min_w \; \frac12 |w - v|^2 + \sum_g \lambda_g |w_g|,
@@ -144,8 +144,10 @@ figure.savefig(FIGURES / "4_one_group.png")
 #   \;=\; \max_{|\xi| \le \lambda} \; \min_w \; \frac12 |w - v|^2 + \langle \xi, w \rangle
 #   \;=\; \max_{|\xi| \le \lambda} \; \frac12 |v|^2 - \frac12 |v - \xi|^2 .$$
 #
-# The inner minimum is at $w = v - \xi$. The remaining problem, the *dual problem*, asks for the
-# point $\xi$ of the ball that is nearest to $v$. This is a projection: $\xi = v \min(1, \lambda /
+# The inner minimum is at $w = v - \xi$. Its value is $\frac12 |\xi|^2 + \langle \xi, v - \xi
+# \rangle = \frac12 |v|^2 - \frac12 |v - \xi|^2$. The remaining problem, the *dual problem*, asks
+# for the point $\xi$ of the ball that is nearest to $v$. This is a projection: $\xi = v \min(1,
+# \lambda /
 # |v|)$. Hence
 #
 # $$w = v - \xi = v \, \max\!\Big(0,\; 1 - \frac{\lambda}{|v|}\Big).$$
@@ -153,8 +155,8 @@ figure.savefig(FIGURES / "4_one_group.png")
 # Was the exchange correct? Even without the theorem, the right side is never larger than the left
 # side, because $\langle \xi, w \rangle \le \lambda |w|$ for every $\xi$ in the ball. Now insert
 # this pair of $w$ and $\xi$: both sides equal $\lambda |v| - \frac12 \lambda^2$ if $|v|$ is larger
-# than $\lambda$, and $\frac12 |v|^2$ if not. Since the two sides are equal, $w$ is the minimum and
-# $\xi$ the maximum.
+# than $\lambda$, and $\frac12 |v|^2$ if not. Since the two sides are equal, the minimum is at $w$
+# and the maximum at $\xi$.
 #
 # This is *block soft-thresholding*: the group keeps its direction and its norm is reduced by
 # $\lambda$; if its norm is at most $\lambda$, the group becomes exactly zero. (That $v$ is the sum

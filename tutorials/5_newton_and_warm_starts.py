@@ -35,7 +35,7 @@ FIGURES.mkdir(exist_ok=True)
 # ## The proximal step, in short
 #
 # The weights of unit $g$ form its group $w_g$. After a gradient step on the loss has led to the
-# weights $v$, the proximal step returns the minimum of
+# weights $v$, the proximal step returns the $w$ that minimises
 #
 # $$P(w) = \frac12 |w - v|^2 + \sum_g \lambda_g |w_g| ,$$
 #
@@ -50,8 +50,9 @@ FIGURES.mkdir(exist_ok=True)
 # $$|u|^2 = q_g + \sum_h S_{gh} (1 - B_{hg})^2, \quad s = \min(1, \lambda_g / |u|), \quad
 #   A_g = s, \quad B_{gh} = s\, (1 - B_{hg}).$$
 #
-# After each sweep the *duality gap* bounds the error: $P(w)$ is at most the gap above the minimum,
-# and $w$ is within $\sqrt{2\,\text{gap}}$ of the exact solution.
+# Here $u$ is the part of $v - \sum_{h \ne g} \xi_h$ on the weights of $g$, and the new $\xi_g$ is
+# $s\,u$. After each sweep the *duality gap* bounds the error: $P(w)$ is at most the gap above the
+# minimum, and $w$ is within $\sqrt{2\,\text{gap}}$ of the exact solution.
 #
 # The example is that of tutorial 4: two layers of 4 units each, whose weights are scaled so that
 # some units are more important than others.
@@ -170,10 +171,12 @@ figure.savefig(FIGURES / "5_convergence.png")
 # %% [markdown]
 # In training, the strength of one step is the learning rate times the strength of the penalty,
 # usually much smaller than the group norms. A few sweeps are then enough. But where groups are
-# about to die, the sweeps converge very slowly. At the solution $s_g = \lambda_g / (\lambda_g +
-# |w_g|)$ for a group that is alive. With $s$ held fixed, a sweep multiplies an error of $B_{gh}$ by
-# $s_g s_h$. This factor is small if $\lambda_g \ll |w_g|$, and close to 1 if both groups are about
-# to die.
+# about to die, the sweeps converge very slowly. If a group is alive at the solution, $\xi_g = s_g
+# u$ has length $\lambda_g$, and $w_g = u - \xi_g$ has the same direction, so $|u| = \lambda_g +
+# |w_g|$ and $s_g = \lambda_g / (\lambda_g + |w_g|)$. With $s$ held fixed, $B_{hg} \leftarrow s_h
+# (1 - B_{gh})$ and then $B_{gh} \leftarrow s_g (1 - B_{hg})$, so a sweep multiplies an error of
+# $B_{gh}$ by $s_g s_h$. This factor is small if $\lambda_g \ll |w_g|$, and close to 1 if both
+# groups are about to die.
 #
 # ## Newton's method with a barrier
 #

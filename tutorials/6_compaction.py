@@ -3,14 +3,14 @@
 #
 # Training with the proximal step makes all weights of some units zero. To *compact* the network
 # means to remove these units. The result is an ordinary LSTM with smaller arrays. Two claims are
-# tested here. First, the outputs do not change. Second, cutting a dead unit during training equals
-# keeping it and setting its biases, state and velocity to zero. If these are not set to zero, the
-# unit can come back, and the two trainings differ.
+# tested here. First, the outputs do not change. Second, cutting a dead unit during training has the
+# same effect as keeping it and setting its biases, state and momentum to zero. If these are not set
+# to zero, the unit can come back, and the two trainings differ.
 #
 # **You will learn** which condition allows a unit to be removed without loss, and which conditions
 # only look sufficient; which arrays have to be cut besides the weights; how to restore the original
-# shapes; why units can be removed *during* training, and which training this equals; and how much
-# faster the network becomes.
+# shapes; why units can be removed *during* training, and why the result is the same as with zeros
+# kept; and how much faster the network becomes.
 #
 # **You need** tutorials [1](1_one_unit.py) and [4](4_proximal_steps.py), and backpropagation. It
 # takes about 60 minutes to read, with the exercise, and seconds to run. Numbers about our own
@@ -295,8 +295,9 @@ assert on_unit == 0
 # first 60 steps the strength is 0, so that the network learns something; then 120 steps with the
 # penalty follow.
 #
-# Every array that has an entry for each unit has to be cut: the parameters, the velocity, the
-# carried state. A `run` holds them, and `layouts_of` gives their layouts.
+# Every array that has an entry for each unit has to be cut: the parameters, the momentum
+# (`velocity` in the code), the carried state. A `run` holds them, and `layouts_of` gives their
+# layouts.
 #
 # `prox` computes the exact result up to a small error, and returns a *certificate*, which bounds
 # this error. Its duality gap is the objective of the returned weights minus a proven lower bound of

@@ -443,12 +443,12 @@ for title, (model, stack) in stacks.items():
 assert owned == [56, 4, 42, 4, 42, 3]
 
 # %% [markdown]
-# One gate fewer makes a group a quarter smaller: it has $3 (E + H) + 6 H - 3$ weights instead of
-# $4 (E + H) + 8 H - 4$. The second bias of the candidate is removed with the unit. What reads a
-# unit is what reads it in an LSTM: its recurrent row, and its row in the next kernel. The reset
-# gate multiplies by $r_k$ what unit $k$ receives, or what it sends; in both cases it sends nothing
-# if its rows are zero. So we remove a unit that has random columns and biases, and the outputs stay
-# the same.
+# One gate fewer makes a group a quarter smaller: it has $3 (E + H) + 6 H - 3$ weights instead of $4
+# (E + H) + 8 H - 4$. The second bias of the candidate is removed with the unit. A unit has the same
+# readers as in an LSTM: its recurrent row, and its row in the next kernel. In the first form $r_k$
+# multiplies what unit $k$ receives from the recurrent product, in the second what it sends into it.
+# In both forms the unit sends nothing if these two rows are zero. So we remove a unit that has
+# random columns and biases, and the outputs stay the same.
 
 # %%
 for title in ("GRU, reset after", "GRU, reset before"):

@@ -3,9 +3,9 @@
 #
 # In *BiDAF*, the third network of Wen et al. (arXiv 1709.05027, section 4.2), the outputs of one
 # layer at all words are averaged, and the average is read at every word. The rows that read this
-# average are missing in the groups that were released with the paper. Here we write down the layout
-# of the network, list what reads a unit, and see what removing a unit by the released groups does
-# to the answers.
+# average are missing from the groups that were released with the paper. Here we write down the
+# layout of the network, list what reads a unit, and see what removing a unit by the released groups
+# does to the answers.
 #
 # **You will learn** how a unit's output travels through attention; to find all of its readers; what
 # one forgotten reader does; and how the paper counts the weights that remain.

@@ -116,11 +116,11 @@ assert entropy < dense_loss < entropy + 0.06
 # %% [markdown]
 # ## What the strength measures
 #
-# The training loss of a window is compared with $\lambda$ times the norms of the units. So
+# Training minimises the loss of a window plus $\lambda$ times the sum of the units' norms. So
 # **$\lambda$ is a price**: the nats that a unit must save in each window for every 1 by which its
-# norm grows. At the minimum, the last bit of a unit's norm saves exactly this. (A weight that two
-# units share must pay for both.) A unit is zero if it cannot save as much when it starts to grow
-# (tutorial 2).
+# norm grows. At the minimum, a small increase $\delta$ of a unit's norm would save $\lambda
+# \delta$, exactly its price. (A weight that two units share must pay for both.) A unit is zero if
+# it cannot save as much when it starts to grow (tutorial 2).
 #
 # A price depends on the currency. issref follows the paper: the loss is *summed* over the steps of
 # a window and averaged over the batch. Most programs average over the steps as well. Their loss is
@@ -163,10 +163,10 @@ assert bound > 100 * smallest
 assert certificate.dead.all()
 
 # %% [markdown]
-# The two ends are far apart, and the useful strengths are near the lower end: the bound is the
-# strength that kills in a single step what may take hundreds. So we sweep upwards from the smallest
-# useful strength, by factors of 1.3 to 2. For comparison, we also train *dense* networks of fewer
-# units, without a penalty.
+# The two ends are far apart, and the useful strengths are near the lower end: at the bound every
+# unit dies in the first step, but a run gives units hundreds of steps in which to die. So we sweep
+# upwards from the smallest useful strength, by factors of 1.3 to 2. For comparison, we also train
+# *dense* networks of fewer units, without a penalty.
 
 # %%
 FACTORS = (1, 2, 3, 4, 6, 8, 11, 16)
@@ -290,7 +290,7 @@ assert [f"{one:.0f}" for one in times] == ["12", "9", "12", "8", "13", "9", "4",
 # strength acts after three epochs. With the third line's, test perplexity is 126 if the whole
 # strength acts until the end, 120 if the penalty ends after three epochs, and 115 if 0.4 of it
 # remains. (The runs with 0.4 also kept the first learning rate for three more epochs, so not all of
-# the difference is due to the penalty.) The last line's remove 51 percent of the units of
+# the difference is due to the penalty.) The fourth line's remove 51 percent of the units of
 # `zaremba-medium`, again with 0.4 after three epochs. Test perplexity is then 84.69; the released
 # code documents 82.07 for the dense network. (The factors of the toy are smaller when counted in
 # this way: its smallest strength was computed for all steps.)
@@ -313,17 +313,17 @@ assert [f"{one:.0f}" for one in times] == ["12", "9", "12", "8", "13", "9", "4",
 # 2. In these steps, train with 4 to 6 times that strength if the layers are as wide as 650 or 1500,
 #    and with 8 to 13 times if they are as wide as 200. (7 times that of 650 + 650 units cut too
 #    fast.) Then go on with 0.2 (the toy) to 0.4 (the long runs) of it; 0.3 is a good first guess.
-# 3. See that the network learns before units die. A unit that the loss does not use is zero after
-#    $|w_g| / (\eta \lambda)$ steps or fewer. If the perplexity is then still that of the
+# 3. Make sure that the network learns before units die. A unit that the loss does not use is zero
+#    after $|w_g| / (\eta \lambda)$ steps or fewer. If the perplexity is then still that of the
 #    frequencies of the words (687 on the validation text of Penn TreeBank), chance decides which
 #    units stay. This happened in our first run of `iss-large`: with the released rate and clip, its
 #    first steps are so large that the network learns nothing. Begin with a smaller rate or clip, or
 #    train an epoch without the penalty and start from its model (`--init`).
-# 4. Look at the units alive after each epoch. Of 3000, `iss-large` with strength 0.003 had 2459,
-#    1003, 815, 740 and 708 left after the five strong epochs; of 1300, `zaremba-medium` had 1128,
-#    756 and 658 after its three. Validation perplexity is high in these epochs (146 after the
-#    fifth) and falls when the penalty becomes mild. If fewer units are left than you want, begin
-#    again with two thirds of the strength; if far more are, with 1.5 times.
+# 4. Look at the units alive after each epoch. Of its 3000 units, `iss-large` with strength 0.003
+#    had 2459, 1003, 815, 740 and 708 left after the first to the fifth strong epoch; of 1300,
+#    `zaremba-medium` had 1128, 756 and 658 after its three. Validation perplexity is high in these
+#    epochs (146 after the fifth) and falls when the penalty becomes mild. If fewer units are left
+#    than you want, begin again with two thirds of the strength; if far more are, with 1.5 times.
 # 5. Sweep by factors of 1.5 around the result (`python -m issref.sweep`), and read the frontier.
 # 6. A network that is to lose more than half of its units needs less dropout than the dense one:
 #    the penalty regularises, too. The paper keeps 0.6 of the values, and 0.35 in its dense network
@@ -333,9 +333,9 @@ assert [f"{one:.0f}" for one in times] == ["12", "9", "12", "8", "13", "9", "4",
 #
 # 1. A program averages the loss over the 12 words of a window. Which learning rate and which
 #    strength give the same weights as ours with 0.5 and 0.06? (Clipping aside.)
-# 2. A text is twice as long, so an epoch has twice as many steps. By which factor does the smallest
-#    useful strength of a run of the same epochs change? Why should the strength of the penalty not
-#    simply be changed by the same factor?
+# 2. A text is twice as long, so an epoch has twice as many steps. By what factor does the smallest
+#    useful strength change for a run with the same number of epochs? Why should the strength of the
+#    penalty not simply be changed by the same factor?
 #
 # Try to answer before you read on.
 #
@@ -374,7 +374,8 @@ assert longer[3] > longer[6]
 # - The strength is a price, in nats of a window for a norm of 1. It depends on whether the loss is
 #   a sum or a mean.
 # - Norm at the start over the sum of the learning rates is a strength at which an unused unit is
-#   sure to die. Begin at about five times that.
+#   sure to die. Begin at 4 to 6 times that if the layers are wide (650 or 1500 units), and at 8 to
+#   13 times for 200 units.
 # - First strong, then mild: the network is as small, and its loss is lower.
 # - Choose on the frontier of a sweep, by the validation text.
 #

@@ -79,8 +79,8 @@ def shared_squared_norms(params: Params, groups: Groups) -> tuple[Pairs, float]:
 def solve(squared_norms: Pairs, strengths: np.ndarray, tolerance: float, share: Pairs) -> Dual:
     """Maximise the dual from `share`, which is overwritten, until relative_gap <= tolerance.
 
-    A few sweeps are enough at usual strengths. Newton's method follows where nearly all groups die, because sweeps
-    converge slowly there. If neither reaches the tolerance, the smallest gap is returned.
+    A few sweeps are enough at usual strengths. Newton's method follows where groups are about to die, because
+    sweeps converge slowly there. If neither reaches the tolerance, the smallest gap is returned.
     """
     for rounds in range(1, SWEEPS + 1):
         kernels.dual_block_pass(squared_norms, strengths, share)

@@ -81,8 +81,8 @@ class Groups(NamedTuple):
 def iss_groups(layout: Layout, spaces: Iterable[str]) -> Groups:
     """Return one group for each component of the given spaces: all its counted rows and columns.
 
-    In a stacked LSTM (paper, section 3) a group holds four gate columns, the recurrent row and the rows of the
-    next layer that read the unit. A weight from a component to itself is in the group once. Raises ValueError if
+    In a stacked LSTM (paper, section 3) a group holds four gate columns, the recurrent row and the row of the
+    next matrix that reads the unit. A weight from a component to itself is in the group once. Raises ValueError if
     a space is unknown or given twice, or if one is counted along an array of more than two axes.
 
     >>> layout = Layout({"rnn": (("input", "unit"), ("unit",))}, {"input": 3, "unit": 2})
@@ -189,10 +189,11 @@ def alive(
 ) -> dict[str, Bool[np.ndarray, " components"]]:
     """Return a boolean for each component of each space: whether its group holds a nonzero weight.
 
-    With `readers`, only the weights that read a component count: a list of (array, axis) pairs, the array as a
-    name or a pattern ("lstm*/kernel"). The component is then alive if one of its slices along these axes holds a
-    nonzero weight. A component that nothing reads can be removed without changing the outputs, whatever its own
-    columns and biases are. Raises ValueError if a reader matches no grouped array.
+    With `readers`, only the weights that read a component count. `readers` is a list of (array, axis) pairs, in
+    which the array is a name or a pattern ("lstm*/kernel"). The component is then alive if one of its slices along
+    these axes holds a nonzero weight. A component that nothing reads can be removed without changing the outputs,
+    whatever its own columns and biases are. Raises ValueError if an axis is not 0 or 1, or a reader matches no
+    grouped array.
 
     >>> layout = Layout({"in": (("x",), ("unit",)), "out": (("unit",), ("y",))}, {"x": 1, "unit": 2, "y": 1})
     >>> params, groups = {"in": np.ones((1, 2)), "out": np.array([[1.0], [0.0]])}, iss_groups(layout, ["unit"])

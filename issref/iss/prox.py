@@ -100,7 +100,7 @@ def prox(
 
 
 def strength_bound(params: Params, gradient: Params, groups: Groups, learning_rate: float) -> float:
-    """Return a strength above which one proximal gradient step from params sets every group to zero.
+    """Return a strength at and above which one proximal gradient step from params sets every group to zero.
 
     Let v = params - learning_rate gradient. In the dual, choose xi_g = v on the weights in g alone, and v / 2 on
     the weights of two groups. Then w = 0, and every |xi_g| <= learning_rate strength if

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Remove hidden units from an LSTM in JAX (Flax NNX)
 #
-# The adding problem: of a noisy sequence of numbers, two are marked; the output is their sum. JAX's
-# arrays cannot be changed: the proximal step reads them without a copy, and returns new ones.
+# The adding problem: two numbers of a sequence are marked, and the target is their sum, with some
+# noise. JAX's arrays cannot be changed: the proximal step reads them without a copy, and returns
+# new ones.
 
 # %%
 import jax

@@ -2,8 +2,8 @@
 # # Remove hidden units from an LSTM with LayerNorm in PyTorch
 #
 # A LayerNorm over units changes with their number: no layout is right for it, and `check_layout`
-# finds this out. Possible is a normalisation over the units that are left. It is another function
-# after each unit that dies; training adapts to it. The end is a smaller `nn.LayerNorm`.
+# reports this. What you can do is normalise over the units that are left. The function then changes
+# each time a unit dies, and training adapts to it. The result is a smaller `nn.LayerNorm`.
 
 # %%
 import numpy as np
