@@ -151,15 +151,15 @@ def test_each_run_is_the_same_run_of_the_training_command(finished, data, tmp_pa
 def test_the_table_and_the_figure_show_f1(finished):
     rows = sweep_of(finished)["runs"]
     head, _, *lines = (finished / "sweep.md").read_text().splitlines()
-    assert [cell.strip() for cell in head.strip("|").split("|")][3:5] == ["dev EM", "dev F1"]
+    assert [cell.strip() for cell in head.strip("|").split("|")][3:5] == ["dev F1", "dev EM"]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     told = {cell[0]: cell[3:5] for cell in cells}
-    scores = {row["name"]: [row["result"][score]["compact"] for score in ("dev_em", "dev_f1")] for row in rows}
+    scores = {row["name"]: [row["result"][score]["compact"] for score in ("dev_f1", "dev_em")] for row in rows}
     assert told == {name: [f"{value:.2f}" for value in values] for name, values in scores.items()}
     (axes,) = frontier.frontier_figure(sweep_of(finished)).axes
     assert axes.get_title(loc="left") == "dev F1, higher is better"
     drawn = {line.get_label(): set(map(tuple, line.get_xydata())) for line in axes.lines}
-    points = [(row["result"]["parameters"]["compact"], scores[row["name"]][1]) for row in rows]
+    points = [(row["result"]["parameters"]["compact"], scores[row["name"]][0]) for row in rows]
     assert drawn["dense"] == {points[0]}
     assert drawn["prox"] == set(points[1:])
     assert 2 * [points[0][1]] in [list(line.get_ydata()) for line in axes.lines]

@@ -508,7 +508,7 @@ def test_a_run_by_the_released_code_s_updates_can_be_evaluated_and_continued(dat
     capsys.readouterr()
     assert command.main(["--eval", str(run)]) == 0
     assert "F1" in capsys.readouterr().out
-    assert command.main(flags(data, tmp_path / "next", "--init", str(run), "--steps", "1")) == 0
+    assert command.main(flags(data, tmp_path / "next", "--init", str(run), "--method", "dense")) == 0
 
 
 def test_a_run_that_cannot_be_written_to_is_scored_nevertheless(finished, monkeypatch, capsys):
