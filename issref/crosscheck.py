@@ -113,7 +113,7 @@ class Port(Scored):
 
     def run(self) -> int:
         check_new(self.json, overwrite=True)
-        suite, port = conformance.load(self.suite).chosen(self.only), imported(self.function)
+        suite, port = conformance.load(self.suite).chosen(self.only, forward=self.forward), imported(self.function)
         dtypes = [self.dtype] if self.dtype else conformance.DTYPES
         return self.report(suite, *conformance.run(port, suite, dtypes, trace=self.traceback))
 

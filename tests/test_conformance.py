@@ -489,6 +489,12 @@ def test_a_bad_file_is_one_sentence(kind, folder, capsys):
     assert said.err.count("\n") == 1
 
 
+def test_vectors_are_copied_to_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("vectors", ".") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDER.iterdir()}
+
+
 def test_vectors_does_not_write_over_anything(tmp_path, capsys):
     (tmp_path / "mine").write_text("")
     for path in (tmp_path, tmp_path / "mine"):
@@ -497,6 +503,14 @@ def test_vectors_does_not_write_over_anything(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+DRIFTS = """
+from issref.verify.suite import reference_port
+calls = []
+def f(case, op, inputs, keywords):
+    calls.append(case)
+    found = reference_port.answer(case, op, inputs, keywords)
+    return {name: values * len(calls) if name.startswith("d") else values for name, values in found.items()}
+"""
 PORTS = """
 from issref.verify.suite import reference_port
 def right(case, op, inputs, keywords):
@@ -564,6 +578,14 @@ def test_no_cases_are_a_refusal(ports, capsys):
     assert "score: expected at least one case in float32, got none" in capsys.readouterr().err
 
 
+def test_gradients_that_differ_between_calls_do_not_count_with_forward(ports, tmp_path, capsys):
+    (tmp_path / "drifts.py").write_text(DRIFTS)
+    port = ("port", "drifts:f", "--only", "lstm", "--dtype", "float32")
+    assert run(*port) == 2
+    assert "expected the same numbers from every call" in capsys.readouterr().out
+    assert run(*port, "--forward") == 0
+
+
 def test_a_traceback_is_printed_on_request(ports, capsys):
     for flags, wanted in (((), False), (("--traceback",), True)):
         assert run("port", "myport:unfinished", "--only", "lstm", "--dtype", "float32", *flags) == 2
@@ -575,6 +597,9 @@ def test_a_port_can_name_its_suite(ports, tmp_path, capsys):
     assert "suite 1: 2 pass, 0 fail, 0 bad" in capsys.readouterr().out
     assert run("vectors", tmp_path / "old", "--suite", "1") == 0
     assert conformance.version_in(tmp_path / "old") == 1
+    assert run("vectors", tmp_path / "no", "--suite", "3") == 2
+    assert "suite: expected version 1 or 2, got 3" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
     assert run("port", "myport:right", "--suite", "3") == 2
     assert "suite: expected version 1 or 2, got 3" in capsys.readouterr().err
 

@@ -299,8 +299,24 @@ def test_what_a_format_cannot_hold_is_refused(target, tmp_path):
     save_file(random_params((4, 3, 0)), path)
     refused(path, target, rf"^{target}: expected widths from 1 up for \w+, got \[4, 3, 0\]")
     convert(path, tmp_path / "out.keras.safetensors")
-    save_file({name: values.astype(np.complex64) for name, values in PARAMS.items()}, path)
-    refused(path, target, rf"^{target}: expected float16, float32 or float64 for \w+, got complex64")
+
+
+@pytest.mark.parametrize(("name", "whole"), [("-00001-of-00002", False), ("-00001-of-00001", True), ("", True)])
+def test_a_shard_is_not_taken_for_the_model(name, whole, tmp_path):
+    path = tmp_path / f"model{name}.safetensors"
+    files.write(path, torch.from_reference(PARAMS))
+    if whole:
+        assert load(path).framework == "torch"
+        return
+    with pytest.raises(ValueError, match=f"^{path}: expected one file with all arrays, got one of 2 shards: join"):
+        load(path)
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    for name, values in (arrays := torch.from_reference(PARAMS)).items():
+        files.write(tmp_path / "in.safetensors", arrays | {name: values.astype(np.complex64)})
+        with pytest.raises(ValueError, match=f"{name}: expected floating point numbers, got complex64"):
+            load(tmp_path / "in.safetensors")
 
 
 def test_numbers_that_numpy_has_not_are_refused(tmp_path):

@@ -65,6 +65,7 @@ def test_keras_own_files_are_read(name, model, tmp_path):
     same(found.params, TWO)
     assert found.framework == "keras"
     assert found.assumed
+    assert ("assumed Keras' own activations: this file has no settings" in found.notes) == ("weights" in name)
     assert len([other for other in found.rest if "dense" in other]) == 2
     whole = path.read_bytes()
     for size in (0, 100, len(whole) // 2):
@@ -133,6 +134,13 @@ def test_settings_are_found_at_any_depth():
         with pytest.raises(ValueError, match="deep: expected activation 'tanh', got 'relu'"):
             hdf5.check_settings(config)
     backward = {"class_name": "LSTM", "config": {"go_backwards": True}}
+    cell = {
+        "class_name": "RNN",
+        "config": {"name": "rnn", "go_backwards": True, "cell": {"class_name": "LSTMCell"}},
+    }
+    with pytest.raises(ValueError, match="rnn: expected go_backwards False, got True"):
+        hdf5.check_settings({"layers": [cell]})
+    hdf5.check_settings({"class_name": "Bidirectional", "config": {"layer": {}, "backward_layer": cell}})
     hdf5.check_settings({"class_name": "Bidirectional", "config": {"layer": {}, "backward_layer": backward}})
 
 
@@ -197,6 +205,31 @@ def test_one_of_several_nodes_is_chosen_by_name(names, package, tmp_path):
         same(load(path, name).params, params)
     assert "initial hidden state of " in load(path, names[1]).notes[0]
     assert load(path, names[0]).notes == ()
+
+
+def test_a_learned_initial_state_is_found_behind_nodes_that_copy_or_cut_it(package, tmp_path):
+    make, one = package.helper.make_node, np.array([1])
+    ways = {
+        "Expand": [make("Expand", ["state", "shape"], ["h"])],
+        "Tile": [make("Tile", ["state", "shape"], ["h"])],
+        "Slice": [make("Slice", ["state", "one", "shape"], ["h"])],
+        "Gather": [make("Gather", ["state", "one"], ["g"]), make("Unsqueeze", ["g", "one"], ["h"])],
+    }
+    for nodes in ways.values():
+        for state, wanted in ((np.ones((1, 1, 3), "f4"), 1), (np.zeros((1, 1, 3), "f4"), 0)):
+            stored = weights("here", ONE) | {"state": state, "one": one, "shape": np.array([1, 2, 1])}
+            graph = [*nodes, lstm_node(package, "here", "x", "out", "", "h")], stored
+            notes = load(written(package, tmp_path / "in.onnx", *graph)).notes
+            assert len(notes) == wanted
+            assert not wanted or notes[0].endswith("depend on it: stored initial hidden state state")
+
+
+def test_a_direction_that_the_arrays_do_not_show_is_named(package, tmp_path):
+    states = {"lengths": np.array([5, 3], np.int32)}
+    for more, remark in (([], ""), (["lengths"], "; left out, though the outputs depend on it: stored lengths")):
+        node = lstm_node(package, "here", "x", "out", *more, direction="reverse")
+        (note,) = load(written(package, tmp_path / "in.onnx", [node], weights("here", ONE) | states)).notes
+        assert note.startswith(f"lstm0: runs backwards in time, which its arrays do not show{remark}")
 
 
 def test_both_directions_of_a_node_are_read(package, tmp_path):

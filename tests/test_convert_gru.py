@@ -14,7 +14,7 @@ from issref import crosscheck
 from issref.iss.compact import compact
 from issref.ops.gru import gru
 from issref.verify.formats import files, flax, keras, onnx, tf1, torch
-from issref.verify.formats.cells import GRU, GRU_RESET_BEFORE
+from issref.verify.formats.cells import GRU, GRU_RESET_BEFORE, LSTM
 from issref.verify.formats.convert import convert, load
 from issref.verify.formats.dialect import reference
 from issref.verify.formats.dialects import DIALECTS
@@ -224,3 +224,14 @@ def test_a_framework_computes_the_outputs_of_a_converted_gru(number):
     found = forward(dialect.from_reference(params), x)
     terms = sum(np.abs(values).sum() for values in params.values())  # at most this is summed up in a step
     assert np.abs(found - hidden).max() <= 4 * 2 * np.finfo("float32").eps * terms
+
+
+def test_what_arrays_of_keras_without_settings_do_not_show_is_named(tmp_path):
+    own = "assumed Keras' own activations: this file has no settings"
+    reset = "assumed reset_after=True: without a bias the arrays do not show it"
+    for cell, bias, expected in ((GRU, True, [own]), (GRU, False, [own, reset]), (LSTM, False, [own])):
+        count = len(cell.gates) * 3
+        arrays = {"kernel": np.ones((2, count)), "recurrent_kernel": np.ones((3, count))}
+        arrays |= {"bias": np.ones((2, count))} if bias else {}
+        files.write(tmp_path / "in.safetensors", {f"{cell.space}/{name}": of for name, of in arrays.items()})
+        assert [*load(tmp_path / "in.safetensors").notes] == expected

@@ -354,13 +354,21 @@ def test_a_bidirectional_layer_has_one_width(tmp_path, capsys):
     params = {name: values.copy() for name, values in torch.from_reference(
         random_params(REFERENCE.layout((2, 3)), np.random.default_rng(0))).items()}  # fmt: skip
     files.write(tmp_path / "in.safetensors", params | REVERSE)
-    assert run(tmp_path / "in.safetensors", "--dead", "--stack", "*_l0") == 2
+    assert run(tmp_path / "in.safetensors", "--dead") == 2  # no advice to choose one direction
+    error = capsys.readouterr().err
+    assert "of one direction, got both directions of ['*_l#', '*_l#_reverse'], which have one width" in error
+    assert error.count("\n") == 1
+    files.write(tmp_path / "in.safetensors", params | REVERSE | under("top.", params))
+    assert run(tmp_path / "in.safetensors", "--dead") == 2
+    assert "(--stack for one of ['top.*_l#']), got both directions of" in capsys.readouterr().err
+    assert run(tmp_path / "in.safetensors", "--dead", "--stack", "top.*_l0") == 0
+    assert run(tmp_path / "in.safetensors", "--dead", "--stack", "*_l0", "--overwrite") == 2
     assert "got *_l0 without *_l0_reverse" in capsys.readouterr().err
     shapes = {"kernel": (2, 12), "recurrent_kernel": (3, 12), "bias": 12}
     one, other = (f"bidirectional/{direction}_lstm/lstm_cell" for direction in ("forward", "backward"))
     arrays = {f"{place}/{array}": np.ones(shape) for place in (one, other) for array, shape in shapes.items()}
     files.write(tmp_path / "in.safetensors", arrays)
-    assert run(tmp_path / "in.safetensors", "--dead", "--stack", f"{one}/*") == 2
+    assert run(tmp_path / "in.safetensors", "--dead", "--stack", f"{one}/*", "--overwrite") == 2
     assert f"got {one}/* without {other}/*" in capsys.readouterr().err
 
 

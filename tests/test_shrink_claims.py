@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from issref.verify.formats import files
+from issref.verify.pruned import cut
 from issref.verify.pruned.compare import compare_checkpoints
 from issref.verify.pruned.readers import reads_columns
 from issref.verify.pruned.shrink import shrink
@@ -115,3 +116,30 @@ def test_an_array_beside_a_known_model_is_asked_for(tmp_path):
     files.write(tmp_path / "a.safetensors", arrays | {"aux/w": np.ones((8, 5))})
     with pytest.raises(ValueError, match="aux/w"):
         shrink(tmp_path / "a.safetensors", tmp_path / "c.safetensors")
+
+
+def test_with_nothing_to_cut_a_graph_takes_its_external_data_along(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    source, other = onnx_file(tmp_path / "in.onnx", "fed"), tmp_path / "other"
+    model = onnx.load(source)
+    (tmp_path / "data").mkdir()
+    onnx.save(
+        onnx.load(source),
+        tmp_path / "data" / "in.onnx",
+        save_as_external_data=True,
+        location="in.data",
+        size_threshold=0,
+    )
+    other.mkdir()
+    shrink(tmp_path / "data" / "in.onnx", other / "out.onnx", {"lstm0": [0, 1, 2, 3]})
+    assert [path.name for path in other.iterdir()] == ["out.onnx"]
+    assert onnx.load(other / "out.onnx").graph.node == model.graph.node
+    for one, two in zip(model.graph.initializer, onnx.load(other / "out.onnx").graph.initializer, strict=True):
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(one), onnx.numpy_helper.to_array(two))
+
+
+def test_an_error_of_the_new_file_names_it(tmp_path, monkeypatch):
+    source, target = onnx_file(tmp_path / "in.onnx", "fed"), tmp_path / "out.onnx"
+    monkeypatch.setitem(cut.CUTTERS, ".onnx", lambda *_: b"damaged")
+    with pytest.raises(ValueError, match=f"^{target}: expected a whole ONNX file"):
+        shrink(source, target, {"lstm0": [0]})

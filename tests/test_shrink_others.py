@@ -118,3 +118,69 @@ def test_the_bias_of_a_reader_is_as_wide_as_its_outputs(tmp_path):
     source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
     files.write(source, before)
     assert crosscheck.main(["shrink", str(source), str(target), "--dead", "--reader", "fc.weight"]) == 0
+
+
+def test_masks_of_a_reader_are_part_of_it_and_both_arrays_are_cut(tmp_path, capsys):
+    before, _ = model(np.random.default_rng(0))
+    weight, mask = before.pop("fc.weight") + 1, np.ones((5, 7)) * KEEP["lstm1"]
+    arrays = before | {"fc.weight_orig": weight, "fc.weight_mask": mask}
+    arrays |= {"fc.bias_orig": arrays.pop("fc.bias"), "fc.bias_mask": np.ones(5)}
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    files.write(source, arrays)
+    assert crosscheck.main(["shrink", str(source), str(target), "--dead", "--reader", "fc.weight"]) == 0
+    assert "change     fc.weight: in_features=6\n" in capsys.readouterr().out
+    for part in ("orig", "mask"):
+        kept = arrays[f"fc.weight_{part}"][:, KEEP["lstm1"]]
+        np.testing.assert_array_equal(files.read(target)[f"fc.weight_{part}"], kept)
+
+
+def test_what_is_assumed_of_matrices_whose_width_fits_two_layers_is_printed(tmp_path, capsys):
+    """Without --reader the top layer stays, and a matrix of its width is taken to read it, not the lower layer."""
+    before, _ = model(np.random.default_rng(0), KEEP | {"lstm1": np.ones(7, bool)})
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    files.write(source, before | {"skip.weight": np.ones((2, 7))})
+    shrinking = ["shrink", str(source), str(target), "--dead", "--overwrite"]
+    assert crosscheck.main(shrinking) == 0
+    assert "assumed    fc.weight, skip.weight read lstm1, not lstm0, though the" in capsys.readouterr().out
+    assert crosscheck.main([*shrinking, "--reader", "fc.weight", "skip.weight"]) == 0
+    assert ", not lstm0" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "axis"), [("fc.weight", 1), ("head/kernel", 0)])
+def test_the_axis_of_a_reader_is_named_where_its_shape_does_not_show_it(name, axis, tmp_path, capsys):
+    before, _ = model(np.random.default_rng(0))
+    del before["fc.weight"], before["fc.bias"]
+    square = np.ones((7, 7))
+    square[(slice(None), 6) if axis else 6] = 0
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    shrinking = ["shrink", str(source), str(target), "--dead", "--reader", name]
+    files.write(source, before | {name: square})
+    assert crosscheck.main(shrinking) == 0
+    assert f"assumed    {name} reads along axis {axis}, by its name" in capsys.readouterr().out
+    files.write(source, before | {name: np.ones((5, 7) if axis == 0 else (7, 5))})
+    assert crosscheck.main([*shrinking, "--overwrite"]) == 2
+    wanted = f"7 units of the top layer along axis {axis}, along which arrays of this name read, got"
+    assert wanted in capsys.readouterr().err
+
+
+def test_the_new_size_of_a_recurrent_reader_is_its_input_size(tmp_path, capsys):
+    before, _ = model(np.random.default_rng(0))
+    decoder = {f"decoder.{name}": np.ones(shape) * mask for name, shape, mask in (
+        ("weight_ih_l0", (8, 7), KEEP["lstm1"]), ("weight_hh_l0", (8, 2), 1), ("bias_ih_l0", 8, 1),
+        ("bias_hh_l0", 8, 1))}  # fmt: skip
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    files.write(source, before | decoder)
+    words = ["--dead", "--stack", "lstm.*_l#", "--reader", "fc.weight", "decoder.weight_ih_l0"]
+    assert crosscheck.main(["shrink", str(source), str(target), *words]) == 0
+    out = capsys.readouterr().out
+    assert "change     decoder.weight_ih_l0: input_size=6\n" in out
+    assert "change     fc.weight: in_features=6\n" in out
+
+
+def test_a_width_of_0_is_cut(tmp_path):
+    before, _ = model(np.random.default_rng(0))
+    before["lstm.weight_ih_l0"] = np.zeros((28, 0))
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    files.write(source, before)
+    assert crosscheck.main(["shrink", str(source), str(target), "--dead", "--reader", "fc.weight"]) == 0
+    assert {values.shape for name, values in files.read(target).items() if "weight_ih_l0" in name} >= {(20, 0)}

@@ -40,6 +40,14 @@ class OtherKind(ValueError):
     """The arrays are of another kind of layer."""
 
 
+class Several(ValueError):
+    """The arrays are of several stacks, named `stacks`."""
+
+    def __init__(self, wanted: str, stacks: list[str]):
+        super().__init__(f"arrays: expected {wanted}, got {stacks}")
+        self.stacks = stacks
+
+
 def cell_of(params: Mapping[str, np.ndarray]) -> Cell:
     """Return the cell of issref's params: the bias of a GRU tells the convention of its reset."""
     if "lstm0/bias" in params:
@@ -58,7 +66,7 @@ def cut_blocks(layer: Mapping[str, np.ndarray], layout: Layout) -> Iterator[tupl
 
 def check_values(name: str, values: np.ndarray) -> None:
     """Raise ValueError unless an array holds finite floating point numbers."""
-    if not np.issubdtype(values.dtype, np.inexact):
+    if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"{name}: expected floating point numbers, got {values.dtype}")
     if strange := np.count_nonzero(~np.isfinite(values)):
         raise ValueError(f"{name}: expected finite numbers, got {strange} that are infinite or NaN")

@@ -12,7 +12,7 @@ import numpy as np
 from issref.iss.layout import Layout, Params
 from issref.models import ptb_lstm
 from issref.training import checkpoint
-from issref.verify.formats import files, keras, kinds, onnx, stored, tf1, torch
+from issref.verify.formats import files, hdf5, keras, kinds, onnx, stored, tf1, torch
 from issref.verify.formats.cells import GRU, GRU_RESET_BEFORE, LSTM, OtherKind, cell_of
 from issref.verify.formats.dialect import Dialect
 from issref.verify.formats.dialects import DIALECTS, MODULES
@@ -32,7 +32,6 @@ TARGETS = {
 }
 # The names of issref's language models and BiDAF; other kernels are TensorFlow 1's, from 1.2 on.
 _OWN = re.compile(r"(params/)?((?:lstm|gru)(\d+|#)|[a-z]+(\d+|#)?\.(fw|bw))/\*")
-_HELD = (np.float16, np.float32, np.float64)
 
 
 class Checkpoint(NamedTuple):
@@ -82,6 +81,7 @@ def load(path: Path | str, stack: str | None = None, *, forget_bias: float | Non
     if path.suffix not in READERS:
         raise ValueError(f"{path}: expected a name that ends in {', '.join(READERS)}, got {path.suffix!r}")
     with naming(path):
+        files.check_whole(path)
         source = READERS[path.suffix](path)
         source, read_notes, others = source if isinstance(source, tuple) else (source, {}, {})
         arrays, notes, sources = stored.plain(source)
@@ -91,6 +91,7 @@ def load(path: Path | str, stack: str | None = None, *, forget_bias: float | Non
         framework = "tf1"
     if framework == "tf1" and dialect.cell == LSTM:
         params = tf1.to_reference(tf1.from_reference(params), forget_bias=forget_bias or 0.0)
+    assumed = hdf5.assumed(path, dialect.cell, dialect.biases(chosen)) if framework == "keras" else ()
     used = {name for layer in chosen.layers.values() for name in layer.values()}
     return Checkpoint(
         path,
@@ -101,7 +102,7 @@ def load(path: Path | str, stack: str | None = None, *, forget_bias: float | Non
         tuple(sorted({files.stored_dtype(arrays[name]) for name in used})),
         dialect.biases(chosen),
         chosen.assumed,
-        (*_chain(chosen), *(text for name, text in (read_notes | notes).items() if name in used)),
+        (*_chain(chosen), *assumed, *(text for name, text in (read_notes | notes).items() if name in used)),
         chosen.layers,
         dialect.layout_of(arrays, chosen),
         sources,
@@ -191,8 +192,6 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> str:
 def _held(found: Checkpoint, framework: str, target: Path) -> Params:
     """Return the params in their widest dtype. Raises ValueError if the format cannot hold them."""
     dtype = np.result_type(*found.params.values())
-    if dtype not in _HELD:
-        raise ValueError(f"{target}: expected float16, float32 or float64 for {framework}, got {dtype}")
     if framework in ("torch", "onnx") and 0 in widths(found.params):
         raise ValueError(f"{target}: expected widths from 1 up for {framework}, got {widths(found.params)}")
     return {name: values.astype(dtype) for name, values in found.params.items()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from issref.iss.layout import Axis, Layout, Params
 from issref.verify.formats import kinds, names
-from issref.verify.formats.cells import BLOCKS, LSTM, Cell, OtherKind, check_values, cut_blocks
+from issref.verify.formats.cells import BLOCKS, LSTM, Cell, OtherKind, Several, check_values, cut_blocks
 from issref.verify.formats.names import Rules, Stack
 
 Arrays = Mapping[str, np.ndarray]
@@ -99,9 +99,8 @@ class Dialect(NamedTuple):
         plain = [one for one, other in every if other is None] or [one for one, _ in every]
         chosen = plain[0] if stack is None else names.choose(found, stack)
         if stack is None and len(plain) > 1:
-            error = OtherKind if all(other for _, other in every) else ValueError
-            choice = f"one {self.cell.kind}, or a choice by stack"
-            raise error(f"arrays: expected {choice}, got {[one.name for one in plain]}")
+            several = Several(f"one {self.cell.kind}, or a choice by stack", [one.name for one in plain])
+            raise OtherKind(str(several)) if all(other for _, other in every) else several
         if chosen is None:
             raise OtherKind(f"stack: expected one of {[one.name for one in plain]}, got {stack!r}")
         if other := self._other(arrays, chosen):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,12 @@ def check_stored(path: Path, archive: zipfile.ZipFile) -> None:
     """Raise BadZipFile if the members are larger than the file: frameworks do not compress."""
     if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
         raise zipfile.BadZipFile("it is compressed")
+
+
+def check_whole(path: Path) -> None:
+    """Raise ValueError for one of several shards of a model."""
+    if (shard := re.search(r"-\d+-of-(\d+)\.", path.name)) and int(shard[1]) > 1:
+        raise ValueError(f"expected one file with all arrays, got one of {int(shard[1])} shards: join them first")
 
 
 def check_new(target: Path | None, overwrite: bool, *others: Path | None) -> None:
@@ -99,7 +106,8 @@ def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
     for name, about in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         part, shape = content[slice(*(start + end for end in about["data_offsets"]))], about["shape"]
         if name in keep:
-            values = np.frombuffer(part, f"V{len(part) // math.prod(shape)}").reshape(shape)[np.ix_(*keep[name])]
+            whole = np.frombuffer(part, f"V{len(part) // math.prod(shape)}") if part else np.zeros(0, "V1")
+            values = whole.reshape(shape)[np.ix_(*keep[name])]
             part, shape = values.tobytes(), values.shape
         smaller[renamed.get(name, name)] = {**about, "shape": shape, "data_offsets": (size, size + len(part))}
         parts, size = [*parts, part], size + len(part)

@@ -12,11 +12,12 @@ import numpy as np
 
 from issref.iss.layout import Params
 from issref.training.checkpoint import from_json
+from issref.verify.formats.cells import GRU, Cell
 from issref.verify.formats.files import check_stored, reading
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 PLAIN = {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False}
-CELLS = ("LSTM", "LSTMCell", "GRU", "GRUCell")
+CELLS = ("LSTM", "LSTMCell", "GRU", "GRUCell", "RNN")  # an RNN holds a cell, and the direction
 _ARRAYS = ("kernel", "recurrent_kernel", "bias")  # of a cell, whose variables have numbers in a .weights.h5
 
 
@@ -49,6 +50,24 @@ def check_plain(name: str, layer: dict) -> None:
             raise ValueError(f"{name}: expected {setting} {value!r}, got {layer[setting]!r}")
     if not layer.get("use_bias", True) and not layer.get("reset_after", True):
         raise ValueError(f"{name}: expected a bias or reset_after, got neither: the arrays do not tell it apart")
+
+
+def assumed(path: Path, cell: Cell, biases: int) -> Iterator[str]:
+    """Yield remarks on what is assumed of Keras' arrays in a file without settings."""
+    if _has_settings(path):
+        return
+    yield "assumed Keras' own activations: this file has no settings"
+    if cell == GRU and not biases:
+        yield "assumed reset_after=True: without a bias the arrays do not show it"
+
+
+def _has_settings(path: Path) -> bool:
+    if path.suffix != ".h5":
+        return path.suffix == ".keras"
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return bool(file.attrs.get("model_config"))
 
 
 def _layers(part: Any, name: str = "", backward: bool = False) -> Iterator[tuple[str, dict]]:

@@ -72,10 +72,11 @@ def read_nodes(model: Any) -> tuple[Params, dict[str, str], Params]:
             for array, source in zip(onnx_graph.arrays(node), node.input[1:4], strict=False):
                 if source:  # B may be left out
                     found[f"{place}/{array}"] = onnx_graph.weights(source, stored, made, endings, number)
+            remarks = ["runs backwards in time, which its arrays do not show"] if direction else []
             if left_out := onnx_graph.left_out(node, made, stored):
-                notes[f"{place}/{onnx_graph.arrays(node)[0]}"] = (
-                    f"{name}: left out, though the outputs depend on it: {left_out}"
-                )
+                remarks.append(f"left out, though the outputs depend on it: {left_out}")
+            if remarks:
+                notes[f"{place}/{onnx_graph.arrays(node)[0]}"] = f"{name}: {'; '.join(remarks)}"
     used = {name for node in nodes for name in node.input}
     others = {name: values for name, values in stored.items() if name not in used and values.dtype.kind == "f"}
     return found, notes, others

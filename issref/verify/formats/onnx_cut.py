@@ -28,7 +28,9 @@ def cut(path: Path, keep: Keep, renamed: Mapping[str, str]) -> bytes:
     """
     import onnx
 
-    model = onnx.load(path)
+    model = onnx.load(path)  # with external data, which is not beside the new file
+    if not keep:
+        return model.SerializeToString()
     weights, mine, cells, ranks = {}, set(), [], _ranks(model)
     for place, node in _nodes(model.graph).items():
         arrays = [f"{place}/{array}" for array in onnx_graph.arrays(node)]

@@ -17,6 +17,7 @@ _DIRECTIONS = {b"forward": ("",), b"reverse": ("_reverse",), b"bidirectional": (
 _KNOWN = ("hidden_size", "layout", "linear_before_reset")
 _STATES = {4: "lengths", 5: "initial hidden state", 6: "initial cell state"}  # inputs of a node
 PASSING = ("Squeeze", "Unsqueeze", "Transpose", "Reshape", "Dropout", "Identity", "Cast")
+_PARTS = ("Expand", "Tile", "Slice", "Gather")  # of a state: copies of it, or a part
 _PEEPHOLES = 7  # the eighth input
 
 
@@ -85,7 +86,7 @@ def left_out(node: Any, made: dict[str, Any], stored: dict[str, np.ndarray]) -> 
     """Describe the stored lengths and states of a node that are not 0, and states that another LSTM computes."""
     parts = []
     for number, what in _STATES.items():
-        name = node.input[number] if number < len(node.input) else ""
+        name = _passed(node.input[number], made, (*PASSING, *_PARTS)) if number < len(node.input) else ""
         if name in stored and (number == 4 or stored[name].any()):
             parts.append(f"stored {what} {name}")
         elif number > 4 and _source(name, made) is not None:
@@ -127,10 +128,10 @@ def _source(name: str, made: dict[str, Any]) -> Any:
     return made[name] if name in made and made[name].op_type in PLAIN else None
 
 
-def _passed(name: str, made: dict[str, Any]) -> str:
+def _passed(name: str, made: dict[str, Any], passing: tuple[str, ...] = PASSING) -> str:
     """Return the value that reaches `name` through passing nodes."""
     passed = set()
-    while name in made and made[name].op_type in PASSING and made[name].input and name not in passed:
+    while name in made and made[name].op_type in passing and made[name].input and name not in passed:
         passed.add(name)  # stop in a cycle of nodes
         name = made[name].input[0]
     return name

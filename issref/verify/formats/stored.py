@@ -10,6 +10,7 @@ from issref.verify.formats.dialect import Arrays
 Notes = dict[str, str]  # a remark on an array, by its plain name
 Sources = dict[str, tuple[str, ...]]  # the names of the arrays that make up an array, by its plain name
 _WEIGHT = re.compile(r"(.*\.|)((?:weight|bias)_[ih]h(?:_l\d+(?:_reverse)?)?)")
+_MASKED = re.compile(r"(?:.*\.|)(?:\w+_)?(?:weight|bias)\w*")  # of any module
 
 
 def plain(arrays: Arrays) -> tuple[Params, Notes, Sources]:
@@ -35,7 +36,7 @@ def plain(arrays: Arrays) -> tuple[Params, Notes, Sources]:
 
 def _unmask(found: Params, notes: Notes, sources: Sources, name: str) -> None:
     values, mask = found.get(f"{name}_orig"), found.get(f"{name}_mask")
-    if _WEIGHT.fullmatch(name) and name not in found and values is not None and mask is not None:
+    if _MASKED.fullmatch(name) and name not in found and values is not None and mask is not None:
         if mask.shape != values.shape:
             raise ValueError(f"{name}_mask: expected shape {values.shape}, got {mask.shape}")
         with np.errstate(all="ignore"):

@@ -42,7 +42,9 @@ def content(cut: Cut) -> bytes:
         if not all(mask.all() for mask in masks)
         for source in found.sources.get(name, (name,))
     }
-    return CUTTERS[found.path.suffix](found.path, keep, renamed(cut)) if keep else found.path.read_bytes()
+    if not keep and found.path.suffix != ".onnx":  # which may keep arrays in files of its own
+        return found.path.read_bytes()
+    return CUTTERS[found.path.suffix](found.path, keep, renamed(cut))
 
 
 def _layout(cut: Cut) -> Layout:

@@ -96,9 +96,8 @@ def unexplained(found: Checkpoint, cut: Mapping[str, int], named: Sequence[str])
     `named`, or belongs to a model that is known. If the top layer is not cut, a matrix that may read it is no such
     array.
     """
-    layers, lengths = " and ".join(cut), {width * ends for width in cut.values() for ends in _ENDS}
-    whole = spaces(found.params)[-1] not in cut
-    explained = {*named, *map(bias_of, named), *(candidates(found) if whole else ())}
+    layers, lengths = " and ".join(cut), _lengths(cut)
+    explained = {*named, *map(bias_of, named), *assumed(found, cut, named)}
     for reader in known(found):
         start = reader.removesuffix(MODELS[found.framework].reader)
         explained |= {name for name in found.rest if name.startswith(start)}
@@ -117,13 +116,25 @@ def unexplained(found: Checkpoint, cut: Mapping[str, int], named: Sequence[str])
     )
 
 
+def assumed(found: Checkpoint, cut: Mapping[str, int], named: Sequence[str]) -> list[str]:
+    """Return the matrices that may hold units to cut, but are taken to read the top layer, which is not cut."""
+    others = candidates(found) if spaces(found.params)[-1] not in cut else []
+    return [name for name in others if name not in named and _lengths(cut).intersection(found.rest[name].shape)]
+
+
+def _lengths(cut: Mapping[str, int]) -> set[int]:
+    return {width * ends for width in cut.values() for ends in _ENDS}
+
+
 def read(found: Checkpoint, name: str) -> Readout:
     """Return the linear map of this name. Raises ValueError if there is none, or if it misfits the top layer."""
     values, units = found.rest.get(name), widths(found.params)[-1]
     if values is None:
         raise ValueError(f"{found.path}: reader: expected one of {candidates(found)[:8]}, got {name!r}")
     if not _fits(name, values, units):
-        wanted = f"a matrix of floating point numbers with an axis of {units}, the units of the top layer"
+        axis = int(reads_columns(name))
+        units = f"{units} units of the top layer along axis {axis}, along which arrays of this name read"
+        wanted = f"a matrix of floating point numbers with the {units}"
         raise ValueError(f"{found.path}: {name}: expected {wanted}, got {values.dtype} of shape {values.shape}")
     kernel = values.T if reads_columns(name) else values
     bias = found.rest[bias_of(name)] if has_bias(found, name) else np.zeros(kernel.shape[1], kernel.dtype)

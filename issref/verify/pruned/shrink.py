@@ -11,7 +11,7 @@ from issref.iss.compact import Alive
 from issref.models.ptb_lstm import spaces
 from issref.training.checkpoint import from_json, read_whole, write_whole
 from issref.verify.formats import files, names
-from issref.verify.formats.cells import cell_of
+from issref.verify.formats.cells import Several, cell_of
 from issref.verify.formats.convert import Checkpoint, load, naming, widths
 from issref.verify.pruned import matching, pairs, readers
 from issref.verify.pruned.compare import Report, report
@@ -55,7 +55,7 @@ def shrink(
         raise ValueError(
             f"{target}: expected a name that ends in {source.suffix}, as the source, got {target.suffix!r}"
         )
-    found = load(source, stack)
+    found = _load(source, stack)
     _check_separate(found)
     found = readers.without(found, unrelated, reader)
     chosen = tuple(reader) or readers.known(found)
@@ -80,6 +80,21 @@ def kept_units(path: Path) -> dict[str, list[int]]:
     if not isinstance(keep, dict):
         raise ValueError(f'{path}: expected {{"lstm0": [0, 2, 3]}}, got {str(keep)[:60]}')
     return keep
+
+
+def _load(source: Path, stack: str | None) -> Checkpoint:
+    """Load the checkpoint. Raises ValueError as `load`, but does not advise to choose one of two directions."""
+    try:
+        return load(source, stack)
+    except ValueError as error:
+        found = error.__cause__.stacks if isinstance(error.__cause__, Several) else []
+        if not (both := [one for one in found if names.twin(one) in found]):
+            raise
+        others = [one for one in found if one not in both]
+        choice = f" (--stack for one of {others})" if others else ""
+        wanted = f"an LSTM or GRU of one direction{choice}"
+        why = "which have one width and are not cut"
+        raise ValueError(f"{source}: expected {wanted}, got both directions of {both}, {why}") from error
 
 
 def _check_separate(found: Checkpoint) -> None:
@@ -147,7 +162,10 @@ def _report(cut: Cut, target: Path, readout: Readout | None, content: bytes) -> 
     with TemporaryDirectory() as folder:
         written = Path(folder) / target.name
         written.write_bytes(content)
-        after = load(written, stack)
+        try:
+            after = load(written, stack)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(written), str(target))) from error
     pair = pairs.alike(found, after, readout and (readout, readers.named(after, cut.readers)))
     units = np.arange(widths(found.params)[0]), *map(np.flatnonzero, cut.alive.values())
     kept = [Kept(each, set()) for each in units]
@@ -163,6 +181,8 @@ def _remarks(cut: Cut, dead: bool) -> Iterator[str]:
         reading = ["the next layer"] * bool(smaller.keys() & {*lower}) + [*cut.readers] * (top in smaller)
         only = f"besides {' and '.join(reading)}, nothing reads the units of {' and '.join(smaller)}"
         yield f"assumed    {only} or their final states"
+    if cut.found.framework != "onnx":  # whose graph shows it
+        yield from _assumed(cut, {layer: len(mask) for layer, mask in smaller.items()})
     if dead and cut.found.assumed:
         how = f"--stack '{cut.found.stack}' confirms the chain"
         yield f"not cut    {', '.join(lower)}: that only the next layer reads it is assumed; {how}"
@@ -173,6 +193,17 @@ def _remarks(cut: Cut, dead: bool) -> Iterator[str]:
         f"note       {layer}: one unit is left, the fewest" for layer, mask in smaller.items() if mask.sum() == 1
     )
     yield "copied     all other arrays"
+
+
+def _assumed(cut: Cut, smaller: Mapping[str, int]) -> Iterator[str]:
+    """Yield what was assumed of other matrices, whose widths do not decide what they read."""
+    top = [*cut.alive][-1]
+    if others := readers.assumed(cut.found, smaller, cut.readers):
+        verb, which = ("reads" if len(others) == 1 else "read"), " and ".join(smaller)
+        yield f"assumed    {', '.join(others)} {verb} {top}, not {which}, though the widths fit"
+    for name in cut.readers if top in smaller and not readers.known(cut.found) else ():
+        if len({*cut.found.rest[name].shape}) == 1:
+            yield f"assumed    {name} reads along axis {int(readers.reads_columns(name))}, by its name"
 
 
 def _changes(cut: Cut, smaller: Alive) -> Iterator[str]:
@@ -190,4 +221,6 @@ def _changes(cut: Cut, smaller: Alive) -> Iterator[str]:
             if new != old:
                 yield f"{module}: {SIZES[found.framework].format(d=new[0], h=new[1])}"
     if found.framework in INPUTS and [*cut.alive][-1] in smaller:
-        yield from (f"{name}: {INPUTS[found.framework].format(h=sizes[-1])}" for name in cut.readers)
+        for name in cut.readers:
+            size = "input_size={h}" if readers.recurrent(name) else INPUTS[found.framework]
+            yield f"{name}: {size.format(h=sizes[-1])}"

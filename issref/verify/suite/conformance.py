@@ -92,12 +92,16 @@ def load(version: int = VERSION) -> Suite:
 
 
 def copy_to(folder: Path, version: int = VERSION) -> None:
-    """Copy the suite's files to a folder. Raises ValueError unless the folder is new or empty."""
+    """Copy the suite's files to a folder. Raises ValueError unless the folder is new or empty, and as `load`."""
+    load(version)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: expected a new or empty folder, got one with files, or a file")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as place:  # whole or not at all
-        shutil.copytree(VECTORS / str(version), Path(place) / "suite").replace(folder)
+    new = not folder.exists()  # else it may be the working directory, which cannot be replaced
+    with tempfile.TemporaryDirectory(dir=folder.parent if new else folder) as place:  # whole or not at all
+        suite = shutil.copytree(VECTORS / str(version), Path(place) / "suite")
+        for part, target in [(suite, folder)] if new else [(one, folder / one.name) for one in suite.iterdir()]:
+            part.replace(target)
 
 
 def version_in(folder: Path) -> int:
