@@ -159,7 +159,7 @@ def test_the_axis_of_a_reader_is_named_where_its_shape_does_not_show_it(name, ax
     assert f"assumed    {name} reads along axis {axis}, by its name" in capsys.readouterr().out
     files.write(source, before | {name: np.ones((5, 7) if axis == 0 else (7, 5))})
     assert crosscheck.main([*shrinking, "--overwrite"]) == 2
-    wanted = f"7 units of the top layer along axis {axis}, along which arrays of this name read, got"
+    wanted = f"an axis of 7, the units of the top layer, as axis {axis}, along which this name reads, got"
     assert wanted in capsys.readouterr().err
 
 

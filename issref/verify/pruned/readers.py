@@ -133,8 +133,8 @@ def read(found: Checkpoint, name: str) -> Readout:
         raise ValueError(f"{found.path}: reader: expected one of {candidates(found)[:8]}, got {name!r}")
     if not _fits(name, values, units):
         axis = int(reads_columns(name))
-        units = f"{units} units of the top layer along axis {axis}, along which arrays of this name read"
-        wanted = f"a matrix of floating point numbers with the {units}"
+        which = f"an axis of {units}, the units of the top layer, as axis {axis}, along which this name reads"
+        wanted = f"a matrix of floating point numbers with {which}"
         raise ValueError(f"{found.path}: {name}: expected {wanted}, got {values.dtype} of shape {values.shape}")
     kernel = values.T if reads_columns(name) else values
     bias = found.rest[bias_of(name)] if has_bias(found, name) else np.zeros(kernel.shape[1], kernel.dtype)
