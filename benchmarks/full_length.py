@@ -53,15 +53,15 @@ def section() -> str:
     """Return the block `full` of docs/results.md."""
     found = results()
     lines = [
-        "Whole runs on Penn TreeBank. *valid* and *test*: perplexity of the compact model with batch 1 over the "
-        "whole text; of a run that has not ended, *valid* is that of 20 rows after its last whole epoch. The "
-        "number that ends a name is the seed. *x 0.4 from epoch 4*: the penalty is scaled by 0.4 after three "
-        "epochs (in names: *rest*; *early*: by 0; *init*: begun with another run's model). *direct*: the sizes "
-        "that ISS found, trained dense from scratch. *evaluation*: speed of the compact model relative to the "
-        "full model of the same run; dense runs, where the two are equal, show the noise. *min*: minutes of "
-        "training, including the run that gave the first weights; other work shared the machine, so they are an "
-        "upper bound. *memory*: change of the resident memory from the end of the first epoch to the end of the "
-        "last.",
+        "Whole runs on Penn TreeBank. *valid* and *test*: perplexity of the compact model with batch 1 over "
+        "the whole text; of a run that has not ended, *valid* is that of 20 rows after its last whole epoch. "
+        "The number that ends a name is the seed. *x 0.4 from epoch 4*: the penalty is scaled by 0.4 after "
+        "three epochs (in names: *rest*; *early*: by 0; *init*: begun with another run's model). *direct*: the "
+        "sizes that ISS found, trained dense from scratch. *evaluation*: speed of the compact model relative "
+        "to the full model of the same run; dense runs, where the two are equal, show the noise. *min*: "
+        "minutes of training (threads; *all*: of two cores), including the run that gave the first weights; "
+        "other work shared the machine, so they are an upper bound. *memory*: change of the resident memory "
+        "from the end of the first epoch to the end of the last.",
         "",
         "| run | strength | seed | units left | removed | parameters | valid | test | evaluation | min | memory |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -157,7 +157,7 @@ def _row(name: str, result: Result) -> str:
         f"{result['valid_perplexity']['compact']:.2f}",
         f"{perplexity(result):.2f}",
         f"{comparisons.faster(result):.2f}x",
-        f"{minutes(name):.0f}",
+        f"{minutes(name):.0f} ({settings['threads'] or 'all'})",
         f"{growth(name):+.1%}",
     ]
     return f"| {' | '.join(cells)} |"

@@ -32,9 +32,9 @@ HOW = (
     f"Up to {THREADS} threads for the BLAS and for each framework, float32 unless stated otherwise. The targets "
     "against other frameworks compare processes in turn. All other implementations that are compared run in one "
     "process and take turns, so that load from other processes affects all of them. Times are medians over the "
-    "turns; ratios are medians of the ratios of neighbouring turns, with their quartiles in brackets. As in "
-    "training, glibc keeps the memory of freed arrays (`issref.training.process.tune_malloc`) and idle OpenBLAS "
-    "threads sleep (`issref.openblas`).",
+    "turns; ratios are medians of the ratios of neighbouring turns, and against other frameworks ratios of the "
+    "medians, with the quartiles of the turns' ratios in brackets. As in training, glibc keeps the memory of "
+    "freed arrays (`issref.training.process.tune_malloc`) and idle OpenBLAS threads sleep (`issref.openblas`).",
     "`AVX2, simulated` is a processor with AVX-512 on which OpenBLAS, numba and PyTorch are limited to AVX2 by "
     "their environment variables. ONNX Runtime has none and uses AVX-512 there.",
 )
@@ -76,6 +76,7 @@ def targets(kinds: Kinds) -> str:
     head = ["figure", "meaning", "target", *kinds]
     text = ["## Targets", "", "Of two targets the first is for AVX-512, the second for AVX2.", ""]
     text += [table(head, rows, words=len(head)), "", blas(kinds)]
+    missed = {which: names for which, names in missed.items() if which[1]}  # "": what limits them was not measured
     if missed:
         lines = [f"- {kind}, {', '.join(names)}: {limits}" for (kind, limits), names in sorted(missed.items())]
         text += ["", "Limits of the missed targets:", "", *lines]

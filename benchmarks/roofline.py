@@ -156,7 +156,7 @@ def rows_of(figures: Mapping[str, float], size: str) -> list[tuple[str, float, f
 def limits(measured: Measured, size: str) -> str:
     """A sentence on what keeps a step from being faster."""
     if not (figures := measured.get("roofline")):
-        return "The roofline was not measured."
+        return ""
     rows, whole = rows_of(figures, size), figures[f"{size}/step_ms"]
     products = 1e3 * sum(gflop for _, _, gflop, _, _ in rows) / figures["peak_gflops"]
     above = sorted(rows, key=lambda row: row[4] - row[1])[:4]
