@@ -174,7 +174,7 @@ def test_after_the_penalty_epochs_a_run_goes_on_as_a_dense_one_from_its_weights(
     first, both, alone, pressed = (tmp_path / name for name in ("first", "both", "alone", "pressed"))
     assert command.main(flags(text, first, *calm, "--epochs", "1")) == 0
     assert command.main(flags(text, both, *calm, "--epochs", "2", "--penalty-epochs", "1")) == 0
-    assert "prox strength 0.01 strength 0.014 to epoch 1, then dense" in capsys.readouterr().out
+    assert "prox, strength 0.01 0.014 to epoch 1, then dense" in capsys.readouterr().out
     dense = ("--method", "dense", "--init", str(first))
     assert command.main(flags(text, alone, *calm, "--epochs", "1", *dense)) == 0
     assert command.main(flags(text, pressed, *calm, "--epochs", "2")) == 0

@@ -96,7 +96,7 @@ def describe_penalty(
     method: str, strength: tuple[float, ...], unit: str, last: int | None, final_scale: float = 0.0
 ) -> str:
     """Return a method as a phrase: its strengths, and what acts after the last epoch or step of all of them."""
-    text = " ".join([method, *(f"strength {value:g}" for value in strength)])
+    text = f"{method}, strength {' '.join(f'{value:g}' for value in strength)}" if strength else method
     if not strength or last is None:
         return text
     return f"{text} to {unit} {last}, then {f'{final_scale:g} of it' if final_scale else 'dense'}"
