@@ -204,6 +204,11 @@ def test_the_forget_bias_of_a_tf1_cell_is_said_or_given(tmp_path):
         found = compare_checkpoints(*written(tmp_path, stored, under("lstm", params)), forget_bias=bias)
         assert found.preserved is preserved
         assert any("forget_bias of its TF 1 cell" in note for note in found.notes) == (bias is None)
+    masked = under("lstm", params)
+    masked["lstm.weight_ih_l0_orig"] = masked.pop("lstm.weight_ih_l0")
+    masked["lstm.weight_ih_l0_mask"] = np.ones_like(masked["lstm.weight_ih_l0_orig"])
+    notes = compare_checkpoints(*written(tmp_path, wrong, masked)).notes
+    assert sum("TF 1 cell" in note for note in notes) == sum("mask" in note for note in notes) == 1
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

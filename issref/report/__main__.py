@@ -36,7 +36,8 @@ class Command:
 def report(folders: tuple[Path, ...], out: Path | None = None, against: Path | None = None) -> Path:
     """Write the page of one run, or of several, and return its path.
 
-    Raises ValueError if a folder holds no run or a damaged one, or if the runs have different measures.
+    Raises ValueError if a folder holds no run or a damaged one, if the runs have different measures or texts, or
+    if `against` is not a dense run.
     """
     if not folders:
         raise ValueError("RUN: expected the folder of a run, got none")

@@ -78,7 +78,7 @@ def compare_checkpoints(
     if {one.framework, other.framework} > {"tf1"} and cell_of(one.params) == LSTM and forget_bias is None:
         text = "the forget_bias of its TF 1 cell, 1 by default there, is taken to be 0; --forget-bias changes this"
         one, other = (
-            each._replace(notes=(*each.notes, text) * (each.framework == "tf1")) for each in (one, other)
+            each._replace(notes=(*each.notes, *[text] * (each.framework == "tf1"))) for each in (one, other)
         )
     pair = pairs.alike(one, other, _readouts(one, other, reader, reader_after))
     return report(one, other, pair, *_compare_all(pair, other))
